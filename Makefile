@@ -1,0 +1,67 @@
+# The one entry. `make help` lists what there is.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= python3
+RUN := tools/python
+WORKLOAD ?= claims_fraud
+RECORDS ?= 1000
+SEED ?= 7
+OUT ?= out
+DATA ?=
+ENV ?= dev
+WORKERS ?= 2
+
+# dev -> Dev: the id of the environment's stage
+stage = $(shell printf '%s' '$(ENV)' | awk '{print toupper(substr($$0,1,1)) substr($$0,2)}')
+
+.PHONY: help setup rehearse test unit lint format synth list diff deploy destroy snapshot-update bench lock clean
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Install everything into this folder (.venv, node_modules); skips what is done
+	@$(PYTHON) tools/setup.py
+
+rehearse: setup ## Deploy and run the whole lifecycle here [WORKLOAD= DATA= RECORDS= SEED= OUT=]
+	@$(RUN) -m rehearsal run --workload '$(WORKLOAD)' --records '$(RECORDS)' --seed '$(SEED)' --out '$(OUT)' $(if $(DATA),--data '$(DATA)')
+
+test: setup ## Run every test, a quick rehearsal included
+	@$(RUN) -m pytest -n $(WORKERS) --dist loadgroup
+
+unit: setup ## Run the tests that take no more than a few seconds
+	@$(RUN) -m pytest -n $(WORKERS) --dist loadgroup -m 'not slow and not rehearsal'
+
+lint: setup ## Check style and types
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
+
+format: setup ## Format the code
+	@.venv/bin/ruff check --fix . ; .venv/bin/ruff format .
+
+synth: setup ## Write every environment and the delivery pipeline to cdk.out; no credentials, no network
+	@tools/cdk synth --quiet --no-notices --no-lookups
+
+list: setup ## List the stacks
+	@tools/cdk list --no-notices
+
+diff: setup ## Compare an environment with what is deployed, or with nothing [ENV=dev]
+	@tools/cdk diff '$(stage)/*' --no-notices
+
+deploy: setup ## Deploy an environment to the account of your credentials [ENV=dev]
+	@tools/cdk deploy '$(stage)/*' --no-notices
+
+destroy: setup ## Destroy an environment; what holds data stays [ENV=dev]
+	@tools/cdk destroy '$(stage)/*' --no-notices
+
+snapshot-update: setup ## Accept the templates as they are now
+	@$(RUN) -m pytest tests/app --snapshot-update
+
+bench: setup ## Measure speed as ratios; writes benchmarks/results.json
+	@$(RUN) -m benchmarks
+
+lock: ## Resolve requirements.txt anew from pyproject.toml
+	@.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes pyproject.toml \
+	  --group pipeline --group runtime --group rehearsal --group dev --no-emit-package ml-lifecycle \
+	  --custom-compile-command 'make lock' -o requirements.txt
+
+clean: ## Remove what was made here; keeps .venv and node_modules
+	@rm -rf build cdk.out out .mypy_cache .ruff_cache .pytest_cache .hypothesis
