@@ -1,4 +1,4 @@
-"""Run the benchmarks: ``python -m benchmarks [NAME ...]``; prints a table and writes ``benchmarks/results.json``."""
+"""Run the benchmarks: ``python -m benchmarks [NAME ...]`` prints a table and writes ``results.json``."""
 
 from __future__ import annotations
 
