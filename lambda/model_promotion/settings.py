@@ -1,0 +1,72 @@
+"""The function's environment, typed and checked when the first message arrives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from model_promotion.errors import MisconfiguredError
+
+__all__ = ["Acceptance", "Settings"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acceptance:
+    """When a model is good enough: exactly one of the two bounds is set."""
+
+    metric: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def objection(self, value: float) -> str | None:
+        """Return why ``value`` is not good enough, or ``None`` when it is."""
+        if not math.isfinite(value):
+            return f"{self.metric} is {value}"
+        if self.at_least is not None and value < self.at_least:
+            return f"{self.metric} {value:.4g} is below {self.at_least:g}"
+        if self.at_most is not None and value > self.at_most:
+            return f"{self.metric} {value:.4g} is above {self.at_most:g}"
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the template tells the function."""
+
+    parameter_name: str
+    stack_name: str
+    group_name: str
+    acceptance: Acceptance
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """Read the variables; every problem is reported at once."""
+        names = ("PARAMETER_NAME", "SERVING_STACK_NAME", "MODEL_PACKAGE_GROUP_NAME", "ACCEPT_METRIC")
+        texts = {name: environment.get(name, "").strip() for name in names}
+        problems = [f"{name} is not set" for name, text in texts.items() if not text]
+        bounds = {}
+        for name in ("ACCEPT_AT_LEAST", "ACCEPT_AT_MOST"):
+            text = environment.get(name, "").strip()
+            if not text:
+                continue
+            try:
+                bounds[name] = float(text)
+            except ValueError:
+                bounds[name] = math.nan
+            if not math.isfinite(bounds[name]):
+                problems.append(f"{name} must be a number, got {text!r}")
+        if len(bounds) != 1:
+            problems.append(f"one of ACCEPT_AT_LEAST and ACCEPT_AT_MOST must be set, got {sorted(bounds)}")
+        if problems:
+            raise MisconfiguredError("; ".join(problems))
+        return cls(
+            parameter_name=texts["PARAMETER_NAME"],
+            stack_name=texts["SERVING_STACK_NAME"],
+            group_name=texts["MODEL_PACKAGE_GROUP_NAME"],
+            acceptance=Acceptance(
+                metric=texts["ACCEPT_METRIC"],
+                at_least=bounds.get("ACCEPT_AT_LEAST"),
+                at_most=bounds.get("ACCEPT_AT_MOST"),
+            ),
+        )

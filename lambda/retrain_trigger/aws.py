@@ -1,0 +1,87 @@
+"""SageMaker, and which of its errors are worth another try."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
+
+from retrain_trigger.errors import MisconfiguredError, TransientError
+from retrain_trigger.logic import Execution
+
+__all__ = ["SageMakerPipelines"]
+
+#: AWS's common throttling codes, StartPipelineExecution's own ConflictException, and the account's limit on
+#: running executions, which passes.
+TRANSIENT_CODES = frozenset(
+    {
+        "ConflictException",
+        "InternalFailure",
+        "RequestTimeout",
+        "ResourceLimitExceeded",
+        "ServiceUnavailable",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
+)
+#: More than may run or end within any sensible cooldown; one page.
+LOOK_BACK = 20
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        if code in TRANSIENT_CODES or status >= 500:
+            raise TransientError(str(error)) from error
+        raise MisconfiguredError(str(error)) from error
+    except (ConnectionError, HTTPClientError) as error:
+        raise TransientError(str(error)) from error
+
+
+class SageMakerPipelines:
+    """``retrain_trigger.logic.Pipelines`` on SageMaker.
+
+    Needs ``sagemaker:ListPipelineExecutions`` and ``sagemaker:StartPipelineExecution`` on the pipeline.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def latest(self, pipeline_name: str) -> Sequence[Execution]:
+        """Latest executions of the pipeline, newest first."""
+        with _translated():
+            page = self._client.list_pipeline_executions(
+                PipelineName=pipeline_name,
+                SortBy="CreationTime",
+                SortOrder="Descending",
+                MaxResults=LOOK_BACK,
+            )
+        return [
+            Execution(
+                arn=item["PipelineExecutionArn"],
+                status=item["PipelineExecutionStatus"],
+                started=item["StartTime"],
+            )
+            for item in page["PipelineExecutionSummaries"]
+        ]
+
+    def start(self, pipeline_name: str, *, token: str, reason: str) -> str:
+        """Start the pipeline once per token and return the execution's ARN."""
+        with _translated():
+            answer = self._client.start_pipeline_execution(
+                PipelineName=pipeline_name,
+                ClientRequestToken=token,
+                # 3,072 characters at most (StartPipelineExecution, PipelineExecutionDescription).
+                PipelineExecutionDescription=reason[:3_072],
+                # 1,024 characters at most (Parameter, Value).
+                PipelineParameters=[{"Name": "Reason", "Value": reason[:1_024]}],
+            )
+        arn: str = answer["PipelineExecutionArn"]
+        return arn

@@ -1,0 +1,150 @@
+"""Whether to train again, and the one call that does it.
+
+Triggers come twice, late, in any order and at once. Three things keep that from starting two trainings:
+
+* a trigger that happened before the latest execution started has been answered by it;
+* the client token of a start is made from the latest execution that was seen (compare and set): of all
+  triggers that saw the same state, SageMaker starts one execution and answers the others with it;
+* while an execution runs, and for the cooldown after its start, nothing is started.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from retrain_trigger.errors import BadEventError
+from retrain_trigger.settings import Settings
+
+__all__ = ["Execution", "Pipelines", "Trigger", "decide", "retrain", "token_of"]
+
+#: States in which an execution still uses its pipeline (DescribePipelineExecution, PipelineExecutionStatus).
+RUNNING = frozenset({"Executing", "Stopping"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """One run of the pipeline."""
+
+    arn: str
+    status: str
+    started: datetime
+
+
+class Pipelines(Protocol):
+    """The part of SageMaker that this function needs."""
+
+    def latest(self, pipeline_name: str) -> Sequence[Execution]:
+        """Latest executions of the pipeline, newest first."""
+
+    def start(self, pipeline_name: str, *, token: str, reason: str) -> str:
+        """Start the pipeline and return the execution's ARN; the same token starts once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trigger:
+    """Why, and when."""
+
+    reason: str
+    time: datetime
+    #: Set when the event needs no training at all, e.g. an alarm that went back to OK.
+    ignored_because: str | None = None
+
+    @classmethod
+    def from_event(cls, event: object, *, now: datetime) -> Trigger:
+        """Read an EventBridge event, or ``{"reason": "..."}`` from a person.
+
+        Args:
+            event: what Lambda was invoked with.
+            now: used when the event carries no ``time``.
+
+        Raises:
+            BadEventError: nothing of what this function is subscribed to.
+        """
+        if not isinstance(event, Mapping):
+            raise BadEventError(f"the event must be a JSON object, got {type(event).__name__}")
+        time = _time(event.get("time"), now)
+        kind = event.get("detail-type")
+        raw = event.get("detail")
+        detail: Mapping[str, object] = raw if isinstance(raw, Mapping) else {}
+        if kind == "CloudWatch Alarm State Change":
+            alarm = detail.get("alarmName")
+            state = detail.get("state")
+            value = state.get("value") if isinstance(state, Mapping) else None
+            if not isinstance(alarm, str) or not isinstance(value, str):
+                raise BadEventError("the alarm event has no detail.alarmName or detail.state.value")
+            ignored = None if value == "ALARM" else f"alarm {alarm} is {value}"
+            return cls(reason=f"drift: alarm {alarm}", time=time, ignored_because=ignored)
+        if kind == "Glue Job State Change":
+            job, value = detail.get("jobName"), detail.get("state")
+            if not isinstance(job, str) or not isinstance(value, str):
+                raise BadEventError("the Glue event has no detail.jobName or detail.state")
+            ignored = None if value == "SUCCEEDED" else f"job {job} is {value}"
+            return cls(reason=f"new data: job {job}", time=time, ignored_because=ignored)
+        if kind in ("Scheduled Event", "Scheduled"):
+            return cls(reason="schedule", time=time)
+        if kind is None and isinstance(event.get("reason"), str) and event["reason"].strip():
+            return cls(reason=f"on demand: {event['reason'].strip()}", time=time)
+        raise BadEventError(
+            f"cannot read detail-type {kind!r}; known are 'CloudWatch Alarm State Change', "
+            "'Glue Job State Change', "
+            '\'Scheduled Event\', and {"reason": "..."} without a detail-type'
+        )
+
+
+def _time(value: object, now: datetime) -> datetime:
+    if value is None:
+        return now
+    try:
+        time = datetime.fromisoformat(str(value))
+    except ValueError:
+        raise BadEventError(f"the event's time must be ISO 8601, got {value!r}") from None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def token_of(pipeline_name: str, latest: Execution | None) -> str:
+    """Idempotency token of the start that follows ``latest``: 64 hexadecimal digits (32 to 128 fit)."""
+    return hashlib.sha256(f"{pipeline_name}\n{latest.arn if latest else ''}".encode()).hexdigest()
+
+
+def decide(trigger: Trigger, executions: Sequence[Execution], settings: Settings) -> str | None:
+    """Return why nothing is to be started, or ``None`` when the pipeline should start."""
+    if trigger.ignored_because is not None:
+        return trigger.ignored_because
+    running = next((e for e in executions if e.status in RUNNING), None)
+    if running is not None:
+        return f"execution {running.arn} is {running.status}"
+    latest = max(executions, key=lambda e: e.started, default=None)
+    if latest is None:
+        return None
+    # EventBridge's time has whole seconds.
+    if trigger.time < latest.started.replace(microsecond=0):
+        return f"execution {latest.arn} started after this trigger and answers it"
+    ready = latest.started + settings.cooldown
+    if trigger.time < ready:
+        return f"cooldown until {ready.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ} after execution {latest.arn}"
+    return None
+
+
+def retrain(event: object, pipelines: Pipelines, settings: Settings, *, now: datetime) -> dict[str, object]:
+    """Start the pipeline if the event calls for it.
+
+    Returns:
+        ``{"started": True, "execution": arn, "reason": ...}`` or
+        ``{"started": False, "why": ..., "reason": ...}``.
+    """
+    trigger = Trigger.from_event(event, now=now)
+    if trigger.ignored_because is not None:
+        return {"started": False, "why": trigger.ignored_because, "reason": trigger.reason}
+    executions = pipelines.latest(settings.pipeline_name)
+    why = decide(trigger, executions, settings)
+    if why is not None:
+        return {"started": False, "why": why, "reason": trigger.reason}
+    latest = max(executions, key=lambda e: e.started, default=None)
+    arn = pipelines.start(
+        settings.pipeline_name, token=token_of(settings.pipeline_name, latest), reason=trigger.reason
+    )
+    return {"started": True, "execution": arn, "reason": trigger.reason}
