@@ -24,21 +24,30 @@ from rehearsal.services.traits import Traits, traits
 from rehearsal.services.validation import problems
 
 if TYPE_CHECKING:
-    from botocore.model import OperationModel, ServiceModel, Shape
+    from botocore.model import OperationModel, ServiceModel
 
     from rehearsal.runtime import Runtime
 
 __all__ = ["ApiError", "Call", "Record", "Service", "after", "instead", "service_model"]
 
+#: A shape of botocore's models. Its members depend on its ``type_name``, which types cannot follow.
+Shape: TypeAlias = Any
+
 
 class ApiError(Exception):
-    """An error that an AWS service answers: its code, its message and its HTTP status."""
+    """An error that an AWS service answers: its code, its message, its HTTP status.
 
-    def __init__(self, code: str, message: str, status: int = 400) -> None:
+    ``members`` are further members of a modelled error (``OriginalStatusCode`` of ``ModelError``).
+    """
+
+    def __init__(
+        self, code: str, message: str, status: int = 400, *, members: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.status = status
+        self.members = dict(members) if members is not None else {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,7 +275,7 @@ class Service:
             return otherwise
         shapes = self.model.operation_model(operation).error_shapes
         return next(
-            (shape.error_code or shape.name for part in parts for shape in shapes if part in shape.name),
+            (_error_name(shape) for part in parts for shape in shapes if part in shape.name),
             otherwise,
         )
 
@@ -362,7 +371,7 @@ class Service:
         """
         if shape is None or shape.type_name != "structure":
             return {}
-        members: Mapping[str, Shape] = shape.members  # type: ignore[attr-defined]
+        members: Mapping[str, Shape] = shape.members
         with self.lock:
             data = dict(record.data)
         status = self._status_member(noun, shape)
@@ -407,7 +416,7 @@ class Service:
             ]
         found = self._sorted(singular, found, call.params)
         page, token = self._page(found, call.params)
-        item: Shape = member.member  # type: ignore[attr-defined]
+        item: Shape = member.member
         out: dict[str, Any] = {
             key: [self.describe(singular, r, item) if item.type_name == "structure" else r.name for r in page]
         }
@@ -439,7 +448,8 @@ class Service:
             return record.status == wanted
         if key.startswith(("CreationTime", "LastModifiedTime")):
             at = record.created if key.startswith("CreationTime") else record.updated
-            return bool(at > wanted if key.endswith("After") else at < wanted)
+            late, early = bool(at > wanted), bool(at < wanted)
+            return late if key.endswith("After") else early
         if isinstance(wanted, list):
             single = key[:-1]
             have = record.data.get(single, record.name if single in self.traits.name_members(noun) else None)
@@ -518,12 +528,16 @@ class Service:
         key, member = next((k, s) for k, s in shape.members.items() if k.lower() == "tags")
         if member.type_name == "map":
             return {key: dict(table)}
-        names = list(member.member.members)  # type: ignore[attr-defined]
+        names = list(member.member.members)
         return {key: self._tag_list(table, *sorted(names, key=str.lower))}
 
     @staticmethod
     def _tag_list(table: Mapping[str, str], key: str, value: str) -> list[dict[str, str]]:
         return [{key: k, value: v} for k, v in table.items()]
+
+
+def _error_name(shape: Shape) -> str:
+    return str(getattr(shape, "error_code", None) or shape.name)
 
 
 def spoken(noun: str) -> str:

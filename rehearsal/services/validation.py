@@ -9,24 +9,24 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
-import regex
+import regex  # type: ignore[import-untyped]
 from botocore.validate import ParamValidator
-
-if TYPE_CHECKING:
-    from botocore.model import Shape
 
 __all__ = ["problems"]
 
-_VALIDATOR = ParamValidator()  # type: ignore[no-untyped-call]
+#: A shape of botocore's models. Its members depend on its ``type_name``, which types cannot follow.
+Shape: TypeAlias = Any
+
+_VALIDATOR = ParamValidator()
 
 
 def problems(shape: Shape | None, params: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with ``params`` for the input shape of an operation; empty when nothing is."""
     if shape is None:
         return [f"Unknown parameter in input: {name!r}; the operation takes none" for name in params]
-    report = _VALIDATOR.validate(dict(params), shape)  # type: ignore[no-untyped-call]
+    report = _VALIDATOR.validate(dict(params), shape)
     found = [line for line in report.generate_report().splitlines() if line]
     if found:
         return found
@@ -36,19 +36,19 @@ def problems(shape: Shape | None, params: Mapping[str, Any]) -> list[str]:
 def _constraints(shape: Shape, value: Any, path: str) -> Iterator[str]:
     kind = shape.type_name
     if kind == "structure":
-        members: Mapping[str, Shape] = shape.members  # type: ignore[attr-defined]
+        members: Mapping[str, Shape] = shape.members
         for name, part in value.items():
             if part is not None:
                 yield from _constraints(members[name], part, f"{path}.{name}" if path else name)
     elif kind == "list":
         yield from _size(shape, len(value), "length", value, path)
         for index, part in enumerate(value):
-            yield from _constraints(shape.member, part, f"{path}.{index + 1}.member")  # type: ignore[attr-defined]
+            yield from _constraints(shape.member, part, f"{path}.{index + 1}.member")
     elif kind == "map":
         yield from _size(shape, len(value), "length", value, path)
         for name, part in value.items():
-            yield from _constraints(shape.key, name, f"{path} key")  # type: ignore[attr-defined]
-            yield from _constraints(shape.value, part, f"{path}.{name}")  # type: ignore[attr-defined]
+            yield from _constraints(shape.key, name, f"{path} key")
+            yield from _constraints(shape.value, part, f"{path}.{name}")
     elif kind == "string":
         yield from _text(shape, value, path)
     elif kind in ("integer", "long", "float", "double"):

@@ -1,0 +1,405 @@
+"""The one place that reaches into ministack, the embedded AWS.
+
+Everything else uses AWS's public APIs. Each function here leans on something that ministack does not
+promise, so its version is pinned and checked, and each has a test in
+``tests/rehearsal_core/test_ministack_bridge.py``. ministack is imported inside the functions: it reads its
+environment when it is imported, which `configure` sets first.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib.metadata import version
+from typing import Any
+
+__all__ = [
+    "PINNED_VERSION",
+    "Check",
+    "Decision",
+    "Policy",
+    "access_denied",
+    "account_scope",
+    "application",
+    "checks_of",
+    "configure",
+    "decide",
+    "emit_event",
+    "use_lambda_credentials",
+]
+
+#: The version whose inside the functions below know.
+PINNED_VERSION = "1.5.33"
+
+
+def check_version() -> None:
+    """Raise when another version of ministack is installed than the one this module knows."""
+    installed = version("ministack")
+    if installed != PINNED_VERSION:
+        raise RuntimeError(
+            f"ministack {installed} is installed, but the rehearsal reaches into {PINNED_VERSION}; run "
+            f"'make setup', or raise PINNED_VERSION once tests/rehearsal_core/test_ministack_bridge.py passes"
+        )
+
+
+def configure(*, port: int, account: str, region: str, state: str) -> None:
+    """Set the environment that ministack reads when it is imported."""
+    check_version()
+    os.environ.update(
+        GATEWAY_PORT=str(port),
+        # Its default is every network interface.
+        BIND_HOST="127.0.0.1",
+        MINISTACK_HOST="127.0.0.1",
+        MINISTACK_ACCOUNT_ID=account,
+        MINISTACK_REGION=region,
+        # No listeners beside the gateway.
+        IOT_MTLS_ENABLED="0",
+        SFTP_ENABLED="0",
+        PERSIST_STATE="0",
+        # A dead address: the user's Docker daemon is never touched.
+        DOCKER_HOST="tcp://127.0.0.1:1",
+        # Functions run as local processes of this machine's Python.
+        LAMBDA_EXECUTOR="local",
+        AWS_ACCESS_KEY_ID=account,
+        AWS_SECRET_ACCESS_KEY="rehearsal",
+        AWS_DEFAULT_REGION=region,
+        TMPDIR=state,
+    )
+    for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_REGION"):
+        os.environ.pop(name, None)
+
+
+def application() -> Callable[..., Any]:
+    """Return ministack's ASGI application."""
+    app = importlib.import_module("ministack.app")
+    return app.app  # type: ignore[no-any-return]
+
+
+def service_names() -> frozenset[str]:
+    """Return the names under which ministack serves services."""
+    return frozenset(importlib.import_module("ministack.app").SERVICE_HANDLERS)
+
+
+def account_scope(account: str, region: str) -> AbstractContextManager[None]:
+    """Pin the account and region that ministack's stores are read and written under."""
+    responses = importlib.import_module("ministack.core.responses")
+    return responses.request_scope(account, region)  # type: ignore[no-any-return]
+
+
+# -- events -------------------------------------------------------------------------------------------------
+
+
+def emit_event(
+    *,
+    source: str,
+    detail_type: str,
+    detail: Mapping[str, Any],
+    resources: Sequence[str],
+    account: str,
+    region: str,
+    time: datetime,
+) -> None:
+    """Put an event on the default bus as an AWS service does (PutEvents refuses sources that begin with
+    ``aws.``).
+    """
+    eventbridge = importlib.import_module("ministack.services.eventbridge")
+    record = {
+        "EventId": str(uuid.uuid4()),
+        "Source": source,
+        "DetailType": detail_type,
+        "Detail": json.dumps(detail, default=_json_value),
+        "EventBusName": "default",
+        "Time": int(time.timestamp()),
+        "Resources": list(resources),
+        "Account": account,
+        "Region": region,
+    }
+    with account_scope(account, region):
+        view = eventbridge._pattern_event_view(record)
+        eventbridge._events_log_list().append(record)
+        eventbridge._dispatch_event(record, view)
+        eventbridge._archive_event(record, view)
+
+
+def _json_value(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{value!r} of type {type(value).__name__} cannot be part of an event")
+
+
+# -- Lambda -------------------------------------------------------------------------------------------------
+
+
+def use_lambda_credentials(credentials: Callable[[str, str], Mapping[str, str]]) -> None:
+    """Give each function the credentials that ``credentials(role_arn, function_name)`` returns.
+
+    Without this a function acts as the account's root.
+    """
+
+    def execution_credentials(config: Mapping[str, Any]) -> dict[str, str]:
+        return dict(credentials(config["Role"], config["FunctionName"]))
+
+    for name in ("ministack.core.lambda_runtime", "ministack.services.lambda_svc"):
+        module = importlib.import_module(name)
+        if not callable(getattr(module, "execution_credentials", None)):
+            raise RuntimeError(
+                f"{name} has no execution_credentials; the rehearsal knows ministack {PINNED_VERSION}"
+            )
+        module.execution_credentials = execution_credentials
+
+
+def register_session(access_key_id: str, *, role_arn: str, session: str, secret: str, token: str) -> None:
+    """Let STS know an access key that stands for a role, so that ``GetCallerIdentity`` answers it."""
+    sts = importlib.import_module("ministack.services.sts")
+    account, name = role_arn.split(":")[4], role_arn.rsplit("/", 1)[-1]
+    sts.register_session(
+        access_key_id,
+        {
+            "Arn": f"arn:aws:sts::{account}:assumed-role/{name}/{session}",
+            "UserId": f"{name}:{session}",
+            "SecretAccessKey": secret,
+            "SessionToken": token,
+        },
+    )
+
+
+def session_role(access_key_id: str) -> str | None:
+    """Return the assumed-role ARN of a session that STS issued, None for a key that is none."""
+    sts = importlib.import_module("ministack.services.sts")
+    session = sts._sessions.get(access_key_id)
+    arn = None if session is None else str(session.get("Arn", ""))
+    return arn if arn is not None and ":assumed-role/" in arn else None
+
+
+# -- IAM ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One permission that a call needs."""
+
+    action: str
+    resource: str
+    context: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """One policy document of a role: its name and its statements as ministack parsed them."""
+
+    name: str
+    statements: tuple[Any, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What the policies say to a check; ``grants`` are the (policy, statement number) that allowed it."""
+
+    allowed: bool
+    explicit_deny: bool
+    resource_policy_arn: str
+    grants: tuple[tuple[str, int], ...]
+
+
+def request_service(method: str, path: str, headers: dict[str, str], query: dict[str, list[str]]) -> str:
+    """Return which of ministack's services a request is for."""
+    router = importlib.import_module("ministack.core.router")
+    return str(router.detect_service(method, path, headers, query))
+
+
+def checks_of(
+    method: str,
+    path: str,
+    headers: dict[str, str],
+    query: dict[str, list[str]],
+    body: bytes,
+    *,
+    account: str,
+    region: str,
+) -> tuple[str, list[Check]]:
+    """Return the service of a request and the permissions that it needs.
+
+    Empty when ministack knows no action for it; the caller refuses such a call of a role.
+    """
+    app = importlib.import_module("ministack.app")
+    actions = importlib.import_module("ministack.core.iam_actions")
+    with account_scope(account, region):
+        params = app._routing_params(method, path, headers, body, query)
+        service = request_service(method, path, headers, params)
+        action = actions.extract_iam_action(service, method, path, headers, body, params)
+        if action is None:
+            return service, []
+        resource = actions.extract_resource_arn(service, method, path, headers, body, params, region, account)
+        context: dict[str, Any] = dict(actions.request_tag_context(service, action, body, params))
+        checks: list[Check] = []
+        if service == "s3":
+            merged = importlib.import_module("ministack.services.s3")._merge_hoisted_amz_headers(
+                headers, query
+            )
+            context.update(actions.s3_service_context(action, query, path, merged))
+            checks += [
+                Check(action=extra, resource=arn)
+                for extra, arn in actions.s3_additional_checks(method, path, merged, body, params)
+            ]
+        elif service == "dynamodb":
+            context.update(actions.dynamodb_service_context(body))
+        elif service == "events":
+            arns = actions.eventbridge_resource_arns(body, region, account)[1:]
+            checks += [Check(action=action, resource=arn) for arn in arns]
+        return service, [Check(action=action, resource=resource, context=context), *checks]
+
+
+def role_policies(role_arn: str) -> tuple[tuple[Policy, ...], list[list[list[Any]]]] | None:
+    """Return the policies of a role and its permissions boundary; None when there is no such role."""
+    iam = importlib.import_module("ministack.services.iam")
+    evaluator = importlib.import_module("ministack.core.iam_evaluator")
+    account, name = role_arn.split(":")[4], role_arn.rsplit("/", 1)[-1]
+    role = iam._roles.get_scoped(account, None, name)
+    if role is None:
+        return None
+    policies = [
+        Policy(name=policy, statements=tuple(evaluator.parse_policy_document(document)))
+        for policy, document in (role.get("InlinePolicies") or {}).items()
+    ]
+    for arn in role.get("AttachedPolicies", []):
+        document = evaluator._resolve_managed_policy_document(arn, account)
+        if document:
+            policies.append(Policy(name=arn, statements=tuple(evaluator.parse_policy_document(document))))
+    return tuple(policies), evaluator._permissions_boundary(iam._roles, name, account)
+
+
+def role_arns(account: str) -> tuple[str, ...]:
+    """Return the ARNs of every role of an account."""
+    iam = importlib.import_module("ministack.services.iam")
+    with account_scope(account, "us-east-1"):
+        return tuple(role["Arn"] for role in iam._roles.values())
+
+
+def trusts(role_arn: str, service_principal: str) -> bool:
+    """Say whether a role's trust policy lets a service assume it."""
+    iam = importlib.import_module("ministack.services.iam")
+    evaluator = importlib.import_module("ministack.core.iam_evaluator")
+    role = iam._roles.get_scoped(role_arn.split(":")[4], None, role_arn.rsplit("/", 1)[-1])
+    if role is None:
+        return False
+    document = role.get("AssumeRolePolicyDocument") or "{}"
+    parsed = json.loads(document) if isinstance(document, str) else document
+    statements = parsed.get("Statement", [])
+    for statement in statements if isinstance(statements, list) else [statements]:
+        principal = statement.get("Principal", {})
+        if statement.get("Effect") == "Allow" and isinstance(principal, dict):
+            services = principal.get("Service", [])
+            if evaluator._service_principal_matches({"Service": services}, service_principal):
+                return True
+    return False
+
+
+def action_matches(action: str, pattern: str) -> bool:
+    """Say whether an action is meant by a pattern of a policy."""
+    evaluator = importlib.import_module("ministack.core.iam_evaluator")
+    return bool(evaluator.fnmatch_iam(action, pattern))
+
+
+def decide(
+    check: Check,
+    *,
+    service: str,
+    principal: str,
+    account: str,
+    region: str,
+    policies: Iterable[Policy],
+    boundary: list[list[list[Any]]],
+) -> Decision:
+    """Evaluate a check against a role's policies and the resource's own, with ministack's evaluator.
+
+    ``principal`` is the assumed-role ARN of the caller.
+    """
+    evaluator = importlib.import_module("ministack.core.iam_evaluator")
+    documents = list(policies)
+    layers = [list(policy.statements) for policy in documents]
+    context = {key.lower(): value for key, value in check.context.items()}
+    context.setdefault("aws:tagkeys", None)
+    with account_scope(account, region):
+        if evaluator._names_condition_key(layers, "aws:resourcetag/"):
+            tagging = importlib.import_module("ministack.services.tagging")
+            for key, value in (tagging.resource_tags(check.resource) or {}).items():
+                context.setdefault(f"aws:resourcetag/{key}".lower(), value)
+        request = evaluator.EvalContext(
+            principal_arn=principal,
+            principal_type="AssumedRole",
+            principal_account=account,
+            action=check.action,
+            resource_arn=check.resource,
+            region=region,
+            service_context=context,
+        )
+        result = evaluator.evaluate(request, layers, *boundary)
+        own = evaluator._resource_policy(service, check.resource)
+        if own is not None:
+            result = evaluator.combine_resource_policy(
+                result, request, *own, required=service == "kms", limits=tuple(boundary)
+            )
+        grants = tuple(
+            (policy.name, number)
+            for policy in documents
+            for number, statement in enumerate(policy.statements)
+            if statement.effect == "Allow" and evaluator._first_match(request, [statement], "Allow")
+        )
+    return Decision(
+        allowed=result.decision == "Allow",
+        explicit_deny=result.decision == "Deny",
+        resource_policy_arn=str(result.resource_policy_arn),
+        grants=grants,
+    )
+
+
+def access_denied(
+    check: Check,
+    decision: Decision,
+    *,
+    service: str,
+    principal: str,
+    headers: dict[str, str],
+    request_id: str,
+) -> tuple[int, dict[str, str], bytes]:
+    """Return the answer of a refused call in the service's own protocol and words."""
+    actions = importlib.import_module("ministack.core.iam_actions")
+    status, out, body = actions.access_denied_response(
+        service,
+        check.action,
+        principal,
+        request_id,
+        headers=headers,
+        resource_arn=check.resource,
+        explicit_deny=decision.explicit_deny,
+        resource_policy_arn=decision.resource_policy_arn,
+    )
+    return int(status), dict(out), bytes(body)
+
+
+def denial_message(check: Check, decision: Decision, principal: str) -> str:
+    """Return AWS's sentence for a refused call."""
+    actions = importlib.import_module("ministack.core.iam_actions")
+    return str(
+        actions.identity_denial_message(check.action, principal, check.resource, decision.explicit_deny)
+    )
+
+
+def bucket_kms_key(bucket: str, account: str, region: str) -> str | None:
+    """Return the KMS key id or ARN that a bucket encrypts new objects with by default, None without one."""
+    s3 = importlib.import_module("ministack.services.s3")
+    with account_scope(account, region):
+        raw = s3._bucket_encryption.get(bucket)
+    if not raw:
+        return None
+    root = importlib.import_module("xml.etree.ElementTree").fromstring(raw)
+    found = {node.tag.rpartition("}")[2]: node.text for node in root.iter()}
+    if not str(found.get("SSEAlgorithm", "")).startswith("aws:kms"):
+        return None
+    return found.get("KMSMasterKeyID")
