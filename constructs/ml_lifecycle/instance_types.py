@@ -1,0 +1,118 @@
+"""Which instance types SageMaker offers for what.
+
+The lists are SageMaker's own enumerations (see ``ml_lifecycle.training.service_model``), never a copy by hand: training,
+processing, endpoints and batch transform each have another one. An account's quota may allow less; a Region may offer
+less.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+from typing import Literal, get_args
+
+from ml_lifecycle.training import service_model
+
+__all__ = [
+    "Accelerator",
+    "Architecture",
+    "Purpose",
+    "accelerator",
+    "allowed",
+    "architecture",
+    "check",
+    "families",
+    "has_local_disk",
+]
+
+Purpose = Literal["training", "processing", "endpoint", "transform"]
+Accelerator = Literal["gpu", "inferentia", "trainium", "gaudi"]
+Architecture = Literal["x86_64", "arm64"]
+
+_ENUMS: dict[Purpose, str] = {
+    "training": "TrainingInstanceType",
+    "processing": "ProcessingInstanceType",
+    "endpoint": "ProductionVariantInstanceType",
+    "transform": "TransformInstanceType",
+}
+#: Accelerated families whose instances hold NVMe disks though no ``d`` in the name says so
+#: (EC2 user guide, "Instance store volumes": accelerated computing).
+_DISKS_WITHOUT_D = re.compile(r"g4dn|g[5-9]\w*|p3dn|p4de?|p5\w*|p6\S*|trn[12]n?|dl1")
+
+
+@functools.cache
+def allowed(purpose: Purpose) -> tuple[str, ...]:
+    """Instance types that SageMaker takes for a purpose, sorted; ``ValueError`` for an unknown purpose."""
+    if purpose not in _ENUMS:
+        raise ValueError(f"purpose must be one of {', '.join(get_args(Purpose))}, got {purpose!r}")
+    return tuple(sorted(service_model.enum(_ENUMS[purpose])))
+
+
+def families(purpose: Purpose) -> tuple[str, ...]:
+    """Families that SageMaker offers for a purpose, sorted, e.g. ``c5``, ``g6e``, ``inf2``."""
+    return tuple(sorted({_family(value) for value in allowed(purpose)}))
+
+
+def check(instance_type: str, purpose: Purpose, *, where: str | None = None) -> str:
+    """Return ``instance_type`` when SageMaker offers it for ``purpose``.
+
+    Args:
+        instance_type: e.g. ``ml.m5.xlarge``.
+        purpose: ``training``, ``processing``, ``endpoint`` or ``transform``.
+        where: what the message starts with, e.g. ``workload.yaml:84: training.instance_type``.
+
+    Raises:
+        ValueError: SageMaker does not offer it; the message names the nearest types that it does.
+    """
+    if instance_type in allowed(purpose):
+        return instance_type
+    elsewhere = [other for other in get_args(Purpose) if instance_type in allowed(other)]
+    known = f" (it is one for {' and '.join(elsewhere)})" if elsewhere else ""
+    raise ValueError(
+        f"{f'{where}: ' if where else ''}{instance_type!r} is no instance type for {purpose}{known}; "
+        f"nearest are {', '.join(_nearest(instance_type, allowed(purpose)))}; "
+        f"families are {', '.join(families(purpose))}"
+    )
+
+
+def accelerator(instance_type: str) -> Accelerator | None:
+    """What an instance type computes on beside its CPU."""
+    family = _family(instance_type)
+    if family.startswith("inf"):
+        return "inferentia"
+    if family.startswith("trn"):
+        return "trainium"
+    if family.startswith("dl"):
+        return "gaudi"
+    return "gpu" if re.match(r"[pg]\d", family) else None
+
+
+def architecture(instance_type: str) -> Architecture:
+    """Processor an image must be built for: Graviton and Grace are ``arm64``."""
+    family = _family(instance_type)
+    return "arm64" if re.match(r"[a-z]+\d+g|p6e-gb", family) else "x86_64"
+
+
+def has_local_disk(instance_type: str) -> bool:
+    """Whether an instance type brings NVMe disks of its own.
+
+    They are encrypted by the hardware, and SageMaker refuses a request that names a KMS key for the storage volume of
+    such an instance (CreateTrainingJob, ResourceConfig.VolumeKmsKeyId; CreateEndpointConfig, KmsKeyId).
+    """
+    family = _family(instance_type)
+    return bool(re.fullmatch(r"[a-z]+\d+[a-z]*d[a-z]*", family)) or bool(_DISKS_WITHOUT_D.fullmatch(family))
+
+
+def _family(instance_type: str) -> str:
+    parts = instance_type.split(".")
+    if len(parts) != 3 or parts[0] != "ml":
+        raise ValueError(f"an instance type looks like ml.m5.xlarge, got {instance_type!r}")
+    return parts[1]
+
+
+def _nearest(value: str, types: tuple[str, ...]) -> list[str]:
+    family, _, size = value.removeprefix("ml.").partition(".")
+    letter = re.match(r"[a-z]*", family)
+    kin = [t for t in types if letter and t.startswith(f"ml.{letter[0]}") and t.endswith(f".{size}")]
+    return list(dict.fromkeys([*difflib.get_close_matches(value, types, n=3), *kin]))[:5] or list(types[:3])

@@ -1,0 +1,1 @@
+"""Train a model: a SageMaker pipeline that prepares, trains, judges and registers."""
