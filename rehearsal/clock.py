@@ -125,7 +125,7 @@ class Clock:
         """Wait for virtual `seconds`, with time `scale` times as fast. True when `stop` ended it early."""
         if seconds <= 0:
             return stop is not None and stop.is_set()
-        worker = bool(getattr(self._local, "tokens", None))
+        worker = len(getattr(self._local, "tokens", ()))
         sleeper = _Sleeper()
         with self._changed:
             until = self.now() + timedelta(seconds=seconds)
@@ -144,7 +144,7 @@ class Clock:
                 self._changed.wait(min(remaining, 0.1) if stop is not None else remaining)
         return stop is not None and stop.is_set()
 
-    def _wake(self, sleeper: _Sleeper, *, worker: bool) -> None:
+    def _wake(self, sleeper: _Sleeper, *, worker: int) -> None:
         with self._changed:
             if sleeper.awake:
                 return
