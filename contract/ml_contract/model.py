@@ -15,7 +15,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 #: Feature Store reserves these column names (CreateFeatureGroup, FeatureDefinitions).
-RESERVED_COLUMNS = frozenset({"is_deleted", "write_time", "api_invocation_time", "year", "month", "day", "hour"})
+RESERVED_COLUMNS = frozenset(
+    {"is_deleted", "write_time", "api_invocation_time", "year", "month", "day", "hour"}
+)
 #: The columns that delivery adds to every record of the raw zone.
 DELIVERY_COLUMNS = frozenset({"record_id", "received_at"})
 
@@ -43,16 +45,24 @@ class RecordField(Strict):
 
     type: FieldType
     source: str | None = Field(
-        default=None, min_length=1, description="Name of the field in incoming records when it is not the column's name."
+        default=None,
+        min_length=1,
+        description="Name of the field in incoming records when it is not the column's name.",
     )
     format: str | None = Field(
         default=None, description="strptime format of a date or timestamp; the default is ISO 8601."
     )
-    required: bool = Field(default=False, description="A record without a value for this field is quarantined.")
+    required: bool = Field(
+        default=False, description="A record without a value for this field is quarantined."
+    )
     minimum: float | None = None
     maximum: float | None = None
-    allowed: tuple[str, ...] | None = Field(default=None, min_length=1, description="The only values of a string.")
-    pattern: str | None = Field(default=None, description="Regular expression that a string must match as a whole.")
+    allowed: tuple[str, ...] | None = Field(
+        default=None, min_length=1, description="The only values of a string."
+    )
+    pattern: str | None = Field(
+        default=None, description="Regular expression that a string must match as a whole."
+    )
     max_length: int | None = Field(default=None, ge=1, description="Longest string, in characters.")
     missing: tuple[str, ...] = Field(default=(), description="Texts that mean 'no value', e.g. '?'.")
     sensitive: Sensitivity | None = Field(
@@ -85,7 +95,9 @@ class RecordField(Strict):
 class RecordSpec(Strict):
     """What a record is."""
 
-    identifier: ColumnName = Field(description="Field that identifies a record; a later one replaces an earlier one.")
+    identifier: ColumnName = Field(
+        description="Field that identifies a record; a later one replaces an earlier one."
+    )
     event_time: ColumnName = Field(description="Date or timestamp field that says when it happened (UTC).")
     late_after_days: int | None = Field(
         default=None, ge=0, description="Records older than this on arrival are kept and counted as late."
@@ -98,7 +110,9 @@ class BinaryLabel(Strict):
 
     task: Literal["binary"]
     field: ColumnName
-    values: tuple[str | bool | int, str | bool | int] = Field(description="[negative, positive], as they stand in records.")
+    values: tuple[str | bool | int, str | bool | int] = Field(
+        description="[negative, positive], as they stand in records."
+    )
 
 
 class MulticlassLabel(Strict):
@@ -137,7 +151,9 @@ class BinFeature(Strict):
         if list(self.edges) != sorted(set(self.edges)):
             raise ValueError(f"edges must rise, got {list(self.edges)}")
         if len(self.labels) != len(self.edges) - 1:
-            raise ValueError(f"{len(self.edges)} edges make {len(self.edges) - 1} labels, got {len(self.labels)}")
+            raise ValueError(
+                f"{len(self.edges)} edges make {len(self.edges) - 1} labels, got {len(self.labels)}"
+            )
         return self
 
 
@@ -173,7 +189,8 @@ class PythonFeature(Strict):
 
 
 DerivedFeature = Annotated[
-    BinFeature | DaysBetweenFeature | RatioFeature | DatePartFeature | PythonFeature, Field(discriminator="kind")
+    BinFeature | DaysBetweenFeature | RatioFeature | DatePartFeature | PythonFeature,
+    Field(discriminator="kind"),
 ]
 
 
@@ -191,10 +208,14 @@ class Features(Strict):
     exclude: tuple[Exclusion, ...] = ()
     derive: dict[ColumnName, DerivedFeature] = Field(default_factory=dict)
     impute_numbers: Literal["median", "mean", "zero", "none"] = Field(
-        default="none", description="none leaves gaps to the algorithm; the value is fitted on the training split."
+        default="none",
+        description="none leaves gaps to the algorithm; the value is fitted on the training split.",
     )
     max_categories: int = Field(
-        default=50, ge=2, le=1000, description="Most frequent categories kept per field; the rest share one column."
+        default=50,
+        ge=2,
+        le=1000,
+        description="Most frequent categories kept per field; the rest share one column.",
     )
     minimum_category_count: int = Field(default=1, ge=1)
 
@@ -231,16 +252,31 @@ class Training(Strict):
     instance_count: Literal[1] = 1
     processing_instance_type: str = "ml.m5.xlarge"
     volume_gb: int = Field(default=30, ge=1, le=16_384)
-    max_runtime_minutes: int = Field(default=60, ge=1, le=40_320, description="A training job may run 28 days.")
+    max_runtime_minutes: int = Field(
+        default=60, ge=1, le=40_320, description="A training job may run 28 days."
+    )
     spot: bool = False
-    cache_hours: int | None = Field(default=None, ge=1, description="Reuse pipeline steps whose input is unchanged.")
+    cache_hours: int | None = Field(
+        default=None, ge=1, description="Reuse pipeline steps whose input is unchanged."
+    )
 
 
 BinaryMetric = Literal["auc", "average_precision", "accuracy", "precision", "recall", "f1", "log_loss"]
 MulticlassMetric = Literal["accuracy", "macro_f1", "log_loss"]
 RegressionMetric = Literal["rmse", "mae", "mse", "r2"]
 Metric = Literal[
-    "auc", "average_precision", "accuracy", "precision", "recall", "f1", "log_loss", "macro_f1", "rmse", "mae", "mse", "r2"
+    "auc",
+    "average_precision",
+    "accuracy",
+    "precision",
+    "recall",
+    "f1",
+    "log_loss",
+    "macro_f1",
+    "rmse",
+    "mae",
+    "mse",
+    "r2",
 ]
 #: Metrics where less is better.
 LOSS_METRICS = frozenset({"log_loss", "rmse", "mae", "mse"})
@@ -289,8 +325,12 @@ class Rollout(Strict):
     """How traffic moves to a new model, and what moves it back."""
 
     strategy: Literal["all_at_once", "canary", "linear"] = "canary"
-    step_percent: int = Field(default=10, ge=5, le=50, description="Share of the first (canary) or each (linear) step.")
-    bake_minutes: int = Field(default=10, ge=1, le=60, description="Wait after each step; alarms roll back meanwhile.")
+    step_percent: int = Field(
+        default=10, ge=5, le=50, description="Share of the first (canary) or each (linear) step."
+    )
+    bake_minutes: int = Field(
+        default=10, ge=1, le=60, description="Wait after each step; alarms roll back meanwhile."
+    )
     max_error_percent: float = Field(default=1.0, gt=0, le=100)
     max_latency_ms: int = Field(default=500, ge=1, le=60_000, description="p99 of ModelLatency.")
 
@@ -303,7 +343,9 @@ class Serving(Strict):
     scaling: ServingScaling = ServingScaling()
     rollout: Rollout = Rollout()
     capture_percent: Percent = 100
-    decision_threshold: float = Field(default=0.5, gt=0, lt=1, description="Binary only: positive from this score on.")
+    decision_threshold: float = Field(
+        default=0.5, gt=0, lt=1, description="Binary only: positive from this score on."
+    )
 
 
 # --- watching and retraining -----------------------------------------------------------------------------------
@@ -322,11 +364,14 @@ class Monitoring(Strict):
     """What is watched on live traffic."""
 
     engine: Literal["processing", "model_monitor"] = Field(
-        default="processing", description="model_monitor is closed to accounts that did not use it before 2026-07-30."
+        default="processing",
+        description="model_monitor is closed to accounts that did not use it before 2026-07-30.",
     )
     every_hours: Literal[1, 2, 3, 4, 6, 8, 12, 24] = 1
     instance_type: str = "ml.m5.large"
-    minimum_records: int = Field(default=100, ge=1, description="Fewer captured records are no evidence: alarm, not judged.")
+    minimum_records: int = Field(
+        default=100, ge=1, description="Fewer captured records are no evidence: alarm, not judged."
+    )
     drift: DriftRule = DriftRule()
     fields: dict[ColumnName, DriftRule] = Field(default_factory=dict, description="Rules of single fields.")
     ignore: tuple[ColumnName, ...] = ()
@@ -353,7 +398,9 @@ class Stream(Strict):
     shards: int = Field(default=1, ge=1, description="Provisioned mode only.")
     retention_hours: int = Field(default=24, ge=24, le=8760)
     buffer_seconds: int = Field(default=60, ge=0, le=900)
-    buffer_mib: int = Field(default=64, ge=64, le=128, description="64 at least: Firehose's floor with format conversion.")
+    buffer_mib: int = Field(
+        default=64, ge=64, le=128, description="64 at least: Firehose's floor with format conversion."
+    )
 
 
 class Batch(Strict):
@@ -362,9 +409,13 @@ class Batch(Strict):
     scale: Literal["small", "large"] = "small"
     worker_type: Literal["G.1X", "G.2X", "G.4X", "G.8X"] = "G.1X"
     workers: int = Field(default=2, ge=2, le=299)
-    schedule: str | None = Field(default="cron(0 2 * * ? *)", description="UTC; EventBridge cron or rate; null for none.")
+    schedule: str | None = Field(
+        default="cron(0 2 * * ? *)", description="UTC; EventBridge cron or rate; null for none."
+    )
     on_landing: bool = Field(default=True, description="Also run when new data lands in the raw zone.")
-    rules: tuple[str, ...] = Field(default=(), description="Further DQDL rules beside those made from the fields.")
+    rules: tuple[str, ...] = Field(
+        default=(), description="Further DQDL rules beside those made from the fields."
+    )
 
 
 # --- the whole -------------------------------------------------------------------------------------------------

@@ -1,0 +1,197 @@
+"""The compiled contract: what code that runs in an account reads. Standard library only.
+
+``ml_contract.load`` makes it from a ``workload.yaml``; it travels as one JSON file beside the code of every Lambda
+function, Glue job and container. Its text is canonical: the same workload gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Final, Literal
+
+from ml_contract.expressions import Expr
+
+__all__ = ["Column", "CompiledContract", "Feature", "FitSpec", "LabelSpec"]
+
+VERSION: Final = 1
+
+#: Type of a field -> type of its column in the Glue Data Catalog (Hive's names).
+HIVE_TYPES: Final[dict[str, str]] = {
+    "integer": "bigint",
+    "number": "double",
+    "string": "string",
+    "boolean": "boolean",
+    "date": "date",
+    "timestamp": "timestamp",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One field of the record. ``source`` is its name in incoming records."""
+
+    name: str
+    source: str
+    type: str
+    required: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+    allowed: tuple[str, ...] | None = None
+    pattern: str | None = None
+    max_length: int | None = None
+    missing: tuple[str, ...] = ()
+    format: str | None = None
+    sensitive: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSpec:
+    """What is predicted. ``values`` are the classes as texts, in order; None for regression.
+
+    A binary label's second value is the positive one. In a feature frame a class is this text, and the label of a regression a number.
+    """
+
+    task: Literal["binary", "multiclass", "regression"]
+    field: str
+    values: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """One stateless feature: a number, or a category (a text)."""
+
+    name: str
+    type: Literal["number", "category"]
+    expression: Expr
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSpec:
+    """How features are fitted on the training split."""
+
+    impute_numbers: Literal["median", "mean", "zero", "none"] = "none"
+    max_categories: int = 50
+    minimum_category_count: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompiledContract:
+    """Everything that runtime code needs to know of a workload."""
+
+    name: str
+    identifier: str
+    event_time: str
+    late_after_days: int | None
+    columns: tuple[Column, ...]
+    label: LabelSpec
+    features: tuple[Feature, ...]
+    fit: FitSpec
+    decision_threshold: float
+    split: dict[str, Any]
+    acceptance: dict[str, Any]
+    monitoring: dict[str, Any]
+    training: dict[str, Any]
+    rules: tuple[str, ...]
+
+    @property
+    def slug(self) -> str:
+        """The name as AWS names have it: ``claims-fraud``."""
+        return self.name.replace("_", "-")
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Column]:
+        """Columns by name."""
+        return {c.name: c for c in self.columns}
+
+    @cached_property
+    def types(self) -> Mapping[str, str]:
+        """Field type by name."""
+        return {c.name: c.type for c in self.columns}
+
+    @property
+    def label_column(self) -> Column:
+        """The field that holds the label."""
+        return self.by_name[self.label.field]
+
+    def glue_columns(self) -> list[tuple[str, str]]:
+        """Columns of the raw and the curated table with their Hive types, delivery's two last."""
+        columns = [(c.name, HIVE_TYPES[c.type]) for c in self.columns]
+        return [*columns, ("record_id", "string"), ("received_at", "timestamp")]
+
+    def feature_columns(self) -> list[tuple[str, str]]:
+        """Columns of the features table with their Hive types: identifier, event time, label, then each feature."""
+        identifier = self.by_name[self.identifier]
+        keys = [(self.identifier, HIVE_TYPES[identifier.type]), (self.event_time, "string")]
+        label = (self.label.field, "double" if self.label.task == "regression" else "string")
+        features = [(f.name, "double" if f.type == "number" else "string") for f in self.features]
+        return [*keys, label, *features]
+
+    def feature_definitions(self) -> list[tuple[str, str]]:
+        """The same columns with their Feature Store types."""
+        names = {"bigint": "Integral", "double": "Fractional", "string": "String"}
+        return [(name, names[kind]) for name, kind in self.feature_columns()]
+
+    # --- as text -----------------------------------------------------------------------------------------------
+
+    def to_json(self) -> str:
+        """Canonical text: sorted keys, no blanks."""
+        data = {
+            "version": VERSION,
+            "name": self.name,
+            "identifier": self.identifier,
+            "event_time": self.event_time,
+            "late_after_days": self.late_after_days,
+            "columns": [asdict(c) for c in self.columns],
+            "label": asdict(self.label),
+            "features": [
+                {"name": f.name, "type": f.type, "expression": f.expression.to_json()} for f in self.features
+            ],
+            "fit": asdict(self.fit),
+            "decision_threshold": self.decision_threshold,
+            "split": self.split,
+            "acceptance": self.acceptance,
+            "monitoring": self.monitoring,
+            "training": self.training,
+            "rules": self.rules,
+        }
+        return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> CompiledContract:
+        """Read what ``to_json`` wrote. Raises ValueError when another version wrote it."""
+        data = json.loads(text)
+        version = data.pop("version", None)
+        if version != VERSION:
+            raise ValueError(f"compiled contract of version {version!r}; this reader knows version {VERSION}")
+        label = data.pop("label")
+        columns = data.pop("columns")
+        features = data.pop("features")
+        fit = data.pop("fit")
+        rules = data.pop("rules")
+        return cls(
+            columns=tuple(
+                Column(
+                    **{
+                        **c,
+                        "allowed": None if c["allowed"] is None else tuple(c["allowed"]),
+                        "missing": tuple(c["missing"]),
+                    }
+                )
+                for c in columns
+            ),
+            label=LabelSpec(
+                task=label["task"],
+                field=label["field"],
+                values=None if label["values"] is None else tuple(label["values"]),
+            ),
+            features=tuple(
+                Feature(name=f["name"], type=f["type"], expression=Expr.from_json(f["expression"]))
+                for f in features
+            ),
+            fit=FitSpec(**fit),
+            rules=tuple(rules),
+            **data,
+        )

@@ -1,0 +1,436 @@
+"""Records at the door: bytes to typed values, or every reason why not. Needs msgspec only.
+
+Two paths lead to the same answer. The fast one decodes into a struct made from the contract: types, ranges, patterns
+and allowed values are checked in C while the JSON is read. Whatever that refuses goes the slow way, field by field,
+which collects all reasons, and accepts what CSV sources send: numbers as texts.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+
+from ml_contract.compiled import Column, CompiledContract
+from ml_contract.dates import DateParser, date_parser
+
+__all__ = ["MAX_RECORD_BYTES", "Reason", "Record", "RecordCodec", "Rejected"]
+
+#: Longest record in bytes. A row of a table is far shorter, and what a transform Lambda answers for a whole batch
+#: must fit 6 MB (Lambda quotas, "Invocation payload").
+MAX_RECORD_BYTES: Final = 65_536
+_SHOWN: Final = 100
+_INT64: Final = 2**63
+
+_WHOLE: Final = re.compile(r"[+-]?[0-9]{1,19}(\.0*)?")
+_DECIMAL: Final = re.compile(r"[+-]?([0-9]{1,400}(\.[0-9]{0,400})?|\.[0-9]{1,400})([eE][+-]?[0-9]{1,4})?")
+
+Code = Literal[
+    "not_utf8",
+    "not_json",
+    "not_an_object",
+    "too_large",
+    "wrong_type",
+    "missing_required",
+    "unknown_field",
+    "not_allowed",
+    "out_of_range",
+    "pattern",
+    "too_long",
+    "unparseable_date",
+    "unknown_label",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a record is rejected. ``field`` is the column's name (the incoming one when it is unknown)."""
+
+    code: Code
+    field: str | None
+    value: str | None
+    allowed: str | None
+    message: str
+
+    def to_json(self) -> dict[str, str | None]:
+        """As it stands in the quarantine."""
+        return {
+            "code": self.code,
+            "field": self.field,
+            "value": self.value,
+            "allowed": self.allowed,
+            "message": self.message,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A record that the contract refuses, with every reason."""
+
+    reasons: tuple[Reason, ...]
+
+
+class Record(msgspec.Struct):
+    """A record that fits; ``RecordCodec`` makes one subclass per contract, with a field per column."""
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Typed values under column names; dates as ISO texts, None where there is no value."""
+        return dict(zip(_COLUMNS[type(self)], msgspec.structs.astuple(self), strict=True))
+
+
+_COLUMNS: Final[dict[type[Record], tuple[str, ...]]] = {}
+
+
+class RecordCodec:
+    """Decoder and encoder of one workload's records.
+
+    ``inference=True`` is for requests to a model: no field is required then, nor is the label.
+    """
+
+    def __init__(
+        self, contract: CompiledContract, *, max_bytes: int = MAX_RECORD_BYTES, inference: bool = False
+    ) -> None:
+        self.contract = contract
+        self.max_bytes = max_bytes
+        self._required = (
+            frozenset() if inference else frozenset(c.name for c in contract.columns if c.required)
+        )
+        self._checks = [_FieldCheck(c, contract, required=c.name in self._required) for c in contract.columns]
+        self._by_source = {check.column.source: i for i, check in enumerate(self._checks)}
+        self._type = _struct(contract, self._required)
+        self._fast: Callable[[bytes], Record] = msgspec.json.Decoder(self._type).decode
+        self._complete = _complete(contract, self._required, self._checks)
+        self._any = msgspec.json.Decoder().decode
+        self._encoder = msgspec.json.Encoder()
+        self._rename = _renamer(contract)
+
+    def decode(self, data: bytes) -> Record | Rejected:
+        """The record in ``data`` (one JSON object, UTF-8), or every reason why it is refused."""
+        if len(data) > self.max_bytes:
+            reason = Reason(
+                "too_large",
+                None,
+                f"{len(data)} bytes",
+                f"{self.max_bytes} bytes",
+                f"a record of {len(data):,} bytes; at most {self.max_bytes:,}",
+            )
+            return Rejected((reason,))
+        try:
+            record = self._fast(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return self._slow(data)
+        return record if self._complete(record) else self._slow(data)
+
+    def check(self, values: Mapping[str, Any]) -> Record | Rejected:
+        """The same for values under source names that are already read: JSON values, or the texts of a CSV row."""
+        reasons: list[Reason] = []
+        typed: list[Any] = [None] * len(self._checks)
+        for source, value in values.items():
+            position = self._by_source.get(source)
+            if position is None:
+                reasons.append(
+                    Reason(
+                        "unknown_field",
+                        _shown(source),
+                        _shown(value),
+                        None,
+                        f"{_shown(source)} is no field of the record",
+                    )
+                )
+                continue
+            check = self._checks[position]
+            result = check(value)
+            if isinstance(result, Reason):
+                reasons.append(result)
+            else:
+                typed[position] = result
+        for position, check in enumerate(self._checks):
+            if (
+                check.required
+                and typed[position] is None
+                and not any(r.field == check.column.name for r in reasons)
+            ):
+                reasons.append(
+                    Reason(
+                        "missing_required", check.column.name, None, None, f"{check.column.name} has no value"
+                    )
+                )
+        return Rejected(tuple(reasons)) if reasons else self._type(*typed)
+
+    def encode(self, record: Record, *, record_id: str, received_at: str) -> bytes:
+        """One JSON line under column names, delivery's two columns last.
+
+        ``record_id`` and ``received_at`` are written as they are: hexadecimal digits and ISO 8601 need no escape.
+        """
+        body = self._rename(self._encoder.encode(record))
+        return b'%b,"record_id":"%b","received_at":"%b"}\n' % (
+            body[:-1],
+            record_id.encode("ascii"),
+            received_at.encode("ascii"),
+        )
+
+    def _slow(self, data: bytes) -> Record | Rejected:
+        try:
+            data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            return _refused("not_utf8", f"byte 0x{data[error.start]:02x} at {error.start} is not UTF-8")
+        try:
+            value = self._any(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
+            return _refused("not_json", str(error)[:200])
+        if not isinstance(value, dict):
+            return _refused("not_an_object", f"a JSON object is needed, got {type(value).__name__}")
+        return self.check(value)
+
+
+def _refused(code: Code, message: str) -> Rejected:
+    return Rejected((Reason(code, None, None, None, message),))
+
+
+# --- the fast path ---------------------------------------------------------------------------------------------
+
+
+def _struct(contract: CompiledContract, required: frozenset[str]) -> type[Record]:
+    """Struct type with a field per column, named f0, f1, ... and read under its source name."""
+    fields: list[Any] = []
+    rename = {}
+    for i, column in enumerate(contract.columns):
+        kind = _annotation(column, contract)
+        if column.missing:
+            kind = kind | Literal[column.missing]
+        # Required ones have a default too: a struct lists fields without one first, and the order is the columns'.
+        fields.append(
+            (f"f{i}", kind, msgspec.UNSET) if column.name in required else (f"f{i}", kind | None, None)
+        )
+        rename[f"f{i}"] = column.source
+    struct = msgspec.defstruct(
+        f"Record_{contract.name}",
+        fields,
+        bases=(Record,),
+        rename=rename,
+        forbid_unknown_fields=True,
+        gc=False,
+    )
+    _COLUMNS[struct] = tuple(c.name for c in contract.columns)
+    return struct
+
+
+def _annotation(column: Column, contract: CompiledContract) -> Any:
+    label_values = contract.label.values if column.name == contract.label.field else None
+    if column.type == "boolean":
+        return bool
+    if column.type == "integer":
+        if label_values is not None:
+            return Literal[tuple(int(v) for v in label_values)]
+        low = -_INT64 if column.minimum is None else math.ceil(column.minimum)
+        high = _INT64 - 1 if column.maximum is None else math.floor(column.maximum)
+        return Annotated[int, msgspec.Meta(ge=low, le=high)]
+    if column.type == "number":
+        return Annotated[float, msgspec.Meta(ge=column.minimum, le=column.maximum)]
+    if column.type == "string":
+        choices = label_values if label_values is not None else column.allowed
+        if choices is not None and column.pattern is None and column.max_length is None:
+            # One Literal with the missing texts: msgspec allows one per union.
+            return Literal[tuple(dict.fromkeys((*choices, *column.missing)))]
+        pattern = None if column.pattern is None else _whole(column)
+        return Annotated[str, msgspec.Meta(min_length=1, max_length=column.max_length, pattern=pattern)]
+    return Annotated[str, msgspec.Meta(min_length=1)]
+
+
+def _whole(column: Column) -> str:
+    alternatives = "|".join([f"(?:{column.pattern})", *(re.escape(m) for m in column.missing)])
+    return rf"\A(?:{alternatives})\Z"
+
+
+def _complete(
+    contract: CompiledContract, required: frozenset[str], checks: list[_FieldCheck]
+) -> Callable[[Record], bool]:
+    """Function that puts None for 'missing' texts and ISO dates into a decoded record; False: ask the slow path."""
+    lines = ["def complete(r):"]
+    namespace: dict[str, Any] = {"UNSET": msgspec.UNSET}
+    for i, column in enumerate(contract.columns):
+        body: list[str] = []
+        needed = column.name in required
+        if column.type in ("date", "timestamp"):
+            namespace[f"p{i}"] = checks[i].parse_date
+            body += [f"x = p{i}(x)", "if x is None: return False", f"r.f{i} = x"]
+        if column.missing:
+            namespace[f"m{i}"] = frozenset(column.missing)
+            gone = "return False" if needed else f"r.f{i} = None"
+            body = [f"if x in m{i}: {gone}", *(["else:", *(f"    {b}" for b in body)] if body else [])]
+        if needed:
+            body = ["if x is UNSET: return False", *body]
+        elif body:
+            body = ["if x is not None:", *(f"    {b}" for b in body)]
+        if body:
+            lines += [f"    x = r.f{i}", *(f"    {b}" for b in body)]
+    lines.append("    return True")
+    # Made from numbers and fixed text only.
+    exec(compile("\n".join(lines), f"<complete record of {contract.name}>", "exec"), namespace)  # noqa: S102
+    function: Callable[[Record], bool] = namespace["complete"]
+    return function
+
+
+def _renamer(contract: CompiledContract) -> Callable[[bytes], bytes]:
+    """Function that turns source names into column names in encoded records.
+
+    ``"name":`` with two plain quotes occurs as a key only: inside a text every quote has a backslash before it, and a
+    text that is a value is followed by a comma or a brace. So bytes may be replaced without reading the JSON again.
+    """
+    pairs = {
+        msgspec.json.encode(c.source) + b":": msgspec.json.encode(c.name) + b":"
+        for c in contract.columns
+        if c.source != c.name
+    }
+    if not pairs:
+        return lambda body: body
+    if set(pairs) & set(pairs.values()):
+        # Names change places: all at once then.
+        pattern = re.compile(b"|".join(re.escape(key) for key in pairs))
+        return lambda body: pattern.sub(lambda match: pairs[match[0]], body)
+    replacements = list(pairs.items())
+
+    def rename(body: bytes) -> bytes:
+        for old, new in replacements:
+            body = body.replace(old, new)
+        return body
+
+    return rename
+
+
+# --- the slow path ---------------------------------------------------------------------------------------------
+
+
+class _FieldCheck:
+    """Check of one field: a raw value to a typed one, None for no value, or the reason."""
+
+    def __init__(self, column: Column, contract: CompiledContract, *, required: bool) -> None:
+        self.column = column
+        self.required = required
+        self.parse_date: DateParser | None = (
+            date_parser(column.type, column.format) if column.type in ("date", "timestamp") else None
+        )
+        self._missing = frozenset(column.missing)
+        self._matches = None if column.pattern is None else re.compile(rf"(?:{column.pattern})\Z").match
+        is_label = column.name == contract.label.field
+        self._label = contract.label.values if is_label else None
+
+    def __call__(self, value: Any) -> Any:
+        if value is None or value == "" or (isinstance(value, str) and value in self._missing):
+            return None
+        kind = self.column.type
+        if kind == "integer":
+            typed = self._integer(value)
+        elif kind == "number":
+            typed = self._number(value)
+        elif kind == "boolean":
+            typed = self._boolean(value)
+        elif kind == "string":
+            typed = self._string(value)
+        else:
+            typed = self._date(value)
+        if (
+            self._label is not None
+            and not isinstance(typed, Reason)
+            and _class_text(typed) not in self._label
+        ):
+            allowed = ", ".join(self._label)
+            return self._reason("unknown_label", value, allowed, f"is not a known label; known: {allowed}")
+        return typed
+
+    def _integer(self, value: Any) -> Any:
+        number: int | None = None
+        if isinstance(value, str) and _WHOLE.fullmatch(value):
+            number = int(value.partition(".")[0])
+        elif isinstance(value, float) and value.is_integer():
+            number = int(value)
+        elif isinstance(value, int) and not isinstance(value, bool):
+            number = value
+        if number is None:
+            return self._wrong_type(value, "a whole number")
+        if not -_INT64 <= number < _INT64:
+            return self._reason("out_of_range", value, "64 bits", "does not fit 64 bits")
+        return self._in_range(number, value)
+
+    def _number(self, value: Any) -> Any:
+        number: float | None = None
+        if isinstance(value, str) and _DECIMAL.fullmatch(value):
+            number = float(value)
+        elif isinstance(value, float | int) and not isinstance(value, bool):
+            try:
+                number = float(value)
+            except OverflowError:
+                number = math.inf
+        if number is None:
+            return self._wrong_type(value, "a number")
+        if not math.isfinite(number):
+            return self._reason("out_of_range", value, "finite", "is not finite")
+        return self._in_range(number, value)
+
+    def _in_range(self, number: float, value: Any) -> Any:
+        low, high = self.column.minimum, self.column.maximum
+        if (low is not None and number < low) or (high is not None and number > high):
+            allowed = (
+                f"{'' if low is None else f'{low:.15g}'} to {'' if high is None else f'{high:.15g}'}".strip()
+            )
+            return self._reason("out_of_range", value, allowed, f"is out of range {allowed}")
+        return number
+
+    def _boolean(self, value: Any) -> Any:
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str) and value.lower() in ("true", "false"):
+            return value.lower() == "true"
+        return self._wrong_type(value, "true or false")
+
+    def _string(self, value: Any) -> Any:
+        if not isinstance(value, str):
+            return self._wrong_type(value, "a text")
+        column = self.column
+        if self._label is not None:
+            return value
+        if column.allowed is not None and value not in column.allowed:
+            allowed = ", ".join(column.allowed)
+            return self._reason("not_allowed", value, allowed, f"is not allowed; allowed: {allowed}")
+        if self._matches is not None and self._matches(value) is None:
+            return self._reason("pattern", value, column.pattern, f"does not match {column.pattern}")
+        if column.max_length is not None and len(value) > column.max_length:
+            return self._reason(
+                "too_long",
+                value,
+                f"{column.max_length} characters",
+                f"has {len(value)} characters; at most {column.max_length}",
+            )
+        return value
+
+    def _date(self, value: Any) -> Any:
+        if not isinstance(value, str) or self.parse_date is None:
+            return self._wrong_type(value, f"a {self.column.type} as text")
+        parsed = self.parse_date(value)
+        if parsed is None:
+            form = self.column.format or "ISO 8601"
+            return self._reason(
+                "unparseable_date", value, form, f"is no {self.column.type} of the form {form}"
+            )
+        return parsed
+
+    def _wrong_type(self, value: Any, wanted: str) -> Reason:
+        return self._reason("wrong_type", value, wanted, f"is not {wanted}")
+
+    def _reason(self, code: Code, value: Any, allowed: str | None, message: str) -> Reason:
+        shown = _shown(value)
+        return Reason(code, self.column.name, shown, allowed, f"{self.column.name}: {shown} {message}")
+
+
+def _class_text(value: Any) -> str:
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else msgspec.json.encode(value, enc_hook=repr).decode()
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
