@@ -11,12 +11,14 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import time as _real_time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 __all__ = [
@@ -67,7 +69,7 @@ def configure(*, port: int, account: str, region: str, state: str) -> None:
         # Functions run as local processes of this machine's Python.
         LAMBDA_EXECUTOR="local",
         AWS_ACCESS_KEY_ID=account,
-        AWS_SECRET_ACCESS_KEY="rehearsal",
+        AWS_SECRET_ACCESS_KEY="rehearsal",  # noqa: S106 - nothing checks it
         AWS_DEFAULT_REGION=region,
         TMPDIR=state,
     )
@@ -148,7 +150,7 @@ def use_lambda_credentials(credentials: Callable[[str, str], Mapping[str, str]])
     for name in ("ministack.core.lambda_runtime", "ministack.services.lambda_svc"):
         module = importlib.import_module(name)
         if not callable(getattr(module, "execution_credentials", None)):
-            raise RuntimeError(
+            raise RuntimeError(  # noqa: TRY004
                 f"{name} has no execution_credentials; the rehearsal knows ministack {PINNED_VERSION}"
             )
         module.execution_credentials = execution_credentials
@@ -403,3 +405,285 @@ def bucket_kms_key(bucket: str, account: str, region: str) -> str | None:
     if not str(found.get("SSEAlgorithm", "")).startswith("aws:kms"):
         return None
     return found.get("KMSMasterKeyID")
+
+
+# -- time, alarms and schedules -----------------------------------------------------------------------------
+
+
+def use_clock(now: Callable[[], float]) -> None:
+    """Let CloudWatch, EventBridge and EventBridge Scheduler read another clock than the machine's.
+
+    Their own timers are switched off: who brings the clock fires schedules and evaluates alarms too.
+    """
+    for name in ("cloudwatch", "eventbridge", "scheduler"):
+        module = importlib.import_module(f"ministack.services.{name}")
+        _replace(module, "time", SimpleNamespace(time=now, sleep=_real_time.sleep))
+    for name in ("eventbridge", "scheduler"):
+        _replace(importlib.import_module(f"ministack.services.{name}"), "start_scheduler", lambda: None)
+
+
+def _replace(module: ModuleType, name: str, value: object) -> None:
+    """Put something else under a name of a module of ministack; the name must be there."""
+    if name not in vars(module):
+        raise RuntimeError(f"{module.__name__} has no {name}; the rehearsal knows ministack {PINNED_VERSION}")
+    vars(module)[name] = value
+
+
+def use_own_alarms() -> None:
+    """Stop ministack's evaluation of alarms and let alarms keep their metric math.
+
+    Its evaluation looks at all dimensions of a metric together and knows neither periods nor missing data.
+    """
+    cloudwatch = importlib.import_module("ministack.services.cloudwatch")
+    provisioners = importlib.import_module("ministack.services.cloudformation.provisioners")
+    _replace(cloudwatch, "_evaluate_alarm", lambda _alarm: None)
+    record, put = provisioners._cw_metric_alarm_record, cloudwatch._put_metric_alarm
+
+    def keep_metrics(alarm: dict[str, Any], metrics: list[Any]) -> None:
+        for key in (
+            "MetricName",
+            "Namespace",
+            "Statistic",
+            "ExtendedStatistic",
+            "Period",
+            "Dimensions",
+            "Unit",
+        ):
+            alarm.pop(key, None)
+        alarm["Metrics"] = metrics
+
+    def record_with_metrics(name: str, props: dict[str, Any]) -> dict[str, Any]:
+        metrics = props.get("Metrics")
+        if not metrics:
+            return record(name, props)  # type: ignore[no-any-return]
+        plain = {**props, "MetricName": "-", "Namespace": "-"}
+        del plain["Metrics"]
+        alarm: dict[str, Any] = record(name, plain)
+        keep_metrics(alarm, [_typed_metric(metric) for metric in metrics])
+        return alarm
+
+    def put_with_metrics(params: Any, data: Any, is_cbor: bool, is_json: bool = False) -> Any:
+        answer = put(params, data, is_cbor, is_json)
+        metrics = data.get("Metrics") if is_cbor or is_json else None
+        if metrics and data.get("AlarmName") in cloudwatch._alarms:
+            keep_metrics(cloudwatch._alarms[data["AlarmName"]], list(metrics))
+        return answer
+
+    _replace(provisioners, "_cw_metric_alarm_record", record_with_metrics)
+    _replace(cloudwatch, "_put_metric_alarm", put_with_metrics)
+
+
+def _typed_metric(metric: Mapping[str, Any]) -> dict[str, Any]:
+    """A template's metric data query; a template may write numbers and booleans as text."""
+    out = dict(metric)
+    if isinstance(out.get("ReturnData"), str):
+        out["ReturnData"] = out["ReturnData"].lower() == "true"
+    if "Period" in out:
+        out["Period"] = int(out["Period"])
+    if "MetricStat" in out:
+        out["MetricStat"] = {**out["MetricStat"], "Period": int(out["MetricStat"]["Period"])}
+    return out
+
+
+def metric_alarms() -> list[tuple[str, str, dict[str, Any]]]:
+    """Return every metric alarm with its account and region. The dictionaries are the live ones."""
+    cloudwatch = importlib.import_module("ministack.services.cloudwatch")
+    return [
+        (account, region, alarm) for (account, region, _), alarm in list(cloudwatch._alarms._data.items())
+    ]
+
+
+def alarm_state(name: str, *, account: str, region: str) -> str | None:
+    """Return the state of a metric or composite alarm, None when there is no such alarm."""
+    cloudwatch = importlib.import_module("ministack.services.cloudwatch")
+    with account_scope(account, region):
+        alarm = cloudwatch._alarms.get(name) or cloudwatch._composite_alarms.get(name)
+    return None if alarm is None else str(alarm["StateValue"])
+
+
+def set_alarm_state(
+    alarm: dict[str, Any], *, account: str, region: str, state: str, reason: str, reason_data: str
+) -> None:
+    """Move an alarm to another state as CloudWatch does: history, actions, composite alarms above it."""
+    cloudwatch = importlib.import_module("ministack.services.cloudwatch")
+    with account_scope(account, region):
+        before = alarm["StateValue"]
+        alarm.update(
+            StateValue=state,
+            StateReason=reason,
+            StateReasonData=reason_data,
+            StateUpdatedTimestamp=int(cloudwatch.time.time()),
+        )
+        cloudwatch._record_history(alarm["AlarmName"], before, state, reason)
+        cloudwatch._dispatch_alarm_actions(alarm, before, state, reason)
+        cloudwatch._evaluate_parent_alarms(alarm)
+
+
+def composite_states(*, account: str, region: str) -> dict[str, str]:
+    """Return the states of the composite alarms of a region."""
+    cloudwatch = importlib.import_module("ministack.services.cloudwatch")
+    with account_scope(account, region):
+        return {name: alarm["StateValue"] for name, alarm in cloudwatch._composite_alarms.items()}
+
+
+def watch_alarm_states(watcher: Callable[[str, str, dict[str, Any], str], None]) -> None:
+    """Call ``watcher(account, region, alarm, state before)`` after SetAlarmState changed a state."""
+    cloudwatch = importlib.import_module("ministack.services.cloudwatch")
+    responses = importlib.import_module("ministack.core.responses")
+    original = cloudwatch._set_alarm_state
+
+    def set_state(params: Any, data: Any, is_cbor: bool, is_json: bool = False) -> Any:
+        name = data.get("AlarmName", "") if is_cbor or is_json else cloudwatch._p(params, "AlarmName")
+        alarm = cloudwatch._alarms.get(name) or cloudwatch._composite_alarms.get(name)
+        before = None if alarm is None else alarm["StateValue"]
+        answer = original(params, data, is_cbor, is_json)
+        if alarm is not None and before is not None and alarm["StateValue"] != before:
+            watcher(responses.get_account_id(), responses.get_region(), alarm, before)
+        return answer
+
+    _replace(cloudwatch, "_set_alarm_state", set_state)
+
+
+def put_metric(
+    *,
+    account: str,
+    region: str,
+    namespace: str,
+    name: str,
+    dimensions: Mapping[str, str],
+    timestamp: float,
+    unit: str,
+    values: Sequence[float],
+) -> None:
+    """Store values of a metric of an AWS service, as the service itself publishes them."""
+    cloudwatch = importlib.import_module("ministack.services.cloudwatch")
+    with account_scope(account, region):
+        cloudwatch._store_datum(
+            namespace, name, dict(dimensions), timestamp, unit, None, list(values), None, None
+        )
+
+
+def metric_statistics(
+    *,
+    account: str,
+    region: str,
+    namespace: str,
+    name: str,
+    dimensions: Mapping[str, str],
+    statistic: str,
+    period: int,
+    start: float,
+    end: float,
+) -> dict[float, float]:
+    """Return a statistic of a metric per period in ``[start, end)``; periods without data are absent.
+
+    Only values published under exactly these dimensions count.
+    """
+    cloudwatch = importlib.import_module("ministack.services.cloudwatch")
+    with account_scope(account, region):
+        points = list(
+            cloudwatch._metrics.get((namespace, name, cloudwatch._dims_key(dict(dimensions)))) or ()
+        )
+    buckets: dict[float, list[Any]] = {}
+    for point in points:
+        if start <= point["Timestamp"] < end:
+            begin = start + (point["Timestamp"] - start) // period * period
+            buckets.setdefault(begin, []).append(point)
+    values = {
+        begin: cloudwatch._stat_value(cloudwatch._calc_stats(bucket), statistic, bucket)
+        for begin, bucket in sorted(buckets.items())
+    }
+    return {begin: float(value) for begin, value in values.items() if value is not None}
+
+
+def newest_metric_time() -> float:
+    """Return the newest time stamp of any metric, minus infinity without one."""
+    cloudwatch = importlib.import_module("ministack.services.cloudwatch")
+    newest = [points[-1]["Timestamp"] for points in list(cloudwatch._metrics._data.values()) if points]
+    return float(max(newest, default=float("-inf")))
+
+
+def schedules() -> list[tuple[str, str, dict[str, Any]]]:
+    """Return every schedule of EventBridge Scheduler with its account and region."""
+    scheduler = importlib.import_module("ministack.services.scheduler")
+    found = list(scheduler._schedules._data.items())
+    return [(account, region, schedule) for (account, region, _), schedule in found]
+
+
+def forget_schedule(schedule: Mapping[str, Any], *, account: str, region: str) -> None:
+    """Delete a schedule that has completed and asked for it."""
+    scheduler = importlib.import_module("ministack.services.scheduler")
+    with account_scope(account, region):
+        scheduler._schedules.pop(f"{schedule['GroupName']}/{schedule['Name']}", None)
+
+
+def scheduled_rules() -> list[tuple[str, str, dict[str, Any], list[dict[str, Any]]]]:
+    """Return every enabled EventBridge rule that has a schedule: account, region, rule, targets."""
+    eventbridge = importlib.import_module("ministack.services.eventbridge")
+    return [
+        (account, region, rule, list(eventbridge._targets._data.get((account, region, key), [])))
+        for (account, region, key), rule in list(eventbridge._rules._data.items())
+        if rule.get("ScheduleExpression") and rule.get("State") == "ENABLED"
+    ]
+
+
+def next_cron(expression: str, after: datetime) -> datetime | None:
+    """Return the first moment after ``after`` that a ``cron(...)`` expression names.
+
+    Raises ValueError when it is none that AWS takes.
+    """
+    eventbridge = importlib.import_module("ministack.services.eventbridge")
+    fields = eventbridge._parse_cron_fields(expression)
+    if fields is None:
+        raise ValueError(f"{expression!r} is not a cron expression of AWS's six fields")
+    found = eventbridge._cron_next_fire(fields, after)
+    return found if isinstance(found, datetime) else None
+
+
+def fire_rule(
+    rule: Mapping[str, Any],
+    targets: Sequence[Mapping[str, Any]],
+    *,
+    account: str,
+    region: str,
+    time: datetime,
+) -> None:
+    """Send the event of a scheduled rule to its targets."""
+    eventbridge = importlib.import_module("ministack.services.eventbridge")
+    event = {
+        "EventId": str(uuid.uuid4()),
+        "Source": "aws.events",
+        "DetailType": "Scheduled Event",
+        "Detail": "{}",
+        "EventBusName": rule.get("EventBusName", "default"),
+        "Time": int(time.timestamp()),
+        "Resources": [rule.get("Arn", "")],
+        "Account": account,
+        "Region": region,
+    }
+    with account_scope(account, region):
+        view = eventbridge._pattern_event_view(event)
+        for target in targets:
+            eventbridge._invoke_target(target, event, rule, view)
+
+
+def route_event_target(
+    is_ours: Callable[[str], bool],
+    deliver: Callable[[dict[str, Any], dict[str, Any], str, str], None],
+) -> None:
+    """Deliver events to targets that ministack only warns about.
+
+    ``deliver(target, event, account, region)`` gets the events for the targets whose ARN ``is_ours``.
+    """
+    eventbridge = importlib.import_module("ministack.services.eventbridge")
+    responses = importlib.import_module("ministack.core.responses")
+    original = eventbridge._invoke_target
+
+    def invoke(target: dict[str, Any], event: Any, rule: Any, view: Any = None) -> None:
+        if is_ours(str(target.get("Arn", ""))):
+            shown = (view or eventbridge._pattern_event_view(event)).event_with_detail()
+            deliver(dict(target), dict(shown), responses.get_account_id(), responses.get_region())
+            return
+        original(target, event, rule, view)
+
+    _replace(eventbridge, "_invoke_target", invoke)

@@ -19,6 +19,8 @@ from pathlib import Path
 from subprocess import Popen
 from typing import TYPE_CHECKING, Any
 
+from rehearsal.executors.transfer import TransferError
+from rehearsal.images import ImageError
 from rehearsal.services.engine import ApiError
 
 if TYPE_CHECKING:
@@ -183,12 +185,18 @@ def start_program(
 
     :param entrypoint: replaces the image's own ENTRYPOINT
     :param arguments: stand after the entrypoint, instead of the image's CMD
-    :raises KeyError: no program is known for the image
+    :raises TransferError: no program is known for the image, as when it cannot be pulled
     """
-    program = runtime.images.program(image)
-    words = list(program.argv) if entrypoint is None else [_interpreter(word) for word in entrypoint]
+    try:
+        program = runtime.images.program(image)
+    except ImageError as error:
+        raise TransferError(f"ClientError: The image {image} cannot be pulled: {error}") from error
+    if entrypoint is not None:
+        words = [*map(_interpreter, entrypoint), *arguments]
+    else:
+        words = [*program.entrypoint, *(arguments or program.command)]
     return runtime.popen(
-        folder.words([*words, *arguments]),
+        folder.words(words),
         env=environment(
             runtime,
             program=program.env,
@@ -236,9 +244,8 @@ def start_work(runtime: Runtime, title: str, function: Callable[..., object], *a
     entered = threading.Event()
 
     def run() -> None:
-        with runtime.clock.working(title):
-            entered.set()
-            function(*args)
+        entered.set()
+        function(*args)
 
     runtime.background(title, run)
     entered.wait()
