@@ -1,0 +1,78 @@
+"""From the features zone to training data: split, fitted transform, baseline of what the model saw."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import polars as pl
+from ml_contract.compiled import CompiledContract
+from ml_contract.fit import fit
+from ml_runtime.job import BadInputError, base_folder, only_file, say
+from ml_runtime.model import FITTED_FILE
+from ml_runtime.tables import read_table, write_table
+from ml_statistics.baseline import baseline
+
+from ml_processing.split import split_rows
+
+
+def _labelled(frame: pl.DataFrame, contract: CompiledContract) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Return the rows that can be learned from, and how many were left out and why."""
+    label = pl.col(contract.label.field)
+    if contract.label.values is None:
+        known = label.is_not_null() & label.is_finite()
+    else:
+        known = label.is_in(list(contract.label.values))
+    kept = frame.filter(known.fill_null(False))
+    unlabelled = frame[contract.label.field].null_count()
+    return kept, {"unlabelled": unlabelled, "unknown_label": frame.height - kept.height - unlabelled}
+
+
+def _write(path: Any, document: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def prepare() -> None:
+    """Read the features, write the three splits, the fitted transform and the baseline."""
+    folder = base_folder() / "processing"
+    contract = CompiledContract.from_json(only_file(folder / "input" / "contract", ".json").read_bytes())
+    source = folder / "input" / "features"
+    frame, skipped = read_table(source, contract.feature_columns())
+    for file in skipped:
+        say(f"skipped {file.file}: {file.reason}")
+    if not frame.height:
+        unread = (
+            f"; {len(skipped)} files could not be read, the first is {skipped[0].file}: {skipped[0].reason}"
+        )
+        raise BadInputError(f"the features under {source} hold no rows{unread if skipped else ''}")
+    labelled, left_out = _labelled(frame, contract)
+    if not labelled.height:
+        allowed = contract.label.values
+        wanted = f"one of {', '.join(allowed)}" if allowed is not None else "a number"
+        raise BadInputError(
+            f"none of {frame.height} rows has a label: {contract.label.field} must be {wanted}"
+            f" ({left_out['unlabelled']} have none, {left_out['unknown_label']} another value)"
+        )
+    parts = split_rows(labelled, contract)
+
+    output = folder / "output"
+    for name, part in parts.items():
+        write_table(part, output / name / "data.parquet")
+    fitted = fit(parts["train"], contract)
+    (output / "transform").mkdir(parents=True, exist_ok=True)
+    (output / "transform" / FITTED_FILE).write_text(fitted.to_json())
+    statistics, constraints = baseline(parts["train"], contract)
+    _write(output / "baseline" / "statistics.json", statistics)
+    _write(output / "baseline" / "constraints.json", constraints)
+    report = {
+        "rows_read": frame.height,
+        **left_out,
+        "rows": {name: part.height for name, part in parts.items()},
+        "columns": len(fitted.output_names),
+        "split": contract.split,
+        "files_skipped": [dataclasses.asdict(file) for file in skipped],
+    }
+    _write(output / "transform" / "preparation.json", report)
+    say(f"prepared {json.dumps(report, sort_keys=True)}")

@@ -1,0 +1,164 @@
+"""The model side: raw records in, scores out."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from ml_contract.records import Rejected
+from ml_contract.row import row_function
+from ml_runtime.content import (
+    CSV,
+    JSON,
+    JSON_LINES,
+    BadBodyError,
+    BodyReader,
+    UnsupportedTypeError,
+    media_type,
+)
+from ml_runtime.model import INPUT_NAME, Model
+
+log = logging.getLogger("ml_serving")
+
+Header = tuple[bytes, bytes]
+JSON_HEADER: Header = (b"content-type", b"application/json")
+CSV_HEADER: Header = (b"content-type", b"text/csv; charset=utf-8")
+LINES_HEADER: Header = (b"content-type", b"application/jsonlines")
+#: Records whose reasons an answer lists.
+RECORDS_LISTED = 100
+
+#: What callers that do not care send; looked up before the header is taken apart.
+_ANY_JSON = frozenset({JSON, "*/*"})
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Answer(NamedTuple):
+    """A response: status, content type header, body."""
+
+    status: int
+    content_type: Header
+    body: bytes
+
+
+class NotFiniteError(ValueError):
+    """The model answered with a number that is none."""
+
+
+def failure(status: int, message: str, **details: object) -> Answer:
+    """Return an answer that says what went wrong."""
+    return Answer(status, JSON_HEADER, _encode({"error": message, **details}))
+
+
+class Predictor:
+    """Scores the records of a body by one model.
+
+    Not for several threads at once: one record is scored in a buffer that is used again.
+    """
+
+    def __init__(self, model: Model) -> None:
+        contract = model.contract
+        label = contract.label
+        self._reader = BodyReader(contract)
+        self._features = row_function(contract)
+        self._vector = model.fitted.vector
+        self._model = model
+        self._run = model.session.run
+        self._outputs = [model.output]
+        self._buffer = np.zeros((1, len(model.fitted.output_names)), dtype=np.float32)
+        self._feed = {INPUT_NAME: self._buffer}
+        self._task = label.task
+        self._threshold = contract.decision_threshold
+        self._values = label.values
+        if label.task == "binary" and label.values is not None:
+            self._negative, self._positive = (b',"label":' + _encode(value) for value in label.values)
+
+    def answer(self, body: bytes, content_type: str, accept: str) -> Answer:  # noqa: PLR0911
+        """Score a body and say so in the wanted type.
+
+        A body that cannot be scored gets a 400 with every reason.
+        """
+        try:
+            records = self._reader.records(body, content_type)
+        except UnsupportedTypeError as error:
+            return failure(415, str(error))
+        except BadBodyError as error:
+            return failure(400, str(error))
+        if not records:
+            return failure(400, "the body holds no record")
+        vectors, refused = [], []
+        for index, raw in enumerate(records):
+            record = self._reader.decode(raw)
+            if isinstance(record, Rejected):
+                refused.append((index, record))
+            elif not refused:
+                vectors.append(self._vector(self._features(record.values)))
+        if refused:
+            return self._refusal(refused, len(records))
+        try:
+            if len(vectors) == 1 and self._task == "binary" and accept in _ANY_JSON:
+                return self._one(vectors[0])
+            return self._render(self._predictions(vectors), accept)
+        except NotFiniteError as error:
+            log.error("%s", error)  # noqa: TRY400 - the text says all
+            return failure(500, str(error))
+
+    def _one(self, vector: list[float]) -> Answer:
+        self._buffer[0] = vector
+        score = float(self._run(self._outputs, self._feed)[0][0, -1])
+        if score - score != 0.0:
+            raise NotFiniteError("the model answered with a number that is not finite")
+        label = self._positive if score >= self._threshold else self._negative
+        return Answer(200, JSON_HEADER, b'{"predictions":[{"score":%b%b}]}' % (repr(score).encode(), label))
+
+    def _predictions(self, vectors: list[list[float]]) -> list[dict[str, Any]]:
+        scores = self._model.scores(np.array(vectors, dtype=np.float32))
+        if not np.isfinite(scores).all():
+            raise NotFiniteError("the model answered with a number that is not finite")
+        if self._values is None:
+            return [{"score": score} for score in scores.tolist()]
+        if self._task == "binary":
+            negative, positive = self._values
+            return [
+                {"score": score, "label": positive if score >= self._threshold else negative}
+                for score in scores.tolist()
+            ]
+        best = scores.argmax(axis=1)
+        return [
+            {
+                "score": row[position],
+                "label": self._values[position],
+                "scores": dict(zip(self._values, row, strict=True)),
+            }
+            for row, position in zip(scores.tolist(), best.tolist(), strict=True)
+        ]
+
+    def _render(self, predictions: list[dict[str, Any]], accept: str) -> Answer:
+        for wanted in accept.split(","):
+            kind = media_type(wanted)
+            if kind in (JSON, "*/*", "application/*", ""):
+                return Answer(200, JSON_HEADER, _encode({"predictions": predictions}))
+            if kind in JSON_LINES:
+                return Answer(200, LINES_HEADER, b"".join(_encode(p) + b"\n" for p in predictions))
+            if kind == CSV:
+                return Answer(200, CSV_HEADER, "".join(_csv_row(p) for p in predictions).encode())
+        return failure(
+            406, f"accept {accept!r} cannot be met; ask for {JSON}, {CSV} or application/jsonlines"
+        )
+
+    def _refusal(self, refused: list[tuple[int, Rejected]], total: int) -> Answer:
+        records = [
+            {"index": index, "reasons": [reason.to_json() for reason in record.reasons]}
+            for index, record in refused[:RECORDS_LISTED]
+        ]
+        return failure(400, f"{len(refused)} of {total} records do not fit the contract", records=records)
+
+
+def _csv_row(prediction: dict[str, Any]) -> str:
+    label = prediction.get("label")
+    if label is None:
+        return f"{prediction['score']!r}\n"
+    quoted = label if label.isalnum() else '"' + label.replace('"', '""') + '"'
+    return f"{prediction['score']!r},{quoted}\n"

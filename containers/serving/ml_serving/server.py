@@ -1,0 +1,198 @@
+"""The process side: one worker per vCPU, the model loaded behind /ping, an end without a lost request."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from types import FrameType
+
+import uvicorn
+from ml_runtime.job import BadInputError, base_folder
+from ml_runtime.model import Model
+
+from ml_serving.app import Application
+from ml_serving.predictor import Predictor
+
+log = logging.getLogger("ml_serving")
+
+BACKLOG = 2048
+#: SageMaker's router keeps connections; closing one under a request that is on its way would lose it.
+KEEP_ALIVE_SECONDS = 75
+#: SageMaker kills a container 30 seconds after SIGTERM.
+DRAIN_SECONDS = 20.0
+#: Nobody asked for this long: nobody holds a connection that he is about to use.
+IDLE_SECONDS = 0.5
+
+
+class DrainingServer(uvicorn.Server):
+    """Uvicorn that, told to stop, first tells its callers.
+
+    From SIGTERM on /ping is 503 and every answer carries ``Connection: close``, while requests are still
+    taken. When none has come for a moment, or no connection is left, listening ends and what is running is
+    finished.
+    """
+
+    def __init__(self, config: uvicorn.Config, application: Application) -> None:
+        super().__init__(config)
+        self.application = application
+        self._deadline = 0.0
+        self._parent = os.getppid()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Start draining; a second signal ends it at once."""
+        del sig, frame
+        if self.application.draining:
+            self.should_exit = self.force_exit = True
+            return
+        self.drain()
+
+    def drain(self) -> None:
+        """Stop taking requests as soon as nobody sends any."""
+        self.application.draining = True
+        self._deadline = time.monotonic() + DRAIN_SECONDS
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look every 0.1 s whether draining is over, and every second whether the parent still lives."""
+        if self.application.draining and not self.should_exit:
+            now = time.monotonic()
+            application = self.application
+            quiet = not application.running and now - application.last_request > IDLE_SECONDS
+            if quiet or not self.server_state.connections or now > self._deadline:
+                self.should_exit = True
+        elif counter % 10 == 0 and os.getppid() != self._parent:
+            self.drain()
+        return await super().on_tick(counter)
+
+
+def _load() -> Predictor:
+    predictor = Predictor(Model.load(base_folder() / "model"))
+    # The model lives as long as the process: the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
+    return predictor
+
+
+async def _serve(listener: socket.socket) -> int:
+    application = Application()
+    config = uvicorn.Config(
+        application,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=int(DRAIN_SECONDS),
+    )
+    server = DrainingServer(config, application)
+    failed = False
+
+    async def load() -> None:
+        nonlocal failed
+        try:
+            application.predictor = await asyncio.to_thread(_load)
+        except BadInputError as error:
+            log.error("the model cannot be loaded: %s", error)  # noqa: TRY400 - the text says all
+        except Exception:
+            log.exception("the model cannot be loaded")
+        if application.predictor is None:
+            failed = True
+            server.should_exit = True
+
+    loading = asyncio.create_task(load())
+    await server.serve(sockets=[listener])
+    loading.cancel()
+    return 1 if failed else 0
+
+
+def run_worker(descriptor: int) -> int:
+    """Serve from a socket that is already bound, until told to stop."""
+    import uvloop
+
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    listener = socket.socket(fileno=descriptor)
+    listener.listen(BACKLOG)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(listener))
+
+
+def _positive(environment: Mapping[str, str], name: str, default: int, maximum: int) -> int:
+    text = environment.get(name, str(default))
+    if not text.isdecimal() or not 1 <= int(text) <= maximum:
+        raise BadInputError(f"{name} must be an integer from 1 to {maximum}, got {text!r}")
+    return int(text)
+
+
+def _bound(host: str, port: int, *, shared: bool) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        # The kernel hands each connection to one of the workers; a shared listener would let the first take
+        # all.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise BadInputError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    return listener
+
+
+def serve(environment: Mapping[str, str]) -> int:
+    """Serve with one worker process per vCPU, or as many as SAGEMAKER_MODEL_SERVER_WORKERS says."""
+    try:
+        workers = _positive(environment, "SAGEMAKER_MODEL_SERVER_WORKERS", len(os.sched_getaffinity(0)), 256)
+        port = _positive(environment, "SAGEMAKER_BIND_TO_PORT", 8080, 65_535)
+        host = environment.get("SERVING_HOST", "0.0.0.0")  # noqa: S104 - SageMaker calls from outside the container
+        if workers == 1:
+            return run_worker(_bound(host, port, shared=False).detach())
+        # A port that somebody uses is an error, not a share of his requests: so once without sharing.
+        _bound(host, port, shared=False).close()
+        listeners = [_bound(host, port, shared=True) for _ in range(workers)]
+    except BadInputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return _supervise(listeners)
+
+
+def _supervise(listeners: list[socket.socket]) -> int:
+    """Run one worker per listener; when one ends by itself, end all: SageMaker starts the container anew."""
+    children: list[subprocess.Popen[bytes]] = []
+    stopping = False
+
+    def stop(sig: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        del sig, frame
+        stopping = True
+        for child in children:
+            child.terminate()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    for listener in listeners:
+        descriptor = listener.fileno()
+        command = [sys.executable, "-m", "ml_serving", "worker", str(descriptor)]
+        children.append(subprocess.Popen(command, pass_fds=[descriptor]))
+    # Only the workers may hold them: the kernel would go on handing connections to a listener of a dead
+    # worker.
+    for listener in listeners:
+        listener.close()
+    # Looks without reaping, so that each child's exit code stays its own.
+    os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+    if not stopping:
+        print("error: a worker ended by itself; the server stops", file=sys.stderr, flush=True)
+        stop(signal.SIGTERM, None)
+        for child in children:
+            child.wait()
+        return 1
+    return max(abs(child.wait()) for child in children)

@@ -1,0 +1,259 @@
+"""``constraints.json`` and ``constraint_violations.json``.
+
+What a baseline suggests, and where live data breaks it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import polars as pl
+from scipy import stats
+
+from ml_statistics.describe import OTHER
+from ml_statistics.drift import SIGNIFICANCE, Drift, Rule, correct, measure
+
+#: Shares of values that must have the column's type, and that must be among the known categories.
+DATA_TYPE_THRESHOLD = 0.99
+DOMAIN_THRESHOLD = 0.99
+#: Where a violation concerns whole records and no field.
+WHOLE_RECORD = "<record>"
+
+#: Which check a reason of a rejected record belongs to.
+CHECK_OF_REASON = {
+    "not_utf8": "data_type_check",
+    "not_json": "data_type_check",
+    "not_an_object": "data_type_check",
+    "too_large": "data_type_check",
+    "wrong_type": "data_type_check",
+    "unparseable_date": "data_type_check",
+    "out_of_range": "data_type_check",
+    "pattern": "data_type_check",
+    "too_long": "data_type_check",
+    "missing_required": "completeness_check",
+    "unknown_field": "extra_column_check",
+    "not_allowed": "categorical_values_check",
+    "unknown_label": "categorical_values_check",
+}
+
+INFERRED_TYPES = {"integer": "Integral", "number": "Fractional"}
+
+
+@dataclasses.dataclass(frozen=True)
+class RawColumn:
+    """What the contract says of a column of the record."""
+
+    name: str
+    type: str
+    required: bool
+    allowed: tuple[str, ...] | None
+
+
+def _entry(feature: Mapping[str, Any], allowed: tuple[str, ...] | None) -> dict[str, Any]:
+    body = feature.get("numerical_statistics") or feature["string_statistics"]
+    common = body["common"]
+    total = common["num_present"] + common["num_missing"]
+    entry: dict[str, Any] = {
+        "name": feature["name"],
+        "inferred_type": feature["inferred_type"],
+        "completeness": common["num_present"] / total if total else 0.0,
+    }
+    if "numerical_statistics" in feature:
+        entry["num_constraints"] = {"is_non_negative": body.get("min", -1.0) >= 0}
+    else:
+        buckets = body["distribution"]["categorical"]["buckets"]
+        values = [bucket["value"] for bucket in buckets]
+        # Too many categories to list are no domain: most new values among them are harmless.
+        if allowed is not None:
+            entry["string_constraints"] = {"domains": list(allowed)}
+        elif OTHER not in values:
+            entry["string_constraints"] = {"domains": sorted(values)}
+    return entry
+
+
+def suggest_constraints(
+    statistics: Mapping[str, Any], columns: Iterable[RawColumn], *, drift_threshold: float
+) -> dict[str, Any]:
+    """Make ``constraints.json``.
+
+    Of every described feature, and of every column of the record that is no feature.
+    """
+    known = {column.name: column for column in columns}
+    features = []
+    for feature in statistics["features"]:
+        column = known.pop(feature["name"], None)
+        features.append(_entry(feature, column.allowed if column else None))
+    for column in known.values():
+        entry: dict[str, Any] = {
+            "name": column.name,
+            "inferred_type": INFERRED_TYPES.get(column.type, "String"),
+            "completeness": 1.0 if column.required else 0.0,
+        }
+        if column.allowed is not None:
+            entry["string_constraints"] = {"domains": list(column.allowed)}
+        features.append(entry)
+    return {
+        "version": 0.0,
+        "features": features,
+        "monitoring_config": {
+            "evaluate_constraints": "Enabled",
+            "emit_metrics": "Enabled",
+            "datatype_check_threshold": DATA_TYPE_THRESHOLD,
+            "domain_content_threshold": DOMAIN_THRESHOLD,
+            "distribution_constraints": {
+                "perform_comparison": "Enabled",
+                "comparison_threshold": drift_threshold,
+                "comparison_method": "Robust",
+                "categorical_comparison_threshold": drift_threshold,
+                "categorical_drift_method": "LInfinity",
+            },
+        },
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Observed:
+    """What a window of traffic held.
+
+    Args:
+        total: records in the window.
+        frame: features of the records that the contract accepts.
+        named: for each column of the record, in how many records it stands at all, with or without a value.
+        reasons: why records were refused: (code, field) to the number of records.
+    """
+
+    total: int
+    frame: pl.DataFrame
+    named: Mapping[str, int]
+    reasons: Mapping[tuple[str, str | None], int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Violation:
+    """One entry of ``constraint_violations.json``."""
+
+    feature_name: str
+    constraint_check_type: str
+    description: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """Violations, and the distance of every column that could be compared."""
+
+    violations: tuple[Violation, ...]
+    drift: tuple[Drift, ...]
+
+    def document(self) -> dict[str, Any]:
+        """Return ``constraint_violations.json``."""
+        return {"violations": [dataclasses.asdict(violation) for violation in self.violations]}
+
+
+def _refused(observed: Observed, constraints: Mapping[str, Any]) -> Iterator[Violation]:
+    config = constraints["monitoring_config"]
+    tolerated = {
+        "data_type_check": 1 - config["datatype_check_threshold"],
+        "categorical_values_check": 1 - config["domain_content_threshold"],
+        "completeness_check": 0.0,
+        "extra_column_check": 0.0,
+    }
+    per_check: dict[tuple[str, str], dict[str, int]] = {}
+    for (code, field), count in observed.reasons.items():
+        check = CHECK_OF_REASON.get(code, "data_type_check")
+        per_check.setdefault((field or WHOLE_RECORD, check), {})[code] = count
+    for (field, check), codes in sorted(per_check.items()):
+        count = sum(codes.values())
+        if check == "completeness_check" and count == observed.total and not observed.named.get(field):
+            continue  # the whole column is missing: said once, by missing_column_check
+        if count / observed.total > tolerated[check]:
+            why = ", ".join(f"{code} {number}" for code, number in sorted(codes.items()))
+            text = f"{count} of {observed.total} records were refused ({why})"
+            yield Violation(field, check, text)
+
+
+def _missing_columns(observed: Observed, constraints: Mapping[str, Any]) -> Iterator[Violation]:
+    for entry in constraints["features"]:
+        name = entry["name"]
+        if observed.named.get(name) == 0 and entry["completeness"] > 0:
+            text = (
+                f"no record of {observed.total} has the column;"
+                f" its baseline completeness is {entry['completeness']:.3f}"
+            )
+            yield Violation(name, "missing_column_check", text)
+
+
+def _values(
+    observed: Observed, constraints: Mapping[str, Any], minimum_completeness: float, ignored: frozenset[str]
+) -> Iterator[Violation]:
+    rows = observed.frame.height
+    domain_threshold = constraints["monitoring_config"]["domain_content_threshold"]
+    for entry in constraints["features"]:
+        name = entry["name"]
+        if name not in observed.frame.columns or name in ignored or observed.named.get(name) == 0 or not rows:
+            continue
+        column = observed.frame[name]
+        present = column.drop_nulls()
+        # The baseline is a sample too: fewer values than it promised count when chance does not explain it.
+        promised = entry["completeness"] * minimum_completeness
+        if len(present) / rows < promised:
+            chance = stats.binomtest(len(present), rows, entry["completeness"], alternative="less").pvalue
+            if chance < SIGNIFICANCE:
+                text = (
+                    f"{len(present) / rows:.3f} of {rows} records have a value; the baseline has"
+                    f" {entry['completeness']:.3f}, of which {minimum_completeness:.2f} must remain"
+                )
+                yield Violation(name, "completeness_check", text)
+        domains = entry.get("string_constraints", {}).get("domains")
+        if domains is not None and len(present):
+            unknown = present.filter(~present.is_in(domains))
+            known_share = 1 - len(unknown) / len(present)
+            if known_share < domain_threshold:
+                chance = stats.binomtest(
+                    len(present) - len(unknown), len(present), domain_threshold, alternative="less"
+                ).pvalue
+                if chance < SIGNIFICANCE:
+                    text = (
+                        f"{known_share:.3f} of {len(present)} values are known categories,"
+                        f" {domain_threshold:.3f} must be; {unknown.n_unique()} new ones"
+                    )
+                    yield Violation(name, "categorical_values_check", text)
+
+
+def judge(
+    observed: Observed,
+    statistics: Mapping[str, Any],
+    constraints: Mapping[str, Any],
+    *,
+    rule_of: Callable[[str], Rule],
+    minimum_completeness: float,
+    ignored: frozenset[str] = frozenset(),
+) -> Judgement:
+    """Compare a window of at least one record with its baseline, by Model Monitor's six checks."""
+    if observed.total < 1:
+        raise ValueError("an empty window cannot be judged")
+    measured = [
+        drift
+        for feature in statistics["features"]
+        if feature["name"] in observed.frame.columns and feature["name"] not in ignored
+        for drift in [measure(feature, observed.frame[feature["name"]], rule_of(feature["name"]))]
+        if drift is not None
+    ]
+    drifts = correct(measured)
+    violations = [
+        *_refused(observed, constraints),
+        *_missing_columns(observed, constraints),
+        *_values(observed, constraints, minimum_completeness, ignored),
+        *(
+            Violation(
+                drift.feature,
+                "baseline_drift_check",
+                f"{drift.distance} distance {drift.value:.3f} exceeds {drift.threshold:g}"
+                f" on {drift.records} values (chance {drift.chance:.1g})",
+            )
+            for drift in drifts
+            if drift.drifted
+        ),
+    ]
+    return Judgement(tuple(violations), drifts)

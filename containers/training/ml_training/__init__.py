@@ -1,0 +1,1 @@
+"""The training image: XGBoost on the fitted feature matrix, exported to ONNX and proven equal to it."""
