@@ -1,0 +1,1 @@
+"""Curated rows to the features zone and the Feature Store."""

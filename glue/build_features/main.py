@@ -1,0 +1,146 @@
+"""The feature job: curated zone to features zone and Feature Store.
+
+Arguments: ``--contract --curated_uri --features_uri --feature_group_name`` (Glue adds ``--JOB_NAME`` and
+``--JOB_RUN_ID``), optional ``--ingest all``. See ``docs/batch.md``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from awsglue.context import GlueContext
+from awsglue.job import Job
+from awsglue.utils import getResolvedOptions
+from botocore.config import Config
+from lake_files.objects import list_objects, read_text, remove_other_partitions
+from lake_files.parquet import inspect
+from ml_contract.compiled import CompiledContract
+from ml_contract.frame import feature_frame
+from pyspark import SparkContext
+from pyspark.sql import functions as sf
+
+from build_features import ingest
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, Row, SparkSession
+
+ARGUMENTS = ["JOB_NAME", "contract", "curated_uri", "features_uri", "feature_group_name"]
+MONTH = "event_month"
+#: Failures shown in the error; the log holds all.
+EXAMPLES = 5
+ROWS_PER_FILE = 2_000_000
+
+
+class NothingToBuildError(Exception):
+    """The curated zone holds no row."""
+
+
+class IngestionError(Exception):
+    """The Feature Store refused rows; none of this run counts as ingested, so the next run repeats them."""
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run the job."""
+    optional = [name for name in ("ingest",) if f"--{name}" in argv]
+    arguments = getResolvedOptions(argv, [*ARGUMENTS, *optional])
+    spark_context = SparkContext.getOrCreate()
+    glue_context = GlueContext(spark_context)
+    spark = glue_context.spark_session
+    job = Job(glue_context)
+    job.init(arguments["JOB_NAME"], arguments)
+    configure(spark)
+    s3 = boto3.client("s3")
+    contract = CompiledContract.from_json(read_text(s3, arguments["contract"]))
+
+    if next(list_objects(s3, arguments["curated_uri"]), None) is None:
+        raise NothingToBuildError(f"no file under {arguments['curated_uri']}: run the curate job first")
+    features = features_of(spark.read.parquet(arguments["curated_uri"]), contract).persist()
+    rows = features.count()
+    if not rows:
+        raise NothingToBuildError(f"no row under {arguments['curated_uri']}: nothing was written")
+
+    changed = features
+    if arguments.get("ingest", "changed") != "all":
+        changed = changed_since(spark, s3, features, arguments["features_uri"])
+    taken, failures = ingest_rows(changed.drop(MONTH), arguments["feature_group_name"], contract.identifier)
+    summary = {"rows": rows, "ingested": taken, "unchanged": rows - taken - len(failures)}
+    if failures:
+        for failure in failures:
+            print(f"not ingested: {json.dumps(asdict(failure), sort_keys=True)}")
+        shown = "; ".join(f"{one.identifier}: {one.code} {one.message}" for one in failures[:EXAMPLES])
+        raise IngestionError(
+            f"{len(failures)} of {taken + len(failures)} rows were not taken by feature group "
+            f"{arguments['feature_group_name']}, the features zone is unchanged: {shown}"
+        )
+
+    # Written last: a row in the features zone is a row that the Feature Store has.
+    write(features, arguments["features_uri"], contract)
+    months = [row[0] for row in features.select(MONTH).distinct().collect()]
+    removed = remove_other_partitions(s3, arguments["features_uri"], MONTH, months)
+    print(f"features: {json.dumps({**summary, 'months_removed': removed}, sort_keys=True)}")
+    job.commit()
+
+
+def configure(spark: SparkSession) -> None:
+    """Session settings that the job's meaning rests on."""
+    spark.conf.set("spark.sql.session.timeZone", "UTC")
+    spark.conf.set("spark.sql.sources.partitionOverwriteMode", "dynamic")
+    spark.conf.set("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
+
+
+def features_of(curated: DataFrame, contract: CompiledContract) -> DataFrame:
+    """The contract's feature columns of curated rows, plus the partition column."""
+    frame: DataFrame = feature_frame(curated, contract)
+    names = [name for name, _ in contract.feature_columns()]
+    return frame.select(*names, sf.substring(sf.col(contract.event_time), 1, 7).alias(MONTH))
+
+
+def changed_since(spark: SparkSession, s3: Any, features: DataFrame, features_uri: str) -> DataFrame:
+    """The rows that the features zone does not hold yet, in these very columns.
+
+    With other columns than before every row is new: a changed schema is another feature group.
+    """
+    before = inspect(s3, features_uri)
+    wanted = [name for name in features.columns if name != MONTH]
+    if before.unreadable or not before.files:
+        return features
+    if any([name for name, _ in file.columns] != wanted for file in before.files):
+        return features
+    known = spark.read.parquet(features_uri).select(*features.columns)
+    return features.subtract(known)
+
+
+def ingest_rows(rows: DataFrame, feature_group: str, identifier: str) -> tuple[int, list[ingest.Failure]]:
+    """Put the rows from the workers; the driver only hears counts and failures."""
+
+    def put_partition(partition: Iterable[Row]) -> Iterator[tuple[int, list[ingest.Failure]]]:
+        settings = Config(
+            max_pool_connections=ingest.CALLS, retries={"mode": "standard", "total_max_attempts": 1}
+        )
+        client = boto3.client("sagemaker-featurestore-runtime", config=settings)
+        rows: Iterator[Mapping[str, Any]] = (row.asDict() for row in partition)
+        yield ingest.put_all(client, feature_group, rows, identifier)
+
+    results = rows.rdd.mapPartitions(put_partition).collect()
+    return sum(taken for taken, _ in results), [failure for _, failed in results for failure in failed]
+
+
+def write(frame: DataFrame, uri: str, contract: CompiledContract) -> None:
+    """Replace the months that the frame holds."""
+    (
+        frame.repartition(MONTH)
+        .sortWithinPartitions(contract.identifier)
+        .write.mode("overwrite")
+        .option("maxRecordsPerFile", ROWS_PER_FILE)
+        .partitionBy(MONTH)
+        .parquet(uri)
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv)

@@ -1,0 +1,1 @@
+"""Files of the lake's zones: which are there, which can be read, what they hold. No Spark in here."""
