@@ -64,6 +64,7 @@ def configure(*, port: int, account: str, region: str, state: str) -> None:
         IOT_MTLS_ENABLED="0",
         SFTP_ENABLED="0",
         PERSIST_STATE="0",
+        LOG_LEVEL="WARNING",
         # A dead address: the user's Docker daemon is never touched.
         DOCKER_HOST="tcp://127.0.0.1:1",
         # Functions run as local processes of this machine's Python.
@@ -687,3 +688,186 @@ def route_event_target(
         original(target, event, rule, view)
 
     _replace(eventbridge, "_invoke_target", invoke)
+
+
+# -- KMS behind other services ------------------------------------------------------------------------------
+
+#: What a service asks of KMS, as the caller, for an action on something that a key encrypts.
+_KMS_NEEDS = {
+    "s3:PutObject": ("kms:GenerateDataKey",),
+    "s3:GetObject": ("kms:Decrypt",),
+    "s3:GetObjectVersion": ("kms:Decrypt",),
+    "kinesis:PutRecord": ("kms:GenerateDataKey",),
+    "kinesis:PutRecords": ("kms:GenerateDataKey",),
+    "kinesis:GetRecords": ("kms:Decrypt",),
+    "sqs:SendMessage": ("kms:GenerateDataKey", "kms:Decrypt"),
+    "sqs:SendMessageBatch": ("kms:GenerateDataKey", "kms:Decrypt"),
+    "sqs:ReceiveMessage": ("kms:Decrypt",),
+    "sns:Publish": ("kms:GenerateDataKey", "kms:Decrypt"),
+}
+
+
+def kms_key_arn(key: str, *, account: str, region: str) -> str | None:
+    """Return the ARN of a key given by id, ARN or alias; None for AWS's own and unknown ones."""
+    kms = importlib.import_module("ministack.services.kms")
+    with account_scope(account, region):
+        record = kms._resolve_key(key)
+    return None if record is None else str(record["Arn"])
+
+
+def _encrypting_key(check: Check, headers: Mapping[str, str], *, account: str, region: str) -> str | None:
+    """Return the KMS key that the resource of a check is encrypted with, as its service names it."""
+    service, _, resource = check.action.partition(":")[0], "", check.resource
+    if service == "s3":
+        asked = headers.get("x-amz-server-side-encryption-aws-kms-key-id")
+        writes = check.action == "s3:PutObject"
+        return asked if writes and asked else bucket_kms_key(_bucket_of(resource), account, region)
+    with account_scope(account, region):
+        if service == "kinesis":
+            kinesis = importlib.import_module("ministack.services.kinesis")
+            _, stream = kinesis._resolve_stream({"StreamARN": resource})
+            return None if stream is None else stream.get("KeyId")
+        if service == "sqs":
+            queue = importlib.import_module("ministack.services.sqs")._queue_by_arn(resource)
+            return None if queue is None else queue["attributes"].get("KmsMasterKeyId")
+        topic = importlib.import_module("ministack.services.sns")._topic_by_arn_any_scope(resource)
+        return None if topic is None else topic.get("attributes", {}).get("KmsMasterKeyId")
+
+
+def _bucket_of(resource: str) -> str:
+    return resource.removeprefix("arn:aws:s3:::").partition("/")[0]
+
+
+def kms_checks(
+    service: str, checks: Sequence[Check], headers: Mapping[str, str], *, account: str, region: str
+) -> list[Check]:
+    """Return the permissions on KMS keys that follow from a call's own, as AWS asks them of the caller."""
+    found = []
+    for check in checks:
+        needs = _KMS_NEEDS.get(check.action)
+        if needs is None:
+            continue
+        key = _encrypting_key(check, headers, account=account, region=region)
+        arn = None if not key else kms_key_arn(key, account=account, region=region)
+        if arn is None:
+            continue
+        context: dict[str, Any] = {
+            "kms:ViaService": f"{service}.{region}.amazonaws.com",
+            "kms:CallerAccount": account,
+        }
+        if service == "s3":
+            # With a bucket key, which the constructs turn on, the context names the bucket.
+            context["kms:EncryptionContext:aws:s3:arn"] = f"arn:aws:s3:::{_bucket_of(check.resource)}"
+        found += [Check(action=action, resource=arn, context=context) for action in needs]
+    return found
+
+
+# -- ECR ----------------------------------------------------------------------------------------------------
+
+
+def correct_ecr() -> None:
+    """Answer ``ImageNotFoundException`` for a missing tag.
+
+    ministack answers an empty list, from which the CDK CLI concludes that the image is there and skips its
+    build.
+    """
+    ecr = importlib.import_module("ministack.services.ecr")
+    responses = importlib.import_module("ministack.core.responses")
+    original = ecr._describe_images
+
+    def describe(data: Mapping[str, Any]) -> Any:
+        repository = data.get("repositoryName", "")
+        for wanted in data.get("imageIds") or ():
+            if repository in ecr._repositories and not ecr._find_image(repository, wanted):
+                return responses.error_response_json(
+                    "ImageNotFoundException",
+                    f"The image with imageId {wanted} does not exist within the repository with name "
+                    f"'{repository}'",
+                    400,
+                )
+        return original(data)
+
+    _replace(ecr, "_describe_images", describe)
+
+
+# -- functions ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionCode:
+    """A zip function that does what a container-image function would."""
+
+    zip: bytes
+    handler: str
+    runtime: str = "python3.13"
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def use_image_functions(translate: Callable[[Mapping[str, Any]], FunctionCode]) -> None:
+    """Run functions of ``PackageType: Image`` as zip functions, made by ``translate(function
+    configuration)``.
+
+    ministack would start a container. ``translate`` is called for each cold start; what it raises fails the
+    invocation.
+    """
+    functions = importlib.import_module("ministack.services.lambda_svc")
+    original = functions._execute_function_docker
+    code_of: dict[tuple[str, str], FunctionCode] = {}
+
+    def execute(func: Mapping[str, Any], event: Any, request_id: str) -> Any:
+        config = func.get("config") or func
+        if config.get("PackageType") != "Image":
+            return original(func, event, request_id)
+        key = (str(config["FunctionArn"]), str(config["ImageUri"]))
+        try:
+            if key not in code_of:
+                code_of[key] = translate(config)
+        except Exception as error:  # noqa: BLE001 - AWS reports it as the invocation's error
+            text = {"errorType": "Runtime.InvalidEntrypoint", "errorMessage": str(error)}
+            return {"body": text, "error": True, "log": f"{type(error).__name__}: {error}"}
+        code = code_of[key]
+        variables = {**code.environment, **(config.get("Environment") or {}).get("Variables", {})}
+        shadow = {
+            **config,
+            "PackageType": "Zip",
+            "Handler": code.handler,
+            "Runtime": code.runtime,
+            "Environment": {"Variables": variables},
+        }
+        return functions._execute_function_warm(
+            {**func, "config": shadow, "code_zip": code.zip}, event, request_id
+        )
+
+    _replace(functions, "_execute_function_docker", execute)
+
+
+def watch_functions(watcher: Callable[[Mapping[str, Any], str | None], None]) -> None:
+    """Call ``watcher(configuration, error)`` after each invocation of a function, whoever invoked it."""
+    functions = importlib.import_module("ministack.services.lambda_svc")
+    original = functions._execute_function_dispatch
+
+    def dispatch(func: Any, config: Mapping[str, Any], event: Any, request_id: str, started: float) -> Any:
+        result = original(func, config, event, request_id, started)
+        failed = isinstance(result, Mapping) and result.get("error")
+        body = result.get("body") if isinstance(result, Mapping) else None
+        text = str(body.get("errorMessage", body)) if isinstance(body, Mapping) else str(body)
+        watcher(config, text if failed else None)
+        return result
+
+    _replace(functions, "_execute_function_dispatch", dispatch)
+
+
+def isolate_functions(hidden: Sequence[str]) -> None:
+    """Hide folders from the import path of Python functions, so that code missing from a package is missed.
+
+    A function runs with the Python of this project, in which its sources are installed in editable mode.
+    """
+    runtime = importlib.import_module("ministack.core.lambda_runtime")
+    kept = f"[p for p in _sys.path if p not in {sorted(hidden)!r}]"
+    guard = f"import sys as _sys\n_sys.path[:] = {kept}\ndel _sys\n"
+    _replace(runtime, "_PYTHON_WORKER_SCRIPT", guard + runtime._PYTHON_WORKER_SCRIPT.lstrip())
+
+
+def end_function_workers() -> None:
+    """End the processes of warm functions."""
+    importlib.import_module("ministack.core.lambda_runtime").reset()

@@ -25,7 +25,7 @@ from rehearsal.control import ControlError, control
 
 if TYPE_CHECKING:
     from rehearsal.clock import Clock
-    from rehearsal.iam import Credentials, Identities
+    from rehearsal.iam import Authorizer, Credentials, Identities
     from rehearsal.images import Images
     from rehearsal.services.engine import Service
 
@@ -106,6 +106,7 @@ class Runtime:
         clock: Clock,
         images: Images,
         identities: Identities,
+        authorizer: Authorizer,
     ) -> None:
         self.endpoint = endpoint
         self.state = state
@@ -114,6 +115,7 @@ class Runtime:
         self.clock = clock
         self.images = images
         self.identities = identities
+        self.authorizer = authorizer
         self.ledger = Ledger(lambda: datetime.now(UTC))
         self.stopping = threading.Event()
         self._clients: dict[tuple[str, str | None, str], Any] = {}
@@ -163,6 +165,21 @@ class Runtime:
                 proxies={},
             ),
         )
+
+    def forwarding_client(self, service: str, *, region: str | None = None) -> Any:
+        """Return an operator's client whose calls reach ministack even where our engine answers them."""
+        name = self.region if region is None else region
+        key = (f"{service}/forward", None, name)
+        with self._lock:
+            if key not in self._clients:
+                client = self._new_client(service, None, name)
+
+                def mark(request: Any, **_: Any) -> None:
+                    request.headers["x-rehearsal-forward"] = "1"
+
+                client.meta.events.register("before-send.*", mark)
+                self._clients[key] = client
+            return self._clients[key]
 
     def _credentials(self, role: str | None) -> Credentials:
         return self.identities.operator if role is None else self.identities.for_role(role)
@@ -248,10 +265,13 @@ class Runtime:
         """
         # Counted before the thread starts, so that "idle" can never be answered between the two.
         number = self._begin(title)
+        counted = threading.Event()
 
         def run() -> None:
             try:
-                function(*args)
+                with self.clock.working(title):
+                    counted.set()
+                    function(*args)
             except Exception as error:  # noqa: BLE001 - recorded, whatever it is
                 self.ledger.failed("background", title, f"{type(error).__name__}: {error}")
                 print(f"rehearsal: {title} failed\n{traceback.format_exc()}", file=sys.stderr, flush=True)
@@ -260,6 +280,8 @@ class Runtime:
 
         thread = threading.Thread(target=run, name=title, daemon=True)
         thread.start()
+        # The clock must know of the work before whoever started it goes on, or it would not wait for it.
+        counted.wait(5)
         return thread
 
     @contextmanager

@@ -19,6 +19,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import botocore.session
+from botocore import xform_name
+from botocore.exceptions import ClientError
 
 from rehearsal.services.traits import Traits, traits
 from rehearsal.services.validation import problems
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
     from rehearsal.runtime import Runtime
 
-__all__ = ["ApiError", "Call", "Record", "Service", "after", "instead", "service_model"]
+__all__ = ["ApiError", "Call", "Record", "Service", "after", "hooked_operations", "instead", "service_model"]
 
 #: A shape of botocore's models. Its members depend on its ``type_name``, which types cannot follow.
 Shape: TypeAlias = Any
@@ -120,6 +122,14 @@ def after(service: str, operation: str) -> Callable[[After], After]:
         return function
 
     return register
+
+
+def hooked_operations() -> dict[str, frozenset[str]]:
+    """Return, per service, the operations whose behaviour was replaced with `instead`."""
+    found: dict[str, set[str]] = {}
+    for service, operation in _INSTEAD:
+        found.setdefault(service, set()).add(operation)
+    return {service: frozenset(operations) for service, operations in found.items()}
 
 
 _VERB = re.compile(
@@ -309,6 +319,18 @@ class Service:
             return self.describe(noun, record, operation.output_shape)
         raise self.not_emulated(call)
 
+    def forward(self, call: Call) -> dict[str, Any]:
+        """Make the call at ministack, as the operator, past any hook: for services that it has itself."""
+        client = self.runtime.forwarding_client(self.name, region=self.region)
+        try:
+            output: dict[str, Any] = getattr(client, xform_name(call.operation))(**call.params)
+        except ClientError as error:
+            answer = error.response
+            status = answer["ResponseMetadata"]["HTTPStatusCode"]
+            raise ApiError(answer["Error"]["Code"], answer["Error"].get("Message", ""), status) from error
+        output.pop("ResponseMetadata", None)
+        return output
+
     def not_emulated(self, call: Call) -> ApiError:
         """Return the error for an operation that exists in AWS but has no behaviour here: never a made-up
         answer.
@@ -402,7 +424,7 @@ class Service:
     # -- lists -----------------------------------------------------------------------------------------
 
     def _list(self, noun: str, call: Call, operation: OperationModel) -> dict[str, Any]:
-        shape = operation.output_shape
+        shape: Shape = operation.output_shape
         lists = {} if shape is None else {k: s for k, s in shape.members.items() if s.type_name == "list"}
         if not lists:
             raise self.not_emulated(call)
@@ -448,14 +470,15 @@ class Service:
             return record.status == wanted
         if key.startswith(("CreationTime", "LastModifiedTime")):
             at = record.created if key.startswith("CreationTime") else record.updated
-            late, early = bool(at > wanted), bool(at < wanted)
-            return late if key.endswith("After") else early
+            after_it = key.endswith("After")
+            late: bool = at > wanted if after_it else at < wanted
+            return late
         if isinstance(wanted, list):
             single = key[:-1]
             have = record.data.get(single, record.name if single in self.traits.name_members(noun) else None)
             return have is None or have in wanted
         have = record.data.get(key.removesuffix("Equals"))
-        return have == wanted or (isinstance(have, str) and self._same_resource(have, wanted))
+        return bool(have == wanted) or (isinstance(have, str) and self._same_resource(have, wanted))
 
     @staticmethod
     def _same_resource(have: str, wanted: object) -> bool:
@@ -522,7 +545,7 @@ class Service:
         return None
 
     def _tags_out(self, operation: str, table: Mapping[str, str]) -> dict[str, Any]:
-        shape = self.operation(operation).output_shape
+        shape: Shape = self.operation(operation).output_shape
         if shape is None:
             return {}
         key, member = next((k, s) for k, s in shape.members.items() if k.lower() == "tags")

@@ -1,0 +1,116 @@
+"""Which IAM permissions a call of one of our own services needs.
+
+The action is the operation; the resources are those that the service authorization reference lists for it,
+found by the parameters that name them. A role that is handed to a service needs ``iam:PassRole`` on it as
+well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rehearsal.ministack_bridge import Check
+
+if TYPE_CHECKING:
+    from rehearsal.services.engine import Call, Service
+
+__all__ = ["checks_of_call"]
+
+#: Prefix of the actions where it is not the service's name.
+_NAMESPACES = {
+    "sagemaker-runtime": "sagemaker",
+    "sagemaker-featurestore-runtime": "sagemaker",
+    "sagemaker-metrics": "sagemaker",
+    "events": "events",
+}
+#: The service that assumes a role handed to an operation of ours.
+_PASSED_TO = {
+    "sagemaker": "sagemaker.amazonaws.com",
+    "codepipeline": "codepipeline.amazonaws.com",
+    "lakeformation": "lakeformation.amazonaws.com",
+    "application-autoscaling": "application-autoscaling.amazonaws.com",
+    "glue": "glue.amazonaws.com",
+    "firehose": "firehose.amazonaws.com",
+}
+_VERB = re.compile(
+    r"(?:Batch)?(?:Create|Register|Put|Describe|Get|Update|Delete|Deregister|Start|Stop|Invoke)(.*)"
+)
+#: Operations whose noun is not the resource that the policy names: noun and the parameters that name it.
+_RESOURCES: Mapping[tuple[str, str], tuple[str, str]] = {
+    ("sagemaker", "StartPipelineExecution"): ("Pipeline", "PipelineName"),
+    ("sagemaker", "ListPipelineExecutions"): ("Pipeline", "PipelineName"),
+    ("sagemaker", "CreateModelPackage"): ("ModelPackageGroup", "ModelPackageGroupName"),
+    ("sagemaker", "UpdateEndpointWeightsAndCapacities"): ("Endpoint", "EndpointName"),
+    ("sagemaker-runtime", "InvokeEndpoint"): ("Endpoint", "EndpointName"),
+    ("sagemaker-runtime", "InvokeEndpointAsync"): ("Endpoint", "EndpointName"),
+    ("sagemaker-featurestore-runtime", "PutRecord"): ("FeatureGroup", "FeatureGroupName"),
+    ("sagemaker-featurestore-runtime", "GetRecord"): ("FeatureGroup", "FeatureGroupName"),
+    ("sagemaker-featurestore-runtime", "DeleteRecord"): ("FeatureGroup", "FeatureGroupName"),
+}
+
+
+def checks_of_call(service: Service, call: Call) -> list[Check]:
+    """Return the permissions that a call needs, the call's own first."""
+    namespace = _NAMESPACES.get(service.name, service.name)
+    action = f"{namespace}:{call.operation}"
+    context = {f"aws:RequestTag/{key}": value for key, value in service.traits.tags_in(call.params).items()}
+    checks = [
+        Check(action=action, resource=resource, context=context) for resource in _resources(service, call)
+    ]
+    if context and namespace == "sagemaker" and call.operation.startswith("Create"):
+        checks += [Check(action="sagemaker:AddTags", resource=check.resource) for check in checks]
+    principal = _PASSED_TO.get(service.name)
+    if principal is not None:
+        checks += [
+            Check(action="iam:PassRole", resource=arn, context={"iam:PassedToService": principal})
+            for arn in sorted(set(_roles(call.params)))
+        ]
+    return checks
+
+
+def _resources(service: Service, call: Call) -> list[str]:
+    if service.name == "sagemaker-featurestore-runtime" and call.operation == "BatchGetRecord":
+        names = [str(identifier["FeatureGroupName"]) for identifier in call.params.get("Identifiers", ())]
+        return [_arn(service, "FeatureGroup", name) for name in names]
+    noun, parameter = _RESOURCES.get((service.name, call.operation), ("", ""))
+    if noun and isinstance(call.params.get(parameter), str):
+        return [_arn(service, noun, call.params[parameter])]
+    arn = next(
+        (
+            value
+            for key, value in call.params.items()
+            if key.lower() in ("resourcearn", "pipelineexecutionarn") and isinstance(value, str)
+        ),
+        None,
+    )
+    if arn is not None:
+        return [arn]
+    match = _VERB.fullmatch(call.operation)
+    name = None if match is None else service.traits.name_in(match.group(1), call.params)
+    if match is None or name is None:
+        return ["*"]
+    return [_arn(service, match.group(1), name)]
+
+
+def _arn(service: Service, noun: str, name: str) -> str:
+    if name.startswith("arn:"):
+        return name
+    arn = service.arn(noun, name)
+    namespace = _NAMESPACES.get(service.name, service.name)
+    return arn.replace(f":{service.name}:", f":{namespace}:", 1)
+
+
+def _roles(value: Any) -> Iterator[str]:
+    """Yield the role ARNs that parameters hand to the service, wherever they stand."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            if isinstance(part, str):
+                if key.lower().endswith(("rolearn", "role")) and ":role/" in part:
+                    yield part
+            else:
+                yield from _roles(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _roles(part)
