@@ -1,4 +1,4 @@
-"""``python -m ml_contract check PATH...`` reads workloads and says what is wrong; ``schema`` prints the JSON Schema."""
+"""``python -m ml_contract``: ``check PATH...`` says what is wrong; ``schema`` prints the JSON Schema."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def _check(paths: Sequence[Path]) -> int:
                 contract = loaded.compiled
                 sys.stdout.write(
                     f"{loaded.path}: {contract.name}: {len(contract.columns)} fields, "
-                    f"{len(contract.features)} features, label {contract.label.field} ({contract.label.task})\n"
+                    f"{len(contract.features)} features, "
+                    f"label {contract.label.field} ({contract.label.task})\n"
                 )
         except ContractError as error:
             problems += error.problems

@@ -1,7 +1,7 @@
 """The compiled contract: what code that runs in an account reads. Standard library only.
 
-``ml_contract.load`` makes it from a ``workload.yaml``; it travels as one JSON file beside the code of every Lambda
-function, Glue job and container. Its text is canonical: the same workload gives the same bytes.
+``ml_contract.load`` makes it from a ``workload.yaml``; it travels as one JSON file beside the code of every
+Lambda function, Glue job and container. Its text is canonical: the same workload gives the same bytes.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class Column:
 class LabelSpec:
     """What is predicted. ``values`` are the classes as texts, in order; None for regression.
 
-    A binary label's second value is the positive one. In a feature frame a class is this text, and the label of a regression a number.
+    A binary label's second value is the positive one. In a feature frame a class is this text, and the
+    label of a regression a number.
     """
 
     task: Literal["binary", "multiclass", "regression"]
@@ -122,7 +123,7 @@ class CompiledContract:
         return [*columns, ("record_id", "string"), ("received_at", "timestamp")]
 
     def feature_columns(self) -> list[tuple[str, str]]:
-        """Columns of the features table with their Hive types: identifier, event time, label, then each feature."""
+        """Columns of the features table with Hive types: identifier, event time, label, then each feature."""
         identifier = self.by_name[self.identifier]
         keys = [(self.identifier, HIVE_TYPES[identifier.type]), (self.event_time, "string")]
         label = (self.label.field, "double" if self.label.task == "regression" else "string")
@@ -134,7 +135,7 @@ class CompiledContract:
         names = {"bigint": "Integral", "double": "Fractional", "string": "String"}
         return [(name, names[kind]) for name, kind in self.feature_columns()]
 
-    # --- as text -----------------------------------------------------------------------------------------------
+    # --- as text --------------------------------------------------------------------------------------
 
     def to_json(self) -> str:
         """Canonical text: sorted keys, no blanks."""

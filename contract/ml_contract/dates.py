@@ -21,7 +21,8 @@ _DIRECTIVES: Final = frozenset("YymdHMSfzbBjpI%")
 _NUMERIC: Final = {"Y": r"([0-9]{4})", "m": r"([0-9]{1,2})", "d": r"([0-9]{1,2})"}
 _ISO_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _ISO_TIMESTAMP: Final = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?(Z|[+-][0-9]{2}(:?[0-9]{2})?)?)?"
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?(Z|[+-][0-9]{2}(:?[0-9]{2})?)?)?"
 )
 
 
@@ -30,10 +31,12 @@ class FormatError(ValueError):
 
 
 def date_parser(kind: str, format: str | None) -> DateParser:
-    """Parser of a ``date`` or ``timestamp`` field. Without a format texts are ISO 8601; without an offset, UTC.
+    """Parser of a ``date`` or ``timestamp`` field. Without a format texts are ISO 8601; without an offset,
+    UTC.
 
     Raises FormatError when the format has an unknown directive, or no year, month and day.
     """
+    parse: DateParser
     if format is None:
         parse = _iso_date if kind == "date" else _iso_timestamp
     else:
@@ -46,9 +49,8 @@ def _check(kind: str, format: str) -> None:
     directives = re.findall(r"%(.?)", format)
     unknown = [d for d in directives if d not in _DIRECTIVES]
     if unknown:
-        raise FormatError(
-            f"got {format!r}; %{unknown[0]} is not known, these are: {' '.join('%' + d for d in sorted(_DIRECTIVES))}"
-        )
+        known = " ".join(f"%{d}" for d in sorted(_DIRECTIVES))
+        raise FormatError(f"got {format!r}; %{unknown[0]} is not known, these are: {known}")
     have = set(directives)
     if not have & set("Yy") or not ("j" in have or (have & set("mbB") and "d" in have)):
         raise FormatError(f"got {format!r}; a {kind} needs year, month and day, e.g. %Y-%m-%d")

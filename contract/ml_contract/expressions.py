@@ -7,16 +7,17 @@
         "at_night": when(col("hour").is_between(6, 21)).then("day").otherwise("night"),
     }
 
-The tree is plain data (``to_json``), so it travels inside the compiled contract. ``ml_contract.frame`` lowers it to
-polars, pandas and Spark, ``ml_contract.row`` compiles it to a Python function. What an expression means is the same on all of them:
+The tree is plain data (``to_json``), so it travels inside the compiled contract. ``ml_contract.frame``
+lowers it to polars, pandas and Spark, ``ml_contract.row`` compiles it to a Python function. What an
+expression means is the same on all of them:
 
 - Numbers are 64-bit floats, whatever the field's type. Integers beyond 2**53 lose digits.
-- ``None`` is a missing value. Arithmetic, comparison and text functions of a missing value are missing; ``&``, ``|``
-  and ``~`` follow SQL's three-valued logic; a missing condition of ``when`` counts as false.
+- ``None`` is a missing value. Arithmetic, comparison and text functions of a missing value are missing;
+  ``&``, ``|`` and ``~`` follow SQL's three-valued logic; a missing condition of ``when`` counts as false.
 - A number that is not finite (NaN, an overflow) is missing. So is the quotient of a division by zero, the
   logarithm of what is not positive, and a text that is no number.
-- Text functions work on ASCII where languages differ: ``lower`` changes A to Z only, ``strip`` removes blanks,
-  tabs, line feeds, carriage returns, vertical tabs and form feeds.
+- Text functions work on ASCII where languages differ: ``lower`` changes A to Z only, ``strip`` removes
+  blanks, tabs, line feeds, carriage returns, vertical tabs and form feeds.
 
 Standard library only: this module runs in Lambda functions, Glue jobs and containers.
 """
@@ -61,7 +62,7 @@ class Expr:
                 f"an expression may nest {MAX_DEPTH} deep, got {self.depth}; name a part as a feature"
             )
 
-    # --- operators ---------------------------------------------------------------------------------------------
+    # --- operators ------------------------------------------------------------------------------------
 
     def __add__(self, other: Expr | Scalar) -> Expr:
         return Expr("add", (self, _operand(other)))
@@ -131,7 +132,7 @@ class Expr:
             "use is_between for a < x < b, and when(...).then(...).otherwise(...) for if"
         )
 
-    # --- missing values, sets, intervals -----------------------------------------------------------------------
+    # --- missing values, sets, intervals --------------------------------------------------------------
 
     def is_null(self) -> Expr:
         """True where there is no value."""
@@ -168,7 +169,7 @@ class Expr:
     def map_values(
         self, mapping: Mapping[str, str] | Mapping[str, float], *, default: str | float | None = None
     ) -> Expr:
-        """The value that ``mapping`` gives to a text; ``default`` where it gives none. Missing stays missing."""
+        """The value that ``mapping`` gives to a text, else ``default``. Missing stays missing."""
         pairs = [[key, _parameter(value)] for key, value in mapping.items()]
         if not pairs or len(pairs) > MAX_MAPPED_VALUES or not all(isinstance(key, str) for key, _ in pairs):
             raise ExpressionError(
@@ -182,7 +183,7 @@ class Expr:
             raise ExpressionError("map_values must give texts only or numbers only, its default included")
         return Expr("map_values", (self,), (pairs, fallback))
 
-    # --- dates -------------------------------------------------------------------------------------------------
+    # --- dates ----------------------------------------------------------------------------------------
 
     def year(self) -> Expr:
         """Year of a date or timestamp (UTC)."""
@@ -208,7 +209,7 @@ class Expr:
         """Calendar days (UTC) from this date to ``until``; negative when ``until`` is the earlier one."""
         return Expr("days_between", (self, _operand(until)))
 
-    # --- texts -------------------------------------------------------------------------------------------------
+    # --- texts ----------------------------------------------------------------------------------------
 
     def lower(self) -> Expr:
         """A to Z as a to z."""
@@ -230,7 +231,7 @@ class Expr:
         """True where the value begins with ``text``."""
         return Expr("starts_with", (self,), (_text("starts_with", text),))
 
-    # --- numbers -----------------------------------------------------------------------------------------------
+    # --- numbers --------------------------------------------------------------------------------------
 
     def abs(self) -> Expr:
         """Without its sign."""
@@ -258,13 +259,14 @@ class Expr:
         """As another type.
 
         Number: true is 1 and false 0; a text is read when it is a plain decimal (``-12.5``), else missing.
-        String: ``true`` or ``false``; a whole number below 2**53 without decimal point, any other number is missing.
+        String: ``true`` or ``false``; a whole number below 2**53 without decimal point, any other number is
+        missing.
         """
         if to not in ("number", "string"):
             raise ExpressionError(f"cast goes to 'number' or 'string', got {to!r}")
         return Expr("cast", (self,), (to,))
 
-    # --- as data -----------------------------------------------------------------------------------------------
+    # --- as data --------------------------------------------------------------------------------------
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data; ``from_json`` reads it back."""
@@ -319,7 +321,7 @@ class When:
 
 
 class Then(Expr):
-    """``when(...).then(...)``: an expression (missing elsewhere) that may go on with ``when`` or ``otherwise``."""
+    """``when(...).then(...)``: missing elsewhere, until ``when`` or ``otherwise`` follow."""
 
     __slots__ = ("_branches",)
 
@@ -408,7 +410,7 @@ def _from_plain(value: Any) -> Any:
     return value
 
 
-# --- types -----------------------------------------------------------------------------------------------------
+# --- types --------------------------------------------------------------------------------------------
 
 _DATES = ("date", "timestamp")
 #: Operation -> (types its operands may have, type of the result). Others are typed below.

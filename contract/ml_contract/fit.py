@@ -1,11 +1,11 @@
 """What is fitted on the training split: values that fill gaps, and the categories of each field.
 
-A fitted transform is literals only, so it travels with the model as JSON and gives the same numbers for a table
-(``matrix``) and for one record (``vector``).
+A fitted transform is literals only, so it travels with the model as JSON and gives the same numbers for a
+table (``matrix``) and for one record (``vector``).
 
 - A number feature is one column; a gap is the fitted value, or NaN when the contract imputes nothing.
-- A category feature is one column per kept value (``f=value``) and one for every other value (``f=<other>``). A
-  missing category is 0 in all of them.
+- A category feature is one column per kept value (``f=value``) and one for every other value
+  (``f=<other>``). A missing category is 0 in all of them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Fitted:
         return names
 
     def matrix(self, native: Any) -> Any:
-        """Feature table (polars, pandas, Spark) to a float32 array ``[rows, len(output_names)]``; NaN is missing."""
+        """Feature table (any engine) to a float32 array ``[rows, len(output_names)]``; NaN is missing."""
         import numpy as np
 
         table = _collected(native, [name for name, _ in self.features])
@@ -76,7 +76,7 @@ class Fitted:
         return result
 
     def vector(self, features: Mapping[str, float | str | None]) -> list[float]:
-        """One record's features to the same numbers. Numbers are 64-bit here; the model reads them as float32."""
+        """One record's features to the same numbers, 64 bits wide; the model reads them as float32."""
         return self._vector(features)
 
     @cached_property
@@ -180,7 +180,7 @@ def _texts(table: Any, name: str) -> list[str | None]:
 
 
 def _float32(values: Any) -> Any:
-    """As float32; what does not fit becomes infinite there, and the caller's model sees the same on every path."""
+    """As float32. What does not fit becomes infinite, as it does when a vector is made float32."""
     import numpy as np
 
     with np.errstate(over="ignore"):

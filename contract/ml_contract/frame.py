@@ -37,8 +37,9 @@ def feature_frame(native: Any, contract: CompiledContract, *, label: bool = True
     """Table of identifier, event time (ISO text, UTC), label and features, of the same kind as ``native``.
 
     ``native`` is a polars, pandas or Spark table with the contract's columns under their names, typed as
-    ``CompiledContract.glue_columns`` says; further columns are ignored. ``label=False`` leaves the label out, for
-    tables that have none yet. Raises FrameError naming every column that is missing or of another type.
+    ``CompiledContract.glue_columns`` says; further columns are ignored. ``label=False`` leaves the label
+    out, for tables that have none yet. Raises FrameError naming every column that is missing or of another
+    type.
     """
     pandas = _is_pandas(native)
     used = _used_columns(contract, label=label)
@@ -95,7 +96,7 @@ def _iso(name: str) -> nw.Expr:
     return nw.concat_str([text, nw.lit("Z")])
 
 
-# --- lowering --------------------------------------------------------------------------------------------------
+# --- lowering -----------------------------------------------------------------------------------------
 
 
 class _Lowering:
@@ -147,7 +148,7 @@ class _Lowering:
         return column.cast(_DTYPES[kind])
 
 
-def _literal(value: object) -> nw.Expr:
+def _literal(value: Any) -> nw.Expr:
     if isinstance(value, bool):
         return nw.lit(value, dtype=nw.Boolean)
     if isinstance(value, int | float):
@@ -185,8 +186,9 @@ def _disjunction(a: nw.Expr, b: nw.Expr) -> nw.Expr:
 def _day_number(moment: nw.Expr) -> nw.Expr:
     """Days since a fixed day of the proleptic Gregorian calendar.
 
-    By arithmetic on year, month and day, since durations are not the same thing on every engine: years begin in March, so that the leap day
-    is the last of its year and months before it have a fixed number of days.
+    By arithmetic on year, month and day, since durations are not the same thing on every engine: years
+    begin in March, so that the leap day is the last of its year and months before it have a fixed number of
+    days.
     """
     year = moment.dt.year().cast(nw.Float64)
     month = moment.dt.month().cast(nw.Float64)
@@ -205,7 +207,8 @@ def _day_number(moment: nw.Expr) -> nw.Expr:
 
 
 def _weekday(moment: nw.Expr) -> nw.Expr:
-    # Not `dt.weekday()`: on Spark that gives 0 for Sunday. Day number 3 of this calendar is a Monday after 1 March.
+    # Not `dt.weekday()`: on Spark that gives 0 for Sunday. Day number 3 of this calendar is a Monday after
+    # 1 March.
     days = _day_number(moment) + 1.0
     return days - (days / 7.0).floor() * 7.0 + 1.0
 
@@ -332,7 +335,7 @@ _CASTS: Final[dict[tuple[str, str], Callable[[nw.Expr], nw.Expr]]] = {
 }
 
 
-# --- tables ----------------------------------------------------------------------------------------------------
+# --- tables -------------------------------------------------------------------------------------------
 
 
 def _check(schema: nw.Schema, contract: CompiledContract, used: list[str]) -> None:
@@ -363,7 +366,8 @@ def _require_utc(native: Any) -> None:
     zone = native.sparkSession.conf.get("spark.sql.session.timeZone")
     if zone not in ("UTC", "Etc/UTC", "GMT", "Z", "+00:00"):
         raise FrameError(
-            f"the Spark session's time zone is {zone}; dates would move. Set spark.sql.session.timeZone to UTC"
+            f"the Spark session's time zone is {zone}, so dates would move; "
+            "set spark.sql.session.timeZone to UTC"
         )
 
 
@@ -407,7 +411,7 @@ def _arrow_backed(native: Any, contract: CompiledContract, used: list[str]) -> A
 
 
 def _plain_pandas(result: Any, contract: CompiledContract) -> Any:
-    """Numbers as numpy floats (NaN is missing), texts as objects (None is missing): what pandas users expect."""
+    """Numbers as numpy floats (NaN is missing), texts as objects (None is missing)."""
     import numpy as np
 
     for name, kind in contract.feature_columns():

@@ -1,10 +1,11 @@
 """The workload contract: the typed form of a ``workload.yaml``.
 
-One frozen pydantic model per block. Pydantic reports every problem of an input at once; ``ml_contract.load`` adds
-the line of each. The JSON Schema that editors complete from is generated from these same classes.
+One frozen pydantic model per block. Pydantic reports every problem of an input at once;
+``ml_contract.load`` adds the line of each. The JSON Schema that editors complete from is generated from
+these same classes.
 
-Nothing here knows of AWS or of the CDK. Infrastructure reads this model; code that runs in an account reads its
-compiled form (``ml_contract.compiled``), which needs neither pydantic nor YAML.
+Nothing here knows of AWS or of the CDK. Infrastructure reads this model; code that runs in an account reads
+its compiled form (``ml_contract.compiled``), which needs neither pydantic nor YAML.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-# --- the record ------------------------------------------------------------------------------------------------
+# --- the record ---------------------------------------------------------------------------------------
 
 
 class RecordField(Strict):
@@ -67,7 +68,8 @@ class RecordField(Strict):
     missing: tuple[str, ...] = Field(default=(), description="Texts that mean 'no value', e.g. '?'.")
     sensitive: Sensitivity | None = Field(
         default=None,
-        description="pii identifies a person and is never a feature; protected is one only when a feature names it.",
+        description="pii identifies a person and is never a feature; "
+        "protected is one only when a feature names it.",
     )
     description: str | None = None
 
@@ -133,7 +135,7 @@ class RegressionLabel(Strict):
 Label = Annotated[BinaryLabel | MulticlassLabel | RegressionLabel, Field(discriminator="task")]
 
 
-# --- features --------------------------------------------------------------------------------------------------
+# --- features -----------------------------------------------------------------------------------------
 
 
 class BinFeature(Strict):
@@ -202,7 +204,7 @@ class Exclusion(Strict):
 
 
 class Features(Strict):
-    """What the model sees. Fields are features by themselves unless excluded, sensitive, or keys and dates."""
+    """What the model sees: every field unless excluded, sensitive, the label, a key or a date."""
 
     fields: Literal["all"] | tuple[ColumnName, ...] = "all"
     exclude: tuple[Exclusion, ...] = ()
@@ -220,7 +222,7 @@ class Features(Strict):
     minimum_category_count: int = Field(default=1, ge=1)
 
 
-# --- training and judging --------------------------------------------------------------------------------------
+# --- training and judging -----------------------------------------------------------------------------
 
 
 class Split(Strict):
@@ -304,7 +306,7 @@ class Acceptance(Strict):
         return self
 
 
-# --- serving ---------------------------------------------------------------------------------------------------
+# --- serving ------------------------------------------------------------------------------------------
 
 
 class ServingScaling(Strict):
@@ -348,7 +350,7 @@ class Serving(Strict):
     )
 
 
-# --- watching and retraining -----------------------------------------------------------------------------------
+# --- watching and retraining --------------------------------------------------------------------------
 
 
 class DriftRule(Strict):
@@ -388,7 +390,7 @@ class Retraining(Strict):
     cooldown_hours: int = Field(default=24, ge=0, description="At least this long between two starts.")
 
 
-# --- sources ---------------------------------------------------------------------------------------------------
+# --- sources ------------------------------------------------------------------------------------------
 
 
 class Stream(Strict):
@@ -418,7 +420,7 @@ class Batch(Strict):
     )
 
 
-# --- the whole -------------------------------------------------------------------------------------------------
+# --- the whole ----------------------------------------------------------------------------------------
 
 
 class Workload(Strict):

@@ -1,8 +1,8 @@
 """Records at the door: bytes to typed values, or every reason why not. Needs msgspec only.
 
-Two paths lead to the same answer. The fast one decodes into a struct made from the contract: types, ranges, patterns
-and allowed values are checked in C while the JSON is read. Whatever that refuses goes the slow way, field by field,
-which collects all reasons, and accepts what CSV sources send: numbers as texts.
+Two paths lead to the same answer. The fast one decodes into a struct made from the contract: types, ranges,
+patterns and allowed values are checked in C while the JSON is read. Whatever that refuses goes the slow
+way, field by field, which collects all reasons, and accepts what CSV sources send: numbers as texts.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from ml_contract.dates import DateParser, date_parser
 
 __all__ = ["MAX_RECORD_BYTES", "Reason", "Record", "RecordCodec", "Rejected"]
 
-#: Longest record in bytes. A row of a table is far shorter, and what a transform Lambda answers for a whole batch
-#: must fit 6 MB (Lambda quotas, "Invocation payload").
+#: Longest record in bytes. A row of a table is far shorter, and what a transform Lambda answers for a whole
+#: batch must fit 6 MB (Lambda quotas, "Invocation payload").
 MAX_RECORD_BYTES: Final = 65_536
 _SHOWN: Final = 100
 _INT64: Final = 2**63
@@ -127,7 +127,7 @@ class RecordCodec:
         return record if self._complete(record) else self._slow(data)
 
     def check(self, values: Mapping[str, Any]) -> Record | Rejected:
-        """The same for values under source names that are already read: JSON values, or the texts of a CSV row."""
+        """The same for values under source names: JSON values, or the texts of a CSV row."""
         reasons: list[Reason] = []
         typed: list[Any] = [None] * len(self._checks)
         for source, value in values.items():
@@ -165,7 +165,8 @@ class RecordCodec:
     def encode(self, record: Record, *, record_id: str, received_at: str) -> bytes:
         """One JSON line under column names, delivery's two columns last.
 
-        ``record_id`` and ``received_at`` are written as they are: hexadecimal digits and ISO 8601 need no escape.
+        ``record_id`` and ``received_at`` are written as they are: hexadecimal digits and ISO 8601 need no
+        escape.
         """
         body = self._rename(self._encoder.encode(record))
         return b'%b,"record_id":"%b","received_at":"%b"}\n' % (
@@ -192,7 +193,7 @@ def _refused(code: Code, message: str) -> Rejected:
     return Rejected((Reason(code, None, None, None, message),))
 
 
-# --- the fast path ---------------------------------------------------------------------------------------------
+# --- the fast path ------------------------------------------------------------------------------------
 
 
 def _struct(contract: CompiledContract, required: frozenset[str]) -> type[Record]:
@@ -203,12 +204,13 @@ def _struct(contract: CompiledContract, required: frozenset[str]) -> type[Record
         kind = _annotation(column, contract)
         if column.missing:
             kind = kind | Literal[column.missing]
-        # Required ones have a default too: a struct lists fields without one first, and the order is the columns'.
+        # Required ones have a default too: a struct lists fields without one first, and the order is the
+        # columns'.
         fields.append(
             (f"f{i}", kind, msgspec.UNSET) if column.name in required else (f"f{i}", kind | None, None)
         )
         rename[f"f{i}"] = column.source
-    struct = msgspec.defstruct(
+    struct: Any = msgspec.defstruct(
         f"Record_{contract.name}",
         fields,
         bases=(Record,),
@@ -217,10 +219,11 @@ def _struct(contract: CompiledContract, required: frozenset[str]) -> type[Record
         gc=False,
     )
     _COLUMNS[struct] = tuple(c.name for c in contract.columns)
-    return struct
+    made: type[Record] = struct
+    return made
 
 
-def _annotation(column: Column, contract: CompiledContract) -> Any:
+def _annotation(column: Column, contract: CompiledContract) -> Any:  # noqa: PLR0911 - one per type
     label_values = contract.label.values if column.name == contract.label.field else None
     if column.type == "boolean":
         return bool
@@ -250,7 +253,7 @@ def _whole(column: Column) -> str:
 def _complete(
     contract: CompiledContract, required: frozenset[str], checks: list[_FieldCheck]
 ) -> Callable[[Record], bool]:
-    """Function that puts None for 'missing' texts and ISO dates into a decoded record; False: ask the slow path."""
+    """Function that puts None for 'missing' texts and ISO dates into a record; False: ask the slow path."""
     lines = ["def complete(r):"]
     namespace: dict[str, Any] = {"UNSET": msgspec.UNSET}
     for i, column in enumerate(contract.columns):
@@ -279,8 +282,9 @@ def _complete(
 def _renamer(contract: CompiledContract) -> Callable[[bytes], bytes]:
     """Function that turns source names into column names in encoded records.
 
-    ``"name":`` with two plain quotes occurs as a key only: inside a text every quote has a backslash before it, and a
-    text that is a value is followed by a comma or a brace. So bytes may be replaced without reading the JSON again.
+    ``"name":`` with two plain quotes occurs as a key only: inside a text every quote has a backslash before
+    it, and a text that is a value is followed by a comma or a brace. So bytes may be replaced without
+    reading the JSON again.
     """
     pairs = {
         msgspec.json.encode(c.source) + b":": msgspec.json.encode(c.name) + b":"
@@ -303,7 +307,7 @@ def _renamer(contract: CompiledContract) -> Callable[[bytes], bytes]:
     return rename
 
 
-# --- the slow path ---------------------------------------------------------------------------------------------
+# --- the slow path ------------------------------------------------------------------------------------
 
 
 class _FieldCheck:

@@ -36,8 +36,9 @@ UNBOUNDED: Final = frozenset({"add", "sub", "mul", "div"})
 def row_function(contract: CompiledContract) -> RowFunction:
     """Function from typed values under column names to feature values under feature names.
 
-    Values are what ``RecordCodec`` gives: numbers, texts, booleans; a date as ISO text or ``datetime.date``, a
-    timestamp as ISO text (UTC) or ``datetime.datetime``; None or no entry where there is none. Results are floats and texts; None is missing.
+    Values are what ``RecordCodec`` gives: numbers, texts, booleans; a date as ISO text or
+    ``datetime.date``, a timestamp as ISO text (UTC) or ``datetime.datetime``; None or no entry where there
+    is none. Results are floats and texts; None is missing.
     """
     writer = _Writer(contract.types)
     results = []

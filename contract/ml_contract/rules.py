@@ -15,8 +15,9 @@ def dqdl(contract: CompiledContract) -> str:
 def quality_rules(contract: CompiledContract) -> list[str]:
     """One rule per promise of the contract, then the workload's own.
 
-    A row without a value fails ``ColumnValues`` (DQDL reference, "Null behavior"), hence the where clauses. Patterns are left
-    out: they are Python's regular expressions and are checked at the door, DQDL's are Java's.
+    A row without a value fails ``ColumnValues`` (DQDL reference, "Null behavior"), hence the where clauses.
+    Patterns are left out: they are Python's regular expressions and are checked at the door, DQDL's are
+    Java's.
     """
     rules = ["RowCount > 0", f"IsUnique {_quoted(contract.identifier)}"]
     rules += [f"IsComplete {_quoted(c.name)}" for c in contract.columns if c.required]
