@@ -1,0 +1,34 @@
+"""The CDK app: every environment with every workload, and the pipeline that delivers them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import aws_cdk as cdk
+from ml_contract.load import ContractError, discover_workloads
+
+from environments import ENVIRONMENTS
+from stacks.stage import LifecycleStage
+
+WORKLOADS = Path(__file__).parent / "workloads"
+
+
+def build(app: cdk.App, workloads_folder: Path = WORKLOADS) -> cdk.App:
+    """Add the whole lifecycle to ``app``; the context key ``environment`` picks one environment."""
+    workloads = discover_workloads(workloads_folder)
+    picked = app.node.try_get_context("environment")
+    names = [environment.name for environment in ENVIRONMENTS]
+    if picked is not None and picked not in names:
+        raise ValueError(f"context key environment must be one of {', '.join(names)}, got {picked!r}")
+    for environment in ENVIRONMENTS:
+        if picked in (None, environment.name):
+            LifecycleStage(app, environment.id, environment=environment, workloads=workloads)
+    return app
+
+
+if __name__ == "__main__":
+    try:
+        build(cdk.App()).synth()
+    except (ContractError, ValueError) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,203 @@
+"""Where the code that the constructs deploy comes from, and how it becomes build contexts and zips.
+
+A build context is staged: files from several places are gathered in one folder that an asset can point at.
+The folder's name holds the hash of its content, so equal input is equal output on every machine, and
+staging the same context for three environments happens once.
+
+In a checkout the code stands at the repository's root (``lambda/``, ``glue/``, ``containers/``) and is
+staged under ``build/staged``; in an installed wheel it stands in ``ml_lifecycle/_code/`` and is staged
+under the user's temporary folder.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ml_contract
+
+if TYPE_CHECKING:
+    from ml_contract.compiled import CompiledContract
+
+_PACKAGED = Path(__file__).resolve().parent / "_code"
+_CHECKOUT = Path(__file__).resolve().parents[2]
+#: Never deployed: caches, tests and what editors leave.
+_EXCLUDED_FOLDERS = frozenset(
+    {"__pycache__", "tests", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"}
+)
+_EXCLUDED_SUFFIXES = frozenset({".pyc", ".pyo", ".swp", ".orig"})
+
+
+def code_root(kind: str) -> Path:
+    """Return the folder that holds ``lambda``, ``glue`` or ``containers``; raise when it does not exist."""
+    root = (_PACKAGED if _PACKAGED.is_dir() else _CHECKOUT) / kind
+    if not root.is_dir():
+        raise ValueError(
+            f"code folder must exist, got {root}; install ml-lifecycle from its wheel or work in a checkout"
+        )
+    return root
+
+
+def staged(name: str, parts: Mapping[str, Path | str]) -> Path:
+    """Gather ``parts`` in one folder and return it.
+
+    ``parts`` maps a path inside the folder to what stands there: a ``Path`` of a file or folder, or a text.
+    The folder is named by its content, complete when it appears (a rename), and put right when somebody
+    changed it.
+    """
+    files = dict(_files(parts))
+    digest = hashlib.sha256()
+    for path, content in sorted(files.items()):
+        digest.update(f"{path}\0{len(content)}\0".encode())
+        digest.update(content)
+    folder = _staging_root() / f"{name}-{digest.hexdigest()[:16]}"
+    if _holds(folder, files):
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
+    for path, content in files.items():
+        target = building / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    building.chmod(0o755)
+    if folder.exists():
+        shutil.rmtree(folder)
+    try:
+        building.rename(folder)
+    except OSError:
+        # Another process staged the same content first.
+        shutil.rmtree(building)
+        if not _holds(folder, files):
+            raise
+    return folder
+
+
+@functools.cache
+def image_context(image: str) -> Path:
+    """Stage the build context of ``containers/<image>``: its content with ``ml_contract`` beside it."""
+    source = _existing(code_root("containers"), image)
+    return staged(f"image-{image}", {**_children(source), "ml_contract": _contract_package()})
+
+
+def lambda_context(function: str, contract: CompiledContract) -> Path:
+    """Stage the build context of a container-image function.
+
+    It holds the Dockerfile, the function's package, ``ml_contract`` and ``contract.json``.
+    """
+    source = _existing(code_root("lambda"), function)
+    parts = _children(source)
+    outside = {name: parts.pop(name) for name in ("Dockerfile", "requirements.txt") if name in parts}
+    return staged(
+        f"lambda-{function}-{contract.name}",
+        {
+            **outside,
+            **{f"{function}/{name}": path for name, path in parts.items()},
+            "ml_contract": _contract_package(),
+            "contract.json": contract.to_json(),
+        },
+    )
+
+
+@functools.cache
+def lambda_package(function: str) -> Path:
+    """Stage a function that needs nothing but its runtime: a folder that holds its package."""
+    return staged(f"lambda-{function}", {function: _existing(code_root("lambda"), function)})
+
+
+@functools.cache
+def glue_library() -> Path:
+    """Stage what Glue jobs import (``--extra-py-files``): our packages, ``ml_contract`` and narwhals."""
+    import narwhals
+
+    return staged(
+        "glue-library",
+        {
+            **_children(code_root("glue")),
+            "ml_contract": _contract_package(),
+            "narwhals": Path(narwhals.__file__).parent,
+        },
+    )
+
+
+def glue_script(job: str) -> Path:
+    """Return ``glue/<job>/main.py``."""
+    return _existing(code_root("glue"), f"{job}/main.py")
+
+
+def contract_file(contract: CompiledContract) -> Path:
+    """Stage the compiled contract as one JSON file and return the file."""
+    return staged(f"contract-{contract.name}", {"contract.json": contract.to_json()}) / "contract.json"
+
+
+def _contract_package() -> Path:
+    return Path(ml_contract.__file__).resolve().parent
+
+
+def _existing(root: Path, name: str) -> Path:
+    path = root / name
+    if not path.exists():
+        known = ", ".join(
+            sorted(p.name for p in root.iterdir() if p.is_dir() and p.name not in _EXCLUDED_FOLDERS)
+        )
+        raise ValueError(
+            f"{root.name} must be one of {known or 'nothing'}, got {name!r} ({path} does not exist)"
+        )
+    return path
+
+
+def _children(folder: Path) -> dict[str, Path | str]:
+    return {p.name: p for p in sorted(folder.iterdir()) if _deployed(p)}
+
+
+def _deployed(path: Path) -> bool:
+    return (
+        path.name not in _EXCLUDED_FOLDERS
+        and path.suffix not in _EXCLUDED_SUFFIXES
+        and not path.name.endswith("~")
+    )
+
+
+def _files(parts: Mapping[str, Path | str]) -> Iterator[tuple[str, bytes]]:
+    for destination, source in parts.items():
+        if isinstance(source, str):
+            yield destination, source.encode()
+        elif source.is_file():
+            yield destination, source.read_bytes()
+        elif source.is_dir():
+            for path in _walk(source):
+                yield f"{destination}/{path.relative_to(source).as_posix()}", path.read_bytes()
+        else:
+            raise ValueError(
+                f"a part must be an existing file or folder or a text, got {source} for {destination!r}"
+            )
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if not _deployed(path):
+            continue
+        if path.is_dir():
+            yield from _walk(path)
+        else:
+            yield path
+
+
+def _holds(folder: Path, files: Mapping[str, bytes]) -> bool:
+    if not folder.is_dir():
+        return False
+    found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+    return found.keys() == files.keys() and all(
+        found[path].read_bytes() == content for path, content in files.items()
+    )
+
+
+def _staging_root() -> Path:
+    if _PACKAGED.is_dir():
+        return Path(tempfile.gettempdir()) / f"ml-lifecycle-{os.getuid()}"
+    return _CHECKOUT / "build" / "staged"

@@ -1,0 +1,72 @@
+"""Tables of the Glue Data Catalog over Parquet in a zone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import aws_cdk as cdk
+from aws_cdk import aws_glue as glue
+
+from constructs import Construct
+from ml_lifecycle.data_lake.zone import Zone
+
+
+def parquet_table(
+    scope: Construct,
+    construct_id: str,
+    *,
+    zone: Zone,
+    name: str,
+    columns: Sequence[tuple[str, str]],
+    prefix: str,
+    partition_key: tuple[str, str],
+    projection: Mapping[str, str] | None = None,
+) -> glue.CfnTable:
+    """Define an external table over the Parquet files below ``prefix`` of ``zone``.
+
+    ``columns`` are pairs of name and Hive type. With a ``projection`` Athena computes the partitions from
+    these properties (Athena User Guide, "Partition projection") and nobody has to register them; without
+    one a crawler does.
+    """
+    if zone.database_name is None or zone.database is None:
+        raise ValueError(
+            f"zone must have a database to hold table {name!r}, got zone {zone.node.id} without one"
+        )
+    parameters: dict[str, str] = {"classification": "parquet", "EXTERNAL": "TRUE"}
+    if projection is not None:
+        parameters |= {"projection.enabled": "true", **projection}
+    table = glue.CfnTable(
+        scope,
+        construct_id,
+        catalog_id=cdk.Aws.ACCOUNT_ID,
+        database_name=zone.database_name,
+        table_input=glue.CfnTable.TableInputProperty(
+            name=name,
+            table_type="EXTERNAL_TABLE",
+            parameters=parameters,
+            partition_keys=[glue.CfnTable.ColumnProperty(name=partition_key[0], type=partition_key[1])],
+            storage_descriptor=glue.CfnTable.StorageDescriptorProperty(
+                columns=[glue.CfnTable.ColumnProperty(name=column, type=kind) for column, kind in columns],
+                location=zone.uri(prefix),
+                input_format="org.apache.hadoop.hive.ql.io.parquet.MapredParquetInputFormat",
+                output_format="org.apache.hadoop.hive.ql.io.parquet.MapredParquetOutputFormat",
+                serde_info=glue.CfnTable.SerdeInfoProperty(
+                    serialization_library="org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe"
+                ),
+            ),
+        ),
+    )
+    if cdk.Stack.of(scope).node.path == cdk.Stack.of(zone).node.path:
+        table.add_resource_dependency(zone.database)
+    return table
+
+
+def month_projection(column: str) -> dict[str, str]:
+    """Return the projection of a partition column that holds months, ``2026-11``, from 1970 to now."""
+    return {
+        f"projection.{column}.type": "date",
+        f"projection.{column}.format": "yyyy-MM",
+        f"projection.{column}.range": "1970-01,NOW",
+        f"projection.{column}.interval": "1",
+        f"projection.{column}.interval.unit": "MONTHS",
+    }

@@ -1,0 +1,236 @@
+"""One zone of the lake: a bucket, its key, its Glue database, and exact ways in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import aws_cdk as cdk
+from aws_cdk import aws_glue as glue
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_lakeformation as lakeformation
+from aws_cdk import aws_s3 as s3
+
+from constructs import Construct
+from ml_lifecycle.acknowledge import acknowledge
+
+_OBJECTS_REASON = (
+    "S3 names objects below a prefix by a wildcard only, and their keys are unknown before they exist; "
+    "the prefix has one owner, the actions are spelled out, and the bucket's key must be granted too"
+)
+
+
+class Zone(Construct):
+    """Define a versioned, encrypted bucket that only TLS 1.2 reaches, and its Glue database.
+
+    Every change is recoverable: replaced and deleted objects stay as noncurrent versions for
+    ``noncurrent_version_days``. S3 sends "Object Created" and other events to EventBridge. ``database`` is
+    None without a ``database_name``.
+
+    ``bucket.grant_*`` of the CDK gives more than a job needs (``s3:GetObject*`` on the whole bucket): use
+    ``grant_read`` and ``grant_write`` of this class, which take a prefix and spell actions out.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        key: kms.IKey,
+        access_logs: s3.IBucket,
+        database_name: str | None = None,
+        lifecycle_rules: Sequence[s3.LifecycleRule] = (),
+        noncurrent_version_days: int = 90,
+        analyse_storage_class: bool = False,
+        removal_policy: cdk.RemovalPolicy = cdk.RemovalPolicy.RETAIN,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self.key = key
+        self.bucket = s3.Bucket(
+            self,
+            "Bucket",
+            encryption=s3.BucketEncryption.KMS,
+            encryption_key=key,
+            # One data key per bucket and while instead of one KMS request per object.
+            bucket_key_enabled=True,
+            versioned=True,
+            enforce_ssl=True,
+            minimum_tls_version=1.2,
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
+            lifecycle_rules=[
+                s3.LifecycleRule(
+                    id="Housekeeping",
+                    noncurrent_version_expiration=cdk.Duration.days(noncurrent_version_days),
+                    abort_incomplete_multipart_upload_after=cdk.Duration.days(7),
+                    expired_object_delete_marker=True,
+                ),
+                *lifecycle_rules,
+            ],
+            removal_policy=removal_policy,
+        )
+        resource = self.bucket.node.default_child
+        if not isinstance(resource, s3.CfnBucket):
+            raise TypeError(f"the bucket's default child must be a CfnBucket, got {type(resource).__name__}")
+        self._log_access(resource, access_logs, f"{construct_id.lower()}/")
+        # Not event_bridge_enabled: it brings a Lambda-backed custom resource for what is one property of
+        # the bucket.
+        resource.notification_configuration = s3.CfnBucket.NotificationConfigurationProperty(
+            event_bridge_configuration=s3.CfnBucket.EventBridgeConfigurationProperty(
+                event_bridge_enabled=True
+            )
+        )
+        if analyse_storage_class:
+            resource.analytics_configurations = [
+                s3.CfnBucket.AnalyticsConfigurationProperty(
+                    id="StorageClass", storage_class_analysis=s3.CfnBucket.StorageClassAnalysisProperty()
+                )
+            ]
+        self.database_name = database_name
+        self.database: glue.CfnDatabase | None = None
+        if database_name is not None:
+            self.database = glue.CfnDatabase(
+                self,
+                "Database",
+                catalog_id=cdk.Aws.ACCOUNT_ID,
+                database_input=glue.CfnDatabase.DatabaseInputProperty(
+                    name=database_name,
+                    location_uri=self.uri(),
+                    description=f"{construct_id} zone of the data lake",
+                ),
+            )
+
+    def _log_access(self, resource: s3.CfnBucket, access_logs: s3.IBucket, prefix: str) -> None:
+        # Not server_access_logs_bucket: an app's feature flag decides whether it writes ACL or policy.
+        resource.logging_configuration = s3.CfnBucket.LoggingConfigurationProperty(
+            destination_bucket_name=access_logs.bucket_name, log_file_prefix=prefix
+        )
+        access_logs.add_to_resource_policy(
+            iam.PolicyStatement(
+                principals=[iam.ServicePrincipal("logging.s3.amazonaws.com")],
+                actions=["s3:PutObject"],
+                resources=[access_logs.arn_for_objects(f"{prefix}*")],
+                # Not the bucket's own ARN: it would tie the two buckets in a circle.
+                conditions={"StringEquals": {"aws:SourceAccount": cdk.Stack.of(self).account}},
+            )
+        )
+
+    def uri(self, prefix: str = "") -> str:
+        """Return ``s3://<bucket>/<prefix>``."""
+        return f"s3://{self.bucket.bucket_name}/{prefix}"
+
+    def arn(self, prefix: str = "") -> str:
+        """Return the ARN of every object below ``prefix``, for policies."""
+        return f"{self.bucket.bucket_arn}/{prefix}*"
+
+    def grant_read(self, grantee: iam.IGrantable, prefix: str) -> iam.Grant:
+        """Grant listing and reading what is below ``prefix``, and decrypting it."""
+        grant = self._objects(grantee, prefix, ["s3:GetObject"])
+        return grant.combine(self._bucket(grantee, prefix)).combine(self._key(grantee, ["kms:Decrypt"]))
+
+    def grant_write(self, grantee: iam.IGrantable, prefix: str, *, delete: bool = False) -> iam.Grant:
+        """Grant writing below ``prefix``, multipart uploads and encryption included.
+
+        ``delete`` adds deleting. The bucket is versioned: a deleted object stays as a noncurrent version.
+        """
+        actions = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
+        grant = self._objects(grantee, prefix, [*actions, "s3:DeleteObject"] if delete else actions)
+        # Multipart uploads decrypt what they wrote (Amazon S3, "Uploading and copying objects using
+        # multipart upload").
+        return grant.combine(self._key(grantee, ["kms:Decrypt", "kms:GenerateDataKey"]))
+
+    def grant_describe_table(self, role: iam.Role, table: str) -> iam.Grant:
+        """Grant reading the schema of ``table`` of this zone, in IAM and Lake Formation."""
+        self._lake_formation(role, "Describe", table, ["DESCRIBE"])
+        return iam.Grant.add_to_principal(
+            grantee=role,
+            actions=["glue:GetTable", "glue:GetTableVersion", "glue:GetTableVersions"],
+            resource_arns=self._catalog_arns(table),
+        )
+
+    def grant_maintain_partitions(self, role: iam.Role, table: str) -> iam.Grant:
+        """Grant adding and updating partitions of ``table``, as a crawler does, in IAM and Lake Formation."""
+        self._lake_formation(role, "Maintain", table, ["DESCRIBE", "ALTER", "INSERT"])
+        return iam.Grant.add_to_principal(
+            grantee=role,
+            actions=[
+                "glue:GetDatabase",
+                "glue:GetTable",
+                "glue:UpdateTable",
+                "glue:GetPartition",
+                "glue:GetPartitions",
+                "glue:BatchGetPartition",
+                "glue:BatchCreatePartition",
+                "glue:CreatePartition",
+                "glue:UpdatePartition",
+                "glue:BatchUpdatePartition",
+            ],
+            resource_arns=self._catalog_arns(table),
+        )
+
+    def _lake_formation(self, role: iam.Role, verb: str, table: str, permissions: list[str]) -> None:
+        lakeformation.CfnPrincipalPermissions(
+            role,
+            f"{self.node.id}{verb}",
+            principal=lakeformation.CfnPrincipalPermissions.DataLakePrincipalProperty(
+                data_lake_principal_identifier=role.role_arn
+            ),
+            resource=lakeformation.CfnPrincipalPermissions.ResourceProperty(
+                table=lakeformation.CfnPrincipalPermissions.TableResourceProperty(
+                    catalog_id=cdk.Aws.ACCOUNT_ID, database_name=self._known_database(), name=table
+                )
+            ),
+            permissions=permissions,
+            permissions_with_grant_option=[],
+        )
+
+    def _known_database(self) -> str:
+        if self.database_name is None:
+            raise ValueError(f"zone {self.node.id} must have a database_name to hold tables, got None")
+        return self.database_name
+
+    def _catalog_arns(self, table: str) -> list[str]:
+        # Glue checks the catalog, the database and the table for each call on a table.
+        base = f"arn:{cdk.Aws.PARTITION}:glue:{cdk.Aws.REGION}:{cdk.Aws.ACCOUNT_ID}"
+        database = self._known_database()
+        return [f"{base}:catalog", f"{base}:database/{database}", f"{base}:table/{database}/{table}"]
+
+    def _objects(self, grantee: iam.IGrantable, prefix: str, actions: list[str]) -> iam.Grant:
+        if prefix.startswith("/"):
+            raise ValueError(f"prefix must not start with '/', got {prefix!r}; S3 keys have no leading slash")
+        self._acknowledge_objects(grantee, prefix)
+        return iam.Grant.add_to_principal(grantee=grantee, actions=actions, resource_arns=[self.arn(prefix)])
+
+    def _bucket(self, grantee: iam.IGrantable, prefix: str) -> iam.Grant:
+        listing = iam.Grant.add_to_principal(
+            grantee=grantee,
+            actions=["s3:ListBucket"],
+            resource_arns=[self.bucket.bucket_arn],
+            conditions={"StringLike": {"s3:prefix": [prefix, f"{prefix}*"] if prefix else ["*"]}},
+        )
+        return listing.combine(
+            iam.Grant.add_to_principal(
+                grantee=grantee, actions=["s3:GetBucketLocation"], resource_arns=[self.bucket.bucket_arn]
+            )
+        )
+
+    def _key(self, grantee: iam.IGrantable, actions: list[str]) -> iam.Grant:
+        return iam.Grant.add_to_principal(grantee=grantee, actions=actions, resource_arns=[self.key.key_arn])
+
+    def _acknowledge_objects(self, grantee: iam.IGrantable, prefix: str) -> None:
+        principal = grantee.grant_principal
+        if not isinstance(principal, Construct):
+            return
+        # The finding is named by the resource as it stands in the grantee's template.
+        own, other = cdk.Stack.of(self), cdk.Stack.of(principal)
+        if own.node.path == other.node.path:
+            bucket = self.bucket.node.default_child
+            if not isinstance(bucket, cdk.CfnElement):
+                raise TypeError(
+                    f"the bucket's default child must be a CfnElement, got {type(bucket).__name__}"
+                )
+            text = f"<{own.get_logical_id(bucket)}.Arn>"
+        else:
+            # The same export that the reference itself makes.
+            text = own.resolve(own.export_value(self.bucket.bucket_arn))["Fn::ImportValue"]
+        acknowledge(principal, f"IAM5[Resource::{text}/{prefix}*]", _OBJECTS_REASON)

@@ -1,0 +1,5 @@
+"""Ingestion: how records arrive."""
+
+from ml_lifecycle.ingestion.stream import INGEST_DATE, StreamIngestion
+
+__all__ = ["INGEST_DATE", "StreamIngestion"]

@@ -1,0 +1,461 @@
+"""From a record on a stream to a row of Parquet in the raw zone, or to a quarantine with the reason."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import aws_cdk as cdk
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_ecr_assets as ecr_assets
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kinesis as kinesis
+from aws_cdk import aws_kinesisfirehose as firehose
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_sns as sns
+from ml_contract.compiled import CompiledContract
+
+from constructs import Construct
+from ml_lifecycle.acknowledge import acknowledge
+from ml_lifecycle.code import lambda_context
+from ml_lifecycle.data_lake import Zone, parquet_table
+from ml_lifecycle.foundation import log_group
+
+#: Partition column of the raw table: the day of arrival (UTC).
+INGEST_DATE = "ingest_date"
+#: Amazon Data Firehose invokes a function with at most this much (ProcessorParameter BufferSizeInMBs) ...
+_LAMBDA_BUFFER_MIB = 1
+#: ... and waits at most five minutes for it ("Data transformation failure handling").
+_LAMBDA_TIMEOUT_SECONDS = 120
+#: A provisioned stream has 1 to 10,000 shards (UpdateShardCount), on-demand mode scales by itself.
+_MOST_SHARDS = 10_000
+
+
+class StreamIngestion(Construct):
+    """Define the way of streamed records into the raw zone.
+
+    Kinesis stream, Firehose reading it, a container-image function that checks each record against the
+    contract, Parquet by the schema of a Glue table. Below ``<slug>/`` of the raw zone:
+
+    - ``data/ingest_date=YYYY-MM-DD/``: the rows
+    - ``quarantine/``: records the contract refuses, as they came, with every reason; written by the function
+    - ``delivery-errors/``: what Firehose itself could not process or convert
+
+    Defaults: on-demand stream that keeps a day, 60 s or 64 MiB per file (64 is Firehose's floor when it
+    converts). ``alarm_topic`` is told when the stream is read late, when the function fails and when
+    anything lands in ``delivery-errors``.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        contract: CompiledContract,
+        zone: Zone,
+        stream_key: kms.IKey,
+        log_key: kms.IKey,
+        mode: Literal["on_demand", "provisioned"] = "on_demand",
+        shards: int = 1,
+        retention_hours: int = 24,
+        buffer_seconds: int = 60,
+        buffer_mib: int = 64,
+        memory_mib: int = 1024,
+        log_retention_days: int = 90,
+        alarm_topic: sns.ITopic | None = None,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        problems = []
+        if not 1 <= shards <= _MOST_SHARDS:
+            problems.append(f"shards must be between 1 and {_MOST_SHARDS}, got {shards}")
+        if not 24 <= retention_hours <= 8760:
+            problems.append(f"retention_hours must be between 24 and 8760 (a year), got {retention_hours}")
+        if not 0 <= buffer_seconds <= 900:
+            problems.append(f"buffer_seconds must be between 0 and 900, got {buffer_seconds}")
+        if not 64 <= buffer_mib <= 128:
+            problems.append(f"buffer_mib must be between 64 and 128 with format conversion, got {buffer_mib}")
+        if not 128 <= memory_mib <= 10_240:
+            problems.append(f"memory_mib must be between 128 and 10240, got {memory_mib}")
+        if problems:
+            raise ValueError("stream ingestion: " + "; ".join(problems))
+        self.zone = zone
+        self.stream_key = stream_key
+        base = f"{contract.slug}/"
+        self.data_prefix = f"{base}data/"
+        self.quarantine_prefix = f"{base}quarantine/"
+        self.error_prefix = f"{base}delivery-errors/"
+
+        self.stream = kinesis.Stream(
+            self,
+            "Stream",
+            stream_mode=kinesis.StreamMode.ON_DEMAND
+            if mode == "on_demand"
+            else kinesis.StreamMode.PROVISIONED,
+            shard_count=None if mode == "on_demand" else shards,
+            retention_period=cdk.Duration.hours(retention_hours),
+            encryption=kinesis.StreamEncryption.KMS,
+            encryption_key=stream_key,
+            # What is not delivered yet exists nowhere else.
+            removal_policy=cdk.RemovalPolicy.RETAIN,
+        )
+        acknowledge(
+            self.stream,
+            "KDS3",
+            "a customer-managed key costs requests that aws/kinesis does not, and buys a policy and rotation of our own",
+        )
+        self.table = parquet_table(
+            self,
+            "Table",
+            zone=zone,
+            name=contract.name,
+            columns=contract.glue_columns(),
+            prefix=self.data_prefix,
+            partition_key=(INGEST_DATE, "string"),
+        )
+        self.function = self._function(contract, memory_mib, log_key, log_retention_days)
+        self.delivery_log_group = log_group(
+            self, "DeliveryLogs", key=log_key, retention_days=log_retention_days
+        )
+        self.delivery_role = self._delivery_role(contract.name)
+        self.delivery_stream = self._delivery_stream(contract.name, buffer_seconds, buffer_mib)
+        self.alarms = self._alarms(alarm_topic)
+
+    @property
+    def stream_name(self) -> str:
+        """Name of the Kinesis stream that producers write to."""
+        return self.stream.stream_name
+
+    @property
+    def delivery_stream_name(self) -> str:
+        """Name of the Firehose stream."""
+        return self.delivery_stream.ref
+
+    def _function(
+        self, contract: CompiledContract, memory_mib: int, log_key: kms.IKey, log_retention_days: int
+    ) -> lambda_.DockerImageFunction:
+        group = log_group(self, "TransformLogs", key=log_key, retention_days=log_retention_days)
+        role = iam.Role(
+            self,
+            "TransformRole",
+            assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
+            description="Checks records, writes refused ones to quarantine",
+        )
+        _grant_log(group, role)
+        self.zone.grant_write(role, self.quarantine_prefix)
+        return lambda_.DockerImageFunction(
+            self,
+            "Transform",
+            code=lambda_.DockerImageCode.from_image_asset(
+                str(lambda_context("record_transform", contract)), platform=ecr_assets.Platform.LINUX_AMD64
+            ),
+            architecture=lambda_.Architecture.X86_64,
+            memory_size=memory_mib,
+            timeout=cdk.Duration.seconds(_LAMBDA_TIMEOUT_SECONDS),
+            role=role,
+            log_group=group,
+            environment={"QUARANTINE_URI": self.zone.uri(self.quarantine_prefix)},
+            description=f"Checks records of {contract.name} against the contract",
+        )
+
+    def _delivery_role(self, table_name: str) -> iam.Role:
+        role = iam.Role(
+            self,
+            "DeliveryRole",
+            description="Firehose: from the stream through the function into the raw zone",
+            assumed_by=iam.ServicePrincipal(
+                "firehose.amazonaws.com",
+                conditions={"StringEquals": {"aws:SourceAccount": cdk.Aws.ACCOUNT_ID}},
+            ),
+        )
+        # Amazon Data Firehose Developer Guide, "Controlling access", for a stream source, an S3
+        # destination, a function and a Glue schema.
+        self.grant_read(role)
+        iam.Grant.add_to_principal(
+            grantee=role,
+            actions=["lambda:InvokeFunction", "lambda:GetFunctionConfiguration"],
+            resource_arns=[self.function.function_arn, f"{self.function.function_arn}:$LATEST"],
+        )
+        for prefix in (self.data_prefix, self.error_prefix):
+            self.zone.grant_read(role, prefix)
+            self.zone.grant_write(role, prefix)
+        iam.Grant.add_to_principal(
+            grantee=role,
+            actions=["s3:ListBucketMultipartUploads"],
+            resource_arns=[self.zone.bucket.bucket_arn],
+        )
+        self.zone.grant_describe_table(role, table_name)
+        _grant_log(self.delivery_log_group, role, create=False)
+        return role
+
+    def _delivery_stream(
+        self, table_name: str, buffer_seconds: int, buffer_mib: int
+    ) -> firehose.CfnDeliveryStream:
+        log_stream = logs.LogStream(
+            self,
+            "DeliveryLog",
+            log_group=self.delivery_log_group,
+            log_stream_name="delivery",
+            removal_policy=cdk.RemovalPolicy.DESTROY,
+        )
+        props = firehose.CfnDeliveryStream
+        parameter = props.ProcessorParameterProperty
+        delivery = firehose.CfnDeliveryStream(
+            self,
+            "Delivery",
+            delivery_stream_type="KinesisStreamAsSource",
+            kinesis_stream_source_configuration=props.KinesisStreamSourceConfigurationProperty(
+                kinesis_stream_arn=self.stream.stream_arn, role_arn=self.delivery_role.role_arn
+            ),
+            extended_s3_destination_configuration=props.ExtendedS3DestinationConfigurationProperty(
+                bucket_arn=self.zone.bucket.bucket_arn,
+                role_arn=self.delivery_role.role_arn,
+                prefix=f"{self.data_prefix}{INGEST_DATE}=!{{timestamp:yyyy-MM-dd}}/",
+                error_output_prefix=(
+                    f"{self.error_prefix}!{{firehose:error-output-type}}/{INGEST_DATE}=!{{timestamp:yyyy-MM-dd}}/"
+                ),
+                file_extension=".parquet",
+                buffering_hints=props.BufferingHintsProperty(
+                    interval_in_seconds=buffer_seconds, size_in_m_bs=buffer_mib
+                ),
+                # Parquet compresses inside; Firehose accepts nothing else here with format conversion.
+                compression_format="UNCOMPRESSED",
+                encryption_configuration=props.EncryptionConfigurationProperty(
+                    kms_encryption_config=props.KMSEncryptionConfigProperty(
+                        awskms_key_arn=self.zone.key.key_arn
+                    )
+                ),
+                cloud_watch_logging_options=props.CloudWatchLoggingOptionsProperty(
+                    enabled=True,
+                    log_group_name=self.delivery_log_group.log_group_name,
+                    log_stream_name=log_stream.log_stream_name,
+                ),
+                processing_configuration=props.ProcessingConfigurationProperty(
+                    enabled=True,
+                    processors=[
+                        props.ProcessorProperty(
+                            type="Lambda",
+                            parameters=[
+                                parameter(
+                                    parameter_name="LambdaArn",
+                                    parameter_value=f"{self.function.function_arn}:$LATEST",
+                                ),
+                                parameter(
+                                    parameter_name="RoleArn", parameter_value=self.delivery_role.role_arn
+                                ),
+                                parameter(
+                                    parameter_name="BufferSizeInMBs", parameter_value=str(_LAMBDA_BUFFER_MIB)
+                                ),
+                                parameter(parameter_name="BufferIntervalInSeconds", parameter_value="60"),
+                                parameter(parameter_name="NumberOfRetries", parameter_value="3"),
+                            ],
+                        )
+                    ],
+                ),
+                data_format_conversion_configuration=props.DataFormatConversionConfigurationProperty(
+                    enabled=True,
+                    input_format_configuration=props.InputFormatConfigurationProperty(
+                        deserializer=props.DeserializerProperty(
+                            open_x_json_ser_de=props.OpenXJsonSerDeProperty(case_insensitive=False)
+                        )
+                    ),
+                    output_format_configuration=props.OutputFormatConfigurationProperty(
+                        serializer=props.SerializerProperty(
+                            parquet_ser_de=props.ParquetSerDeProperty(compression="SNAPPY")
+                        )
+                    ),
+                    schema_configuration=props.SchemaConfigurationProperty(
+                        catalog_id=cdk.Aws.ACCOUNT_ID,
+                        region=cdk.Aws.REGION,
+                        role_arn=self.delivery_role.role_arn,
+                        database_name=self.table.database_name,
+                        table_name=table_name,
+                        version_id="LATEST",
+                    ),
+                ),
+            ),
+        )
+        acknowledge(
+            delivery,
+            "KDF1",
+            "Firehose takes no key of its own with a Kinesis stream as source; the stream is encrypted with stream_key",
+        )
+        delivery.add_resource_dependency(self.table)
+        # Roles are used as soon as the stream exists: their policies must be there.
+        delivery.node.add_dependency(self.delivery_role, self.function)
+        return delivery
+
+    def grant_put_records(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Grant what a producer needs: putting records on the stream, describing it, and its key."""
+        grant = iam.Grant.add_to_principal(
+            grantee=grantee,
+            actions=["kinesis:PutRecord", "kinesis:PutRecords", "kinesis:DescribeStreamSummary"],
+            resource_arns=[self.stream.stream_arn],
+        )
+        return grant.combine(
+            iam.Grant.add_to_principal(
+                grantee=grantee, actions=["kms:GenerateDataKey"], resource_arns=[self.stream_key.key_arn]
+            )
+        )
+
+    def grant_read(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Grant reading the stream, and its key."""
+        grant = iam.Grant.add_to_principal(
+            grantee=grantee,
+            actions=[
+                "kinesis:DescribeStream",
+                "kinesis:GetShardIterator",
+                "kinesis:GetRecords",
+                "kinesis:ListShards",
+            ],
+            resource_arns=[self.stream.stream_arn],
+        )
+        return grant.combine(
+            iam.Grant.add_to_principal(
+                grantee=grantee, actions=["kms:Decrypt"], resource_arns=[self.stream_key.key_arn]
+            )
+        )
+
+    def grant_read_quarantine(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Grant reading refused records."""
+        return self.zone.grant_read(grantee, self.quarantine_prefix)
+
+    def metric_incoming_records(self, *, period: cdk.Duration | None = None) -> cloudwatch.Metric:
+        """Records put on the stream."""
+        return self._metric("AWS/Kinesis", "IncomingRecords", {"StreamName": self.stream_name}, "Sum", period)
+
+    def metric_read_age(self, *, period: cdk.Duration | None = None) -> cloudwatch.Metric:
+        """Milliseconds that the last record Firehose read had waited."""
+        return self._metric(
+            "AWS/Firehose",
+            "KinesisMillisBehindLatest",
+            {"DeliveryStreamName": self.delivery_stream_name},
+            "Maximum",
+            period,
+        )
+
+    def metric_delivery_freshness(self, *, period: cdk.Duration | None = None) -> cloudwatch.Metric:
+        """Seconds since the oldest record that Firehose holds arrived."""
+        return self._metric(
+            "AWS/Firehose",
+            "DeliveryToS3.DataFreshness",
+            {"DeliveryStreamName": self.delivery_stream_name},
+            "Maximum",
+            period,
+        )
+
+    def metric_delivered_records(self, *, period: cdk.Duration | None = None) -> cloudwatch.Metric:
+        """Records delivered to the raw zone."""
+        return self._metric(
+            "AWS/Firehose",
+            "DeliveryToS3.Records",
+            {"DeliveryStreamName": self.delivery_stream_name},
+            "Sum",
+            period,
+        )
+
+    def metric_failed_conversions(self, *, period: cdk.Duration | None = None) -> cloudwatch.Metric:
+        """Records that Firehose could not convert to Parquet; they lie below ``delivery-errors``."""
+        return self._metric(
+            "AWS/Firehose",
+            "FailedConversion.Records",
+            {"DeliveryStreamName": self.delivery_stream_name},
+            "Sum",
+            period,
+        )
+
+    def metric_transform_errors(self, *, period: cdk.Duration | None = None) -> cloudwatch.Metric:
+        """Invocations of the function that failed; Firehose tries again."""
+        return self._metric(
+            "AWS/Lambda", "Errors", {"FunctionName": self.function.function_name}, "Sum", period
+        )
+
+    def _metric(
+        self,
+        namespace: str,
+        name: str,
+        dimensions: dict[str, str],
+        statistic: str,
+        period: cdk.Duration | None,
+    ) -> cloudwatch.Metric:
+        return cloudwatch.Metric(
+            namespace=namespace,
+            metric_name=name,
+            dimensions_map=dimensions,
+            statistic=statistic,
+            period=cdk.Duration.minutes(5) if period is None else period,
+        )
+
+    def _alarms(self, topic: sns.ITopic | None) -> tuple[cloudwatch.CfnAlarm, ...]:
+        def alarm(
+            construct_id: str,
+            description: str,
+            namespace: str,
+            metric: str,
+            dimension: tuple[str, str],
+            *,
+            statistic: str,
+            threshold: float,
+            periods: int,
+        ) -> cloudwatch.CfnAlarm:
+            actions = [] if topic is None else [topic.topic_arn]
+            return cloudwatch.CfnAlarm(
+                self,
+                construct_id,
+                alarm_description=description,
+                namespace=namespace,
+                metric_name=metric,
+                dimensions=[cloudwatch.CfnAlarm.DimensionProperty(name=dimension[0], value=dimension[1])],
+                statistic=statistic,
+                period=300,
+                evaluation_periods=periods,
+                threshold=threshold,
+                comparison_operator="GreaterThanThreshold",
+                # No data is no traffic.
+                treat_missing_data="notBreaching",
+                alarm_actions=actions,
+                ok_actions=actions,
+            )
+
+        delivery = ("DeliveryStreamName", self.delivery_stream_name)
+        return (
+            alarm(
+                "ReadLate",
+                "Firehose reads the stream more than 15 minutes late: records are lost after its retention",
+                "AWS/Firehose",
+                "KinesisMillisBehindLatest",
+                delivery,
+                statistic="Maximum",
+                threshold=15 * 60 * 1000,
+                periods=3,
+            ),
+            alarm(
+                "TransformFails",
+                "The transform function fails: nothing is delivered until it works again",
+                "AWS/Lambda",
+                "Errors",
+                ("FunctionName", self.function.function_name),
+                statistic="Sum",
+                threshold=0,
+                periods=1,
+            ),
+            alarm(
+                "ConversionFails",
+                "Records do not convert to Parquet: look below delivery-errors of the raw zone",
+                "AWS/Firehose",
+                "FailedConversion.Records",
+                delivery,
+                statistic="Sum",
+                threshold=0,
+                periods=1,
+            ),
+        )
+
+
+def _grant_log(group: logs.ILogGroup, grantee: iam.IGrantable, *, create: bool = True) -> iam.Grant:
+    """Grant writing to one log group. Its ARN ends in ``:*``, every stream of it, as policies name it."""
+    return iam.Grant.add_to_principal(
+        grantee=grantee,
+        actions=["logs:CreateLogStream", "logs:PutLogEvents"] if create else ["logs:PutLogEvents"],
+        resource_arns=[group.log_group_arn],
+    )

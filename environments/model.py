@@ -1,0 +1,127 @@
+"""What one environment is: account, network, retention, guards. Typed Python, owned by the platform team."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from ipaddress import AddressValueError, IPv4Network, NetmaskValueError
+
+from ml_lifecycle.foundation.logs import LOG_RETENTION_DAYS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """The VPC: isolated subnets in ``max_azs`` zones, no way to the internet.
+
+    ``interface_endpoints`` brings AWS's APIs into the VPC for jobs that run inside it; each endpoint costs
+    about 0.01 USD per hour and zone. Gateway endpoints (S3, DynamoDB) are free and always there.
+    """
+
+    cidr: str = "10.0.0.0/16"
+    max_azs: int = 2
+    interface_endpoints: bool = True
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not 1 <= self.max_azs <= 3:
+            problems.append(f"max_azs must be between 1 and 3, got {self.max_azs}")
+        try:
+            prefix = IPv4Network(self.cidr).prefixlen
+        except (AddressValueError, NetmaskValueError, ValueError):
+            problems.append(f"cidr must be an IPv4 network such as 10.0.0.0/16, got {self.cidr!r}")
+        else:
+            # Amazon VPC, "VPC CIDR blocks": /16 to /28; subnets need room.
+            if not 16 <= prefix <= 24:
+                problems.append(f"cidr must have a prefix between /16 and /24, got /{prefix}")
+        _refuse("network", problems)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retention:
+    """How long things are kept, in days."""
+
+    log_days: int = 90
+    access_log_days: int = 365
+    noncurrent_version_days: int = 90
+    raw_to_ia_days: int = 30
+    raw_to_glacier_days: int = 180
+    capture_days: int = 90
+    failed_delivery_days: int = 90
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.log_days not in LOG_RETENTION_DAYS:
+            allowed = ", ".join(str(days) for days in LOG_RETENTION_DAYS)
+            problems.append(f"log_days must be one of {allowed}, got {self.log_days}")
+        # Amazon S3, "Lifecycle: constraints": an object stays 30 days in Standard before Standard-IA, and
+        # 30 days in Standard-IA before a Glacier class.
+        if self.raw_to_ia_days < 30:
+            problems.append(f"raw_to_ia_days must be at least 30, got {self.raw_to_ia_days}")
+        if self.raw_to_glacier_days < self.raw_to_ia_days + 30:
+            problems.append(
+                f"raw_to_glacier_days must be at least 30 more than raw_to_ia_days ({self.raw_to_ia_days}), "
+                f"got {self.raw_to_glacier_days}"
+            )
+        for name in ("access_log_days", "noncurrent_version_days", "capture_days", "failed_delivery_days"):
+            if getattr(self, name) < 1:
+                problems.append(f"{name} must be at least 1, got {getattr(self, name)}")
+        _refuse("retention", problems)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """One environment. ``account`` and ``region`` left out means: where the CDK CLI's credentials point.
+
+    Nothing that holds data is deleted unless ``destroy_data`` is set here (first consent) and the deploy
+    names the environment once more, ``-c destroy_data=<name>`` (second consent). A production environment
+    cannot give the first.
+
+    ``lake_administrators`` are added to Lake Formation's administrators. They need to name the role that
+    deploys (the CDK's CloudFormation execution role) in accounts where Lake Formation permissions are
+    enforced.
+    """
+
+    name: str
+    account: str | None = None
+    region: str | None = None
+    network: Network = field(default_factory=Network)
+    retention: Retention = field(default_factory=Retention)
+    production: bool = False
+    destroy_data: bool = False
+    alarm_email: str | None = None
+    budget_usd: int | None = None
+    lake_administrators: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        problems = []
+        # The name becomes part of Glue database, endpoint and feature-group names.
+        if not re.fullmatch(r"[a-z][a-z0-9]{1,9}", self.name):
+            problems.append(f"name must be 2 to 10 lower-case letters and digits, got {self.name!r}")
+        if self.account is not None and not re.fullmatch(r"[0-9]{12}", self.account):
+            problems.append(f"account must be 12 digits or None, got {self.account!r}")
+        if self.region is not None and not re.fullmatch(r"[a-z]{2}(-[a-z]+)+-[0-9]", self.region):
+            problems.append(f"region must look like eu-central-1 or be None, got {self.region!r}")
+        if (self.account is None) != (self.region is None):
+            problems.append(f"account and region go together, got {self.account!r} and {self.region!r}")
+        if self.production and self.destroy_data:
+            problems.append("destroy_data must be False in a production environment, got True")
+        if self.alarm_email is not None and not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", self.alarm_email):
+            problems.append(f"alarm_email must be an address or None, got {self.alarm_email!r}")
+        if self.budget_usd is not None and self.budget_usd < 1:
+            problems.append(f"budget_usd must be at least 1 or None, got {self.budget_usd}")
+        problems += [
+            f"lake_administrators must hold ARNs of IAM roles or users, got {arn!r}"
+            for arn in self.lake_administrators
+            if not re.fullmatch(r"arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/\S+", arn)
+        ]
+        _refuse(f"environment {self.name!r}", problems)
+
+    @property
+    def id(self) -> str:
+        """Construct id of the environment's stage: ``dev`` is ``Dev``."""
+        return self.name[:1].upper() + self.name[1:]
+
+
+def _refuse(what: str, problems: list[str]) -> None:
+    if problems:
+        raise ValueError(f"{what}: " + "; ".join(problems))
