@@ -12,6 +12,8 @@ import functools
 import re
 from typing import Literal, get_args
 
+from ml_contract.load import ContractError, LoadedWorkload
+
 from ml_lifecycle.training import service_model
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "allowed",
     "architecture",
     "check",
+    "check_workload",
     "families",
     "has_local_disk",
 ]
@@ -76,6 +79,25 @@ def check(instance_type: str, purpose: Purpose, *, where: str | None = None) -> 
     )
 
 
+def check_workload(workload: LoadedWorkload) -> None:
+    """Check every instance type that a workload names; raise ``ContractError`` with all problems, each at its line."""
+    spec = workload.workload
+    named: list[tuple[str, str, Purpose]] = [
+        ("training.instance_type", spec.training.instance_type, "training"),
+        ("training.processing_instance_type", spec.training.processing_instance_type, "processing"),
+        ("serving.instance_type", spec.serving.instance_type, "endpoint"),
+        ("monitoring.instance_type", spec.monitoring.instance_type, "processing"),
+    ]
+    problems = []
+    for path, value, purpose in named:
+        try:
+            check(value, purpose)
+        except ValueError as error:
+            problems.append(workload.problem(path, str(error)))
+    if problems:
+        raise ContractError(problems)
+
+
 def accelerator(instance_type: str) -> Accelerator | None:
     """What an instance type computes on beside its CPU."""
     family = _family(instance_type)
@@ -113,6 +135,8 @@ def _family(instance_type: str) -> str:
 
 def _nearest(value: str, types: tuple[str, ...]) -> list[str]:
     family, _, size = value.removeprefix("ml.").partition(".")
+    accelerated = re.match(r"(p|g|inf|trn|dl)\d", family) is not None
+    types = tuple(t for t in types if (accelerator(t) is not None) == accelerated)
     letter = re.match(r"[a-z]*", family)
     kin = [t for t in types if letter and t.startswith(f"ml.{letter[0]}") and t.endswith(f".{size}")]
     return list(dict.fromkeys([*difflib.get_close_matches(value, types, n=3), *kin]))[:5] or list(types[:3])

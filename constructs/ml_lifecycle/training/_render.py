@@ -1,6 +1,6 @@
-"""Run a pipeline program and print the definition it builds. Started by ``definition.render`` as ``python -I``.
+"""Run a pipeline program and print the definitions it builds. Started by ``definition.render`` as ``python -I``.
 
-Reads ``{"program": path, "values": {...}}`` from standard input. The network is refused, not merely unused: a program
+Reads ``{"program": path, "shapes": [values, ...]}`` from standard input. The network is refused, not merely unused: a program
 that asks AWS something while it is rendered would give another definition on another day.
 """
 
@@ -30,18 +30,20 @@ def main() -> None:
     socket.getaddrinfo = _refuse
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
     with contextlib.redirect_stdout(sys.stderr):
-        definition = _definition(request["program"], request["values"])
-    json.dump(definition, sys.stdout, sort_keys=True)
+        definitions = _definitions(request["program"], request["shapes"])
+    json.dump(definitions, sys.stdout)
 
 
-def _definition(program: str, values: dict[str, Any]) -> Any:
+def _definitions(program: str, shapes: list[dict[str, Any]]) -> list[Any]:
     import boto3
     from sagemaker.core.workflow.pipeline_context import PipelineSession
 
     session = PipelineSession(
         # Stand-ins: nothing is ever signed or sent.
         boto_session=boto3.Session(
-            region_name="us-east-1", aws_access_key_id="none", aws_secret_access_key="none"  # noqa: S106
+            region_name="us-east-1",
+            aws_access_key_id="none",
+            aws_secret_access_key="none",  # noqa: S106
         ),
         default_bucket="none",
         sagemaker_config={
@@ -54,7 +56,7 @@ def _definition(program: str, values: dict[str, Any]) -> Any:
         raise ValueError(f"{program} is no Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return json.loads(module.build(session, values).definition())
+    return [json.loads(module.build(session, values).definition()) for values in shapes]
 
 
 if __name__ == "__main__":

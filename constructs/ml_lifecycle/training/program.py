@@ -49,9 +49,7 @@ INPUT = "/opt/ml/processing/input"
 OUTPUT = "/opt/ml/processing/output"
 #: What SageMaker reads from the training log, a line a round: ``[12] train-logloss:0.51 validation-logloss:0.55``.
 METRICS = [
-    MetricDefinition(
-        name=f"{part}:loss", regex=f"{part}-(?:logloss|mlogloss|rmse):([-+0-9.eE]+)"
-    )
+    MetricDefinition(name=f"{part}:loss", regex=f"{part}-(?:logloss|mlogloss|rmse):([-+0-9.eE]+)")
     for part in ("train", "validation")
 ]
 
@@ -103,7 +101,7 @@ def build(session: PipelineSession, values: dict[str, Any]) -> Pipeline:
             volume_size_in_gb=values["volume_gb"],
             volume_kms_key=values["processing_volume_key"],
             output_kms_key=values["output_key"],
-            max_runtime_in_seconds=values["max_runtime_seconds"],
+            max_runtime_in_seconds=values["processing_max_runtime_seconds"],
             network_config=NetworkConfig(
                 enable_network_isolation=True,
                 security_group_ids=values["security_groups"],

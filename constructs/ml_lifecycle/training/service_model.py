@@ -61,7 +61,9 @@ def enum(shape: str) -> tuple[str, ...]:
     return tuple(_model()["shapes"][shape]["enum"])
 
 
-def problems(operation: str, arguments: Mapping[str, Any], *, given: frozenset[str] = frozenset()) -> list[str]:
+def problems(
+    operation: str, arguments: Mapping[str, Any], *, given: frozenset[str] = frozenset()
+) -> list[str]:
     """Return what SageMaker would refuse in a request, one line each, empty when nothing.
 
     Args:
@@ -102,7 +104,9 @@ def _check(shape_name: str, value: Any, path: str, given: frozenset[str]) -> Ite
             yield f"{path}: must be between {low} and {high}, got {value}"
 
 
-def _check_structure(shape: dict[str, Any], value: dict[str, Any], path: str, given: frozenset[str]) -> Iterator[str]:
+def _check_structure(
+    shape: dict[str, Any], value: dict[str, Any], path: str, given: frozenset[str]
+) -> Iterator[str]:
     dot = f"{path}." if path else ""
     members = shape["members"]
     for name in sorted(set(shape.get("required", ())) - set(value) - (given if not path else frozenset())):

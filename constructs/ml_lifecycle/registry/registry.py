@@ -1,0 +1,311 @@
+"""Model package group, approval, promotion."""
+
+from __future__ import annotations
+
+import json
+
+import aws_cdk as cdk
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_events as events
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_lambda_event_sources as event_sources
+from aws_cdk import aws_sagemaker as sagemaker
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+from ml_contract.load import LoadedWorkload
+
+from ml_lifecycle.data_lake import Zone
+from ml_lifecycle.registry.approval import ApprovalParameter
+from ml_lifecycle.training.wildcards import acknowledge_wildcards
+from ml_lifecycle.zip_function import zip_function
+
+__all__ = ["ModelRegistry"]
+
+#: Lambda asks for six times the function's timeout (Lambda, "Using Lambda with Amazon SQS").
+_VISIBILITY = cdk.Duration.minutes(6)
+#: A day of attempts, one every six minutes: as long as the slowest rollout may keep the serving stack busy.
+_ATTEMPTS = 240
+
+
+class ModelRegistry(Construct):
+    """Define where a workload's models are registered, and the way from an approval to the endpoint.
+
+    A model package group (retained), the approval parameter, and the promotion: approving a version raises an event; it
+    waits in a queue until ``lambda/model_promotion`` has checked the version, written the parameter and updated the serving
+    stack with its previous template. A busy stack is no error: the event is tried again for a day, then kept in
+    ``dead_letters`` for 14. When CloudFormation rolls the serving stack back, the same function writes the parameter back
+    to what the endpoint serves and rejects the version.
+
+    Example::
+
+        registry = ModelRegistry(
+            self, "Registry",
+            workload=workload, group_name="dev-claims-fraud",
+            approval_parameter_name="/ml-lifecycle/dev/claims-fraud/approved-model-package",
+            serving_stack_name="Dev-ClaimsFraudServing",
+            artifacts=lake.artifacts, message_key=keys.messages, log_key=keys.logs,
+        )
+        registry.grant_approve(data_scientist)
+
+    Args:
+        scope: where it belongs.
+        construct_id: its id there.
+        workload: whose models; its acceptance is what a promotion checks once more.
+        group_name: name of the model package group; forced, since pipelines and events name it.
+        approval_parameter_name: path of the SSM parameter.
+        serving_stack_name: stack that a promotion updates, by name, so that neither stack refers to the other.
+        artifacts: zone that holds the evaluations.
+        message_key: key that EventBridge may use for a queue.
+        log_key: key that CloudWatch Logs may use.
+        log_retention_days: how long logs are kept.
+        removal_policy: of group and parameter; SageMaker refuses to delete a group that has versions.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        workload: LoadedWorkload,
+        group_name: str,
+        approval_parameter_name: str,
+        serving_stack_name: str,
+        artifacts: Zone,
+        message_key: kms.IKey,
+        log_key: kms.IKey,
+        log_retention_days: int = 90,
+        removal_policy: cdk.RemovalPolicy = cdk.RemovalPolicy.RETAIN,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        spec = workload.workload
+        self.group_name = group_name
+        self.serving_stack_name = serving_stack_name
+        self.group = sagemaker.CfnModelPackageGroup(
+            self,
+            "Group",
+            model_package_group_name=group_name,
+            model_package_group_description=spec.title,
+        )
+        self.group.apply_removal_policy(removal_policy)
+        self.approval = ApprovalParameter(
+            self,
+            "Approval",
+            name=approval_parameter_name,
+            log_key=log_key,
+            log_retention_days=log_retention_days,
+            removal_policy=removal_policy,
+        )
+        # Known by ARN only: a grant by this construct must not change the key's own policy, in another stack.
+        key = kms.Key.from_key_arn(self, "MessageKey", message_key.key_arn)
+        self.dead_letters = sqs.Queue(
+            self,
+            "DeadLetters",
+            encryption=sqs.QueueEncryption.KMS,
+            encryption_master_key=key,
+            enforce_ssl=True,
+            retention_period=cdk.Duration.days(14),
+        )
+        self.queue = sqs.Queue(
+            self,
+            "Events",
+            encryption=sqs.QueueEncryption.KMS,
+            encryption_master_key=key,
+            enforce_ssl=True,
+            visibility_timeout=_VISIBILITY,
+            retention_period=cdk.Duration.days(14),
+            dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=_ATTEMPTS),
+        )
+        self.approved_rule = self._rule(
+            "Approved",
+            description=f"A version of {group_name} was approved",
+            pattern={
+                "source": ["aws.sagemaker"],
+                "detail-type": ["SageMaker Model Package State Change"],
+                "detail": {"ModelPackageGroupName": [group_name], "ModelApprovalStatus": ["Approved"]},
+            },
+        )
+        self.rolled_back_rule = self._rule(
+            "RolledBack",
+            description=f"{serving_stack_name} went back to what it served before",
+            pattern={
+                "source": ["aws.cloudformation"],
+                "detail-type": ["CloudFormation Stack Status Change"],
+                "detail": {
+                    "stack-id": [{"prefix": self._stack_arn("")}],
+                    "status-details": {"status": ["UPDATE_ROLLBACK_COMPLETE"]},
+                },
+            },
+        )
+        self._let_rules_send()
+        self.promotion = self._promotion(workload, log_key, log_retention_days)
+        artifacts.grant_read(self.promotion, f"{spec.slug}/training/")
+
+    @property
+    def approval_parameter_name(self) -> str:
+        """Name of the SSM parameter that holds the approved model package's ARN, or ``none``."""
+        return self.approval.parameter_name
+
+    @property
+    def group_arn(self) -> str:
+        """ARN of the model package group."""
+        return cdk.Stack.of(self).format_arn(
+            service="sagemaker", resource="model-package-group", resource_name=self.group_name
+        )
+
+    @property
+    def versions_arn(self) -> str:
+        """ARN of every version in the group; ends with a wildcard."""
+        return cdk.Stack.of(self).format_arn(
+            service="sagemaker", resource="model-package", resource_name=f"{self.group_name}/*"
+        )
+
+    def grant_approve(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Grant seeing the group's versions and approving or rejecting them."""
+        iam.Grant.add_to_principal(
+            grantee=grantee, actions=["sagemaker:ListModelPackages"], resource_arns=[self.group_arn]
+        )
+        return self._on_versions(grantee, ["sagemaker:DescribeModelPackage", "sagemaker:UpdateModelPackage"])
+
+    def grant_read(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Grant describing the group's versions and reading which one is approved."""
+        self.approval.grant_read(grantee)
+        return self._on_versions(grantee, ["sagemaker:DescribeModelPackage"])
+
+    def metric_dead_letters(
+        self, *, period: cdk.Duration | None = None, statistic: str = "Maximum"
+    ) -> cloudwatch.Metric:
+        """Promotions that were given up; five minutes unless ``period`` says otherwise."""
+        return self.dead_letters.metric_approximate_number_of_messages_visible(
+            period=cdk.Duration.minutes(5) if period is None else period, statistic=statistic
+        )
+
+    def on_version_registered(self, rule_id: str, *, target: events.IRuleTarget) -> events.Rule:
+        """Send an event to ``target`` when a version waits for an approval."""
+        rule = events.Rule(
+            self,
+            rule_id,
+            description=f"A version of {self.group_name} waits for an approval",
+            event_pattern=events.EventPattern(
+                source=["aws.sagemaker"],
+                detail_type=["SageMaker Model Package State Change"],
+                detail={
+                    "ModelPackageGroupName": [self.group_name],
+                    "ModelApprovalStatus": ["PendingManualApproval"],
+                },
+            ),
+        )
+        rule.add_target(target)
+        return rule
+
+    def _on_versions(self, grantee: iam.IGrantable, actions: list[str]) -> iam.Grant:
+        grant = iam.Grant.add_to_principal(grantee=grantee, actions=actions, resource_arns=[self.versions_arn])
+        principal = grantee.grant_principal
+        if isinstance(principal, Construct):
+            acknowledge_wildcards(
+                principal,
+                "A version's number is not known before it is registered; the group is one.",
+                resources=[self.versions_arn],
+            )
+        return grant
+
+    def _rule(self, rule_id: str, *, description: str, pattern: dict[str, object]) -> events.CfnRule:
+        # The L2 target would open the queue to every rule of EventBridge, whoever owns it.
+        return events.CfnRule(
+            self,
+            rule_id,
+            description=description,
+            event_pattern=pattern,
+            state="ENABLED",
+            targets=[
+                events.CfnRule.TargetProperty(
+                    id="Queue",
+                    arn=self.queue.queue_arn,
+                    dead_letter_config=events.CfnRule.DeadLetterConfigProperty(arn=self.dead_letters.queue_arn),
+                )
+            ],
+        )
+
+    def _let_rules_send(self) -> None:
+        rules = [self.approved_rule.attr_arn, self.rolled_back_rule.attr_arn]
+        for queue in (self.queue, self.dead_letters):
+            queue.add_to_resource_policy(
+                iam.PolicyStatement(
+                    sid="OwnRules",
+                    principals=[iam.ServicePrincipal("events.amazonaws.com")],
+                    actions=["sqs:SendMessage"],
+                    resources=[queue.queue_arn],
+                    conditions={"ArnEquals": {"aws:SourceArn": rules}},
+                )
+            )
+
+    def _stack_arn(self, suffix: str) -> str:
+        return cdk.Stack.of(self).format_arn(
+            service="cloudformation", resource="stack", resource_name=f"{self.serving_stack_name}/{suffix}"
+        )
+
+    def _promotion(self, workload: LoadedWorkload, log_key: kms.IKey, log_retention_days: int) -> lambda_.Function:
+        acceptance = workload.workload.acceptance
+        bound = (
+            {"ACCEPT_AT_LEAST": json.dumps(acceptance.at_least)}
+            if acceptance.at_most is None
+            else {"ACCEPT_AT_MOST": json.dumps(acceptance.at_most)}
+        )
+        function = zip_function(
+            self,
+            "Promotion",
+            package="model_promotion",
+            description=f"Brings approved versions of {self.group_name} into service",
+            log_key=log_key,
+            log_retention_days=log_retention_days,
+            environment={
+                "PARAMETER_NAME": self.approval_parameter_name,
+                "SERVING_STACK_NAME": self.serving_stack_name,
+                "MODEL_PACKAGE_GROUP_NAME": self.group_name,
+                "ACCEPT_METRIC": acceptance.metric,
+                **bound,
+            },
+        )
+        function.add_event_source(
+            event_sources.SqsEventSource(
+                self.queue,
+                # One at a time: of two approvals the later must be the one that stays.
+                batch_size=1,
+                report_batch_item_failures=True,
+                # Two is the least that Lambda takes (ScalingConfig, MaximumConcurrency).
+                max_concurrency=2,
+            )
+        )
+        self._on_versions(function, ["sagemaker:DescribeModelPackage", "sagemaker:UpdateModelPackage"])
+        self.approval.grant_promote(function)
+        self._grant_update_stack(function)
+        return function
+
+    def _grant_update_stack(self, function: lambda_.Function) -> None:
+        stacks = self._stack_arn("*")
+        iam.Grant.add_to_principal(
+            grantee=function,
+            actions=["cloudformation:DescribeStacks", "cloudformation:UpdateStack"],
+            resource_arns=[stacks],
+        )
+        if function.role is not None:
+            acknowledge_wildcards(
+                function.role,
+                "A stack's ARN ends with an id that CloudFormation makes up; its name is one.",
+                resources=[stacks],
+            )
+        synthesizer = cdk.Stack.of(self).synthesizer
+        if isinstance(synthesizer, cdk.DefaultStackSynthesizer):
+            # Every stack of the CDK reads the bootstrap's version as a parameter too.
+            iam.Grant.add_to_principal(
+                grantee=function,
+                actions=["ssm:GetParameters"],
+                resource_arns=[
+                    cdk.Stack.of(self).format_arn(
+                        service="ssm",
+                        resource="parameter",
+                        resource_name=f"cdk-bootstrap/{synthesizer.bootstrap_qualifier or 'hnb659fds'}/version",
+                    )
+                ],
+            )

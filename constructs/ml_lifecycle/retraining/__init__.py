@@ -1,0 +1,5 @@
+"""Train again when there is a reason to."""
+
+from ml_lifecycle.retraining.retraining import Retraining
+
+__all__ = ["Retraining"]

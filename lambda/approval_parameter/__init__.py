@@ -1,0 +1,1 @@
+"""Creates the parameter that says which model is approved, and never writes it again."""
