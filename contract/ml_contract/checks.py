@@ -53,6 +53,15 @@ class Checks:
             self.wrong(path, f"got {name!r}, which is no field of the record; {hint}")
         return found
 
+    def all(self, features_file: Path) -> dict[str, Expr]:
+        """Every check; the expressions of the workload's ``features.py``."""
+        self.record()
+        self.label()
+        self.acceptance_and_monitoring()
+        expressions = self.python(features_file)
+        self.features(expressions)
+        return expressions
+
     def record(self) -> None:
         """Fields, identifier and event time."""
         sources: dict[str, str] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, get_args
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from ml_contract.model import Workload
 from ml_contract.problems import Lines, Location, Problem, join, nearest, short, suggest
 
-__all__ = ["findings"]
+__all__ = ["findings", "without_wrong_values"]
 
 _TYPES: Final = {
     "string_type": "a text",
@@ -60,6 +61,25 @@ def findings(error: ValidationError, data: Any, lines: Lines, file: str) -> list
         message = f"got {short(value)}; {needed} is needed{quote}"
         problems.append(Problem(file, nearest(lines, path), join(path), message))
     return problems
+
+
+def without_wrong_values(error: ValidationError, data: Any) -> Any:
+    """A copy of the data without what is wrong; None when the record or the label is among it."""
+    repaired = copy.deepcopy(data)
+    for finding in error.errors():
+        path, _ = _locate(finding["loc"], data)
+        if not path or path[0] in ("record", "label", "acceptance", "version", "name"):
+            return None
+        # A wrong element goes with its list, a wrong key with itself.
+        keys = (
+            [part for part in path if not isinstance(part, int)] if isinstance(path[-1], int) else list(path)
+        )
+        holder = repaired
+        for part in keys[:-1]:
+            holder = holder.get(part) if isinstance(holder, dict) else None
+        if isinstance(holder, dict):
+            holder.pop(keys[-1], None)
+    return repaired
 
 
 @dataclass(frozen=True)
@@ -205,7 +225,7 @@ def _siblings(path: Location) -> list[str]:
 
 
 def _tags_of(path: Location) -> str:
-    tags = set()
+    tags: set[str] = set()
     for model in _model_at(path):
         for name in ("kind", "task"):
             if name in model.model_fields:

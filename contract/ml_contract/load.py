@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from ml_contract.checks import Checks, field_features
 from ml_contract.compiled import Column, CompiledContract, Feature, FitSpec, LabelSpec
 from ml_contract.expressions import Expr, col, type_of
-from ml_contract.findings import findings
+from ml_contract.findings import findings, without_wrong_values
 from ml_contract.model import (
     BinFeature,
     DatePartFeature,
@@ -30,12 +30,14 @@ from ml_contract.model import (
     Workload,
 )
 from ml_contract.problems import ContractError, Lines, Problem, nearest, split
-from ml_contract.yaml_lines import read_yaml
+from ml_contract.yaml_lines import Source, read_yaml
 
 __all__ = ["ContractError", "LoadedWorkload", "Problem", "discover_workloads", "load_workload"]
 
 YAML_NAME: Final = "workload.yaml"
 PYTHON_NAME: Final = "features.py"
+#: Rounds of leaving wrong values out: a block that lacks a key is left out in the round after.
+REPAIRS: Final = 4
 
 
 @dataclass(frozen=True)
@@ -70,19 +72,38 @@ def load_workload(path: Path) -> LoadedWorkload:
     """Read a workload from its folder or its YAML file. Raises ContractError listing every problem."""
     yaml_path = path / YAML_NAME if path.is_dir() else path
     source = read_yaml(yaml_path)
-    try:
-        workload = Workload.model_validate_json(json.dumps(source.data))
-    except ValidationError as error:
-        raise ContractError(findings(error, source.data, source.lines, str(yaml_path))) from None
-    checks = Checks(workload, yaml_path, source.lines)
-    checks.record()
-    checks.label()
-    checks.acceptance_and_monitoring()
-    expressions = checks.python(yaml_path.parent / PYTHON_NAME)
-    checks.features(expressions)
-    if checks.problems:
-        raise ContractError(checks.problems)
+    problems = list(source.problems)
+    workload, found = _validated(source, yaml_path)
+    problems += found
+    expressions: dict[str, Expr] = {}
+    if workload is not None:
+        checks = Checks(workload, yaml_path, source.lines)
+        expressions = checks.all(yaml_path.parent / PYTHON_NAME)
+        problems += checks.problems
+    if problems or workload is None:
+        raise ContractError(problems)
     return LoadedWorkload(workload, yaml_path, expressions, source.lines)
+
+
+def _validated(source: Source, file: Path) -> tuple[Workload | None, list[Problem]]:
+    """The typed workload and what is wrong in single blocks.
+
+    Where something is wrong outside the record and the label, the wrong values are left out and the rest is
+    typed nevertheless: so that the checks between blocks speak up in the same pass.
+    """
+    problems: list[Problem] = []
+    data = source.data
+    for _ in range(REPAIRS):
+        try:
+            return Workload.model_validate_json(json.dumps(data)), problems
+        except ValidationError as error:
+            if not problems:
+                problems = findings(error, data, source.lines, str(file))
+            repaired = without_wrong_values(error, data)
+            if repaired is None:
+                break
+            data = repaired
+    return None, problems
 
 
 def discover_workloads(root: Path) -> tuple[LoadedWorkload, ...]:

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -25,6 +25,8 @@ __all__ = ["MAX_RECORD_BYTES", "Reason", "Record", "RecordCodec", "Rejected"]
 MAX_RECORD_BYTES: Final = 65_536
 _SHOWN: Final = 100
 _INT64: Final = 2**63
+#: Texts remembered per field that has a pattern.
+_REMEMBERED: Final = 1_024
 
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,19}(\.0*)?")
 _DECIMAL: Final = re.compile(r"[+-]?([0-9]{1,400}(\.[0-9]{0,400})?|\.[0-9]{1,400})([eE][+-]?[0-9]{1,4})?")
@@ -77,13 +79,19 @@ class Rejected:
 class Record(msgspec.Struct):
     """A record that fits; ``RecordCodec`` makes one subclass per contract, with a field per column."""
 
+    if TYPE_CHECKING:  # delivery's columns, fields of every subclass
+        record_id: str
+        received_at: str
+
     @property
     def values(self) -> dict[str, Any]:
         """Typed values under column names; dates as ISO texts, None where there is no value."""
-        return dict(zip(_COLUMNS[type(self)], msgspec.structs.astuple(self), strict=True))
+        typed = msgspec.structs.astuple(self)
+        return {name: typed[i] for name, i in _COLUMNS[type(self)]}
 
 
-_COLUMNS: Final[dict[type[Record], tuple[str, ...]]] = {}
+#: Columns of every struct in the contract's order, with their place in the struct.
+_COLUMNS: Final[dict[type[Record], tuple[tuple[str, int], ...]]] = {}
 
 
 class RecordCodec:
@@ -100,13 +108,15 @@ class RecordCodec:
         self._required = (
             frozenset() if inference else frozenset(c.name for c in contract.columns if c.required)
         )
-        self._checks = [_FieldCheck(c, contract, required=c.name in self._required) for c in contract.columns]
+        self._checks = [
+            _FieldCheck(c, contract, required=c.name in self._required) for c in _in_order(contract)
+        ]
         self._by_source = {check.column.source: i for i, check in enumerate(self._checks)}
         self._type = _struct(contract, self._required)
         self._fast: Callable[[bytes], Record] = msgspec.json.Decoder(self._type).decode
         self._complete = _complete(contract, self._required, self._checks)
         self._any = msgspec.json.Decoder().decode
-        self._encoder = msgspec.json.Encoder()
+        self._lines = msgspec.json.Encoder().encode_lines
         self._rename = _renamer(contract)
 
     def decode(self, data: bytes) -> Record | Rejected:
@@ -165,15 +175,11 @@ class RecordCodec:
     def encode(self, record: Record, *, record_id: str, received_at: str) -> bytes:
         """One JSON line under column names, delivery's two columns last.
 
-        ``record_id`` and ``received_at`` are written as they are: hexadecimal digits and ISO 8601 need no
-        escape.
+        Both are kept in the record.
         """
-        body = self._rename(self._encoder.encode(record))
-        return b'%b,"record_id":"%b","received_at":"%b"}\n' % (
-            body[:-1],
-            record_id.encode("ascii"),
-            received_at.encode("ascii"),
-        )
+        record.record_id = record_id
+        record.received_at = received_at
+        return self._rename(self._lines((record,)))
 
     def _slow(self, data: bytes) -> Record | Rejected:
         try:
@@ -197,10 +203,15 @@ def _refused(code: Code, message: str) -> Rejected:
 
 
 def _struct(contract: CompiledContract, required: frozenset[str]) -> type[Record]:
-    """Struct type with a field per column, named f0, f1, ... and read under its source name."""
+    """Struct type with a field per column, named f0, f1, ... and read under its source name.
+
+    Delivery's two columns are fields as well, so that one call encodes the whole line. They have no value
+    after decoding: ``complete`` sends a record that brings one to the slow path, which knows no such field.
+    """
     fields: list[Any] = []
     rename = {}
-    for i, column in enumerate(contract.columns):
+    columns = _in_order(contract)
+    for i, column in enumerate(columns):
         kind = _annotation(column, contract)
         if column.missing:
             kind = kind | Literal[column.missing]
@@ -210,6 +221,9 @@ def _struct(contract: CompiledContract, required: frozenset[str]) -> type[Record
             (f"f{i}", kind, msgspec.UNSET) if column.name in required else (f"f{i}", kind | None, None)
         )
         rename[f"f{i}"] = column.source
+    for name in ("record_id", "received_at"):
+        fields.append((name, str | msgspec.UnsetType, msgspec.UNSET))
+        rename[name] = _delivery_key(name, contract)
     struct: Any = msgspec.defstruct(
         f"Record_{contract.name}",
         fields,
@@ -218,9 +232,23 @@ def _struct(contract: CompiledContract, required: frozenset[str]) -> type[Record
         forbid_unknown_fields=True,
         gc=False,
     )
-    _COLUMNS[struct] = tuple(c.name for c in contract.columns)
+    place = {column.name: i for i, column in enumerate(columns)}
+    _COLUMNS[struct] = tuple((c.name, place[c.name]) for c in contract.columns)
     made: type[Record] = struct
     return made
+
+
+def _in_order(contract: CompiledContract) -> list[Column]:
+    """Columns in the order of the struct: renamed ones first, so that a line begins with their keys."""
+    return sorted(contract.columns, key=lambda c: c.source == c.name)
+
+
+def _delivery_key(name: str, contract: CompiledContract) -> str:
+    """The name under which the struct writes a column of delivery, one that no source field has."""
+    sources = {c.source for c in contract.columns}
+    while name in sources:
+        name = f"{name} of delivery"
+    return name
 
 
 def _annotation(column: Column, contract: CompiledContract) -> Any:  # noqa: PLR0911 - one per type
@@ -240,28 +268,28 @@ def _annotation(column: Column, contract: CompiledContract) -> Any:  # noqa: PLR
         if choices is not None and column.pattern is None and column.max_length is None:
             # One Literal with the missing texts: msgspec allows one per union.
             return Literal[tuple(dict.fromkeys((*choices, *column.missing)))]
-        pattern = None if column.pattern is None else _whole(column)
-        return Annotated[str, msgspec.Meta(min_length=1, max_length=column.max_length, pattern=pattern)]
+        return Annotated[str, msgspec.Meta(min_length=1, max_length=column.max_length)]
     return Annotated[str, msgspec.Meta(min_length=1)]
-
-
-def _whole(column: Column) -> str:
-    alternatives = "|".join([f"(?:{column.pattern})", *(re.escape(m) for m in column.missing)])
-    return rf"\A(?:{alternatives})\Z"
 
 
 def _complete(
     contract: CompiledContract, required: frozenset[str], checks: list[_FieldCheck]
 ) -> Callable[[Record], bool]:
     """Function that puts None for 'missing' texts and ISO dates into a record; False: ask the slow path."""
-    lines = ["def complete(r):"]
+    lines = [
+        "def complete(r):",
+        "    if r.record_id is not UNSET or r.received_at is not UNSET: return False",
+    ]
     namespace: dict[str, Any] = {"UNSET": msgspec.UNSET}
-    for i, column in enumerate(contract.columns):
+    for i, column in enumerate(_in_order(contract)):
         body: list[str] = []
         needed = column.name in required
         if column.type in ("date", "timestamp"):
             namespace[f"p{i}"] = checks[i].parse_date
             body += [f"x = p{i}(x)", "if x is None: return False", f"r.f{i} = x"]
+        if column.pattern is not None:
+            namespace[f"g{i}"], namespace[f"k{i}"] = _remembering(column.pattern)
+            body.append(f"if x not in g{i} and not k{i}(x): return False")
         if column.missing:
             namespace[f"m{i}"] = frozenset(column.missing)
             gone = "return False" if needed else f"r.f{i} = None"
@@ -279,6 +307,26 @@ def _complete(
     return function
 
 
+def _remembering(pattern: str) -> tuple[set[str], Callable[[str], bool]]:
+    """Texts that are known to match, and the check of another one: states and cities come again and again."""
+    known: set[str] = set()
+    matches = _whole(pattern)
+
+    def check(text: str) -> bool:
+        if matches(text) is None:
+            return False
+        if len(known) < _REMEMBERED:
+            known.add(text)
+        return True
+
+    return known, check
+
+
+def _whole(pattern: str) -> Callable[[str], re.Match[str] | None]:
+    """Match of a whole text."""
+    return re.compile(rf"(?:{pattern})\Z").match
+
+
 def _renamer(contract: CompiledContract) -> Callable[[bytes], bytes]:
     """Function that turns source names into column names in encoded records.
 
@@ -287,9 +335,12 @@ def _renamer(contract: CompiledContract) -> Callable[[bytes], bytes]:
     reading the JSON again.
     """
     pairs = {
-        msgspec.json.encode(c.source) + b":": msgspec.json.encode(c.name) + b":"
-        for c in contract.columns
-        if c.source != c.name
+        msgspec.json.encode(written) + b":": msgspec.json.encode(wanted) + b":"
+        for written, wanted in (
+            *((c.source, c.name) for c in _in_order(contract)),
+            *((_delivery_key(name, contract), name) for name in ("record_id", "received_at")),
+        )
+        if written != wanted
     }
     if not pairs:
         return lambda body: body
@@ -301,7 +352,7 @@ def _renamer(contract: CompiledContract) -> Callable[[bytes], bytes]:
 
     def rename(body: bytes) -> bytes:
         for old, new in replacements:
-            body = body.replace(old, new)
+            body = body.replace(old, new, 1)
         return body
 
     return rename
@@ -320,7 +371,7 @@ class _FieldCheck:
             date_parser(column.type, column.format) if column.type in ("date", "timestamp") else None
         )
         self._missing = frozenset(column.missing)
-        self._matches = None if column.pattern is None else re.compile(rf"(?:{column.pattern})\Z").match
+        self._matches = None if column.pattern is None else _whole(column.pattern)
         is_label = column.name == contract.label.field
         self._label = contract.label.values if is_label else None
 

@@ -22,19 +22,18 @@ _TRUE: Final = ("true", "yes", "on")
 
 @dataclass(frozen=True)
 class Source:
-    """A file's data and the line of every value."""
+    """A file's data, the line of every value, and what is wrong with single values."""
 
     data: dict[str, Any]
     lines: dict[Location, int]
+    problems: list[Problem]
 
 
 def read_yaml(path: Path) -> Source:
-    """Read one mapping from a file. Raises ContractError listing every problem."""
+    """Read one mapping from a file. Raises ContractError when it holds none."""
     reader = _Reader(str(path))
     data = reader.value(_compose(path), (), ())
-    if reader.problems:
-        raise ContractError(reader.problems)
-    return Source(data, reader.lines)
+    return Source(data, reader.lines, reader.problems)
 
 
 def _compose(path: Path) -> MappingNode:
@@ -165,6 +164,7 @@ class _Reader:
             return None
         if not math.isfinite(number):
             self.wrong(line, path, f"got {text}; numbers are finite")
-        elif kind == "int" and abs(number) >= 2**63:
+            return 0.0
+        if kind == "int" and abs(number) >= 2**63:
             self.wrong(line, path, f"got {short(text)}; whole numbers fit 64 bits")
         return number
