@@ -39,7 +39,11 @@ def to_onnx(booster: xgb.Booster, columns: int) -> bytes:
     from onnxmltools.convert.common.data_types import FloatTensorType
 
     model = convert_xgboost(
-        booster, initial_types=[(INPUT_NAME, FloatTensorType([None, columns]))], target_opset=OPSET
+        booster,
+        # Without a name it invents one at random: the same training would give other bytes.
+        name="trees",
+        initial_types=[(INPUT_NAME, FloatTensorType([None, columns]))],
+        target_opset=OPSET,
     )
     data: bytes = model.SerializeToString()
     return data
