@@ -149,12 +149,7 @@ def use_lambda_credentials(credentials: Callable[[str, str], Mapping[str, str]])
         return dict(credentials(config["Role"], config["FunctionName"]))
 
     for name in ("ministack.core.lambda_runtime", "ministack.services.lambda_svc"):
-        module = importlib.import_module(name)
-        if not callable(getattr(module, "execution_credentials", None)):
-            raise RuntimeError(  # noqa: TRY004
-                f"{name} has no execution_credentials; the rehearsal knows ministack {PINNED_VERSION}"
-            )
-        module.execution_credentials = execution_credentials
+        _replace(importlib.import_module(name), "execution_credentials", execution_credentials)
 
 
 def register_session(access_key_id: str, *, role_arn: str, session: str, secret: str, token: str) -> None:
@@ -871,3 +866,31 @@ def isolate_functions(hidden: Sequence[str]) -> None:
 def end_function_workers() -> None:
     """End the processes of warm functions."""
     importlib.import_module("ministack.core.lambda_runtime").reset()
+
+
+# -- delivery streams ---------------------------------------------------------------------------------------
+
+
+def use_own_delivery(
+    kinesis: Callable[[str, str], None],
+    direct: Callable[[str, str, list[tuple[str, bytes]]], None],
+) -> None:
+    """Hand the records of delivery streams over instead of writing each one as an object of its own.
+
+    ``kinesis(region, stream ARN)`` hears that a stream has new records; ``direct(region, delivery stream,
+    [(record id, data)])`` gets those of PutRecord and PutRecordBatch.
+    """
+    firehose = importlib.import_module("ministack.services.firehose")
+    responses = importlib.import_module("ministack.core.responses")
+
+    def from_kinesis(stream_arn: str, records: Sequence[object]) -> None:
+        if stream_arn and records:
+            kinesis(responses.get_region(), stream_arn)
+
+    def to_s3(stream: Mapping[str, Any], dest: dict[str, Any], records: list[tuple[str, bytes]]) -> None:
+        # ministack keeps a copy of every record for its tests.
+        dest["records"].clear()
+        direct(responses.get_region(), str(stream["name"]), list(records))
+
+    _replace(firehose, "ingest_from_kinesis_source", from_kinesis)
+    _replace(firehose, "_deliver_records_to_s3", to_s3)
