@@ -302,7 +302,7 @@ class ModelEndpoint(Construct):
             max_capacity=scaling.max_capacity,
         )
         # The name is a string, not a reference: the variant must exist first and must go last.
-        target.add_dependency(self.endpoint)
+        target.add_resource_dependency(self.endpoint)
         policy = autoscaling.CfnScalingPolicy(
             self,
             "ScalingPolicy",
