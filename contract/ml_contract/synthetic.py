@@ -1,0 +1,385 @@
+"""Records made up for any workload, and drift for any records. Standard library only, seeded.
+
+The generator knows nothing but the contract: values lie within its bounds, and the label follows from a few
+fields, so that a model has something to learn. A workload with a story of its own brings a ``generate.py``.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ml_contract.compiled import Column, CompiledContract
+from ml_contract.dates import date_parser
+
+__all__ = ["Drift", "drift_records", "generate"]
+
+#: Records begin to happen here; a later day would make the output depend on the day it is made.
+FIRST_DAY: Final = dt.datetime(2015, 1, 1)
+DAYS: Final = 60
+MISSING_SHARE: Final = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drift:
+    """How live records differ from those a model was trained on.
+
+    ``covariate`` (0 to 1) moves what is measured, ``prior`` is the new share of the positive (or last)
+    class, and ``concept`` (0 to 1) is the share of records in which what is measured means something else
+    for the label.
+    """
+
+    covariate: float = 0.0
+    prior: float | None = None
+    concept: float = 0.0
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name} must lie between 0 and 1, got {value}"
+            for name, value in (
+                ("covariate", self.covariate),
+                ("prior", self.prior),
+                ("concept", self.concept),
+            )
+            if value is not None and not 0 <= value <= 1
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
+
+
+# --- records from nothing ------------------------------------------------------------------------------
+
+
+def generate(
+    contract: CompiledContract, n: int, seed: int, *, drift: Drift | None = None
+) -> list[dict[str, Any]]:
+    """``n`` records under source names; the same for the same contract and seed, whatever ``n``'s rest.
+
+    Raises ValueError for a field whose pattern is too free to be made up: such a workload needs a
+    ``generate.py`` or a data file.
+    """
+    if n < 0:
+        raise ValueError(f"n must not be negative, got {n}")
+    signal = _Signal(contract)
+    makers = {c.name: _maker(c, contract) for c in contract.columns}
+    records = []
+    for i in range(n):
+        rng = _random(f"{contract.name}/{seed}/{i}")
+        values = {name: make(rng, i) for name, make in makers.items()}
+        values[contract.label.field] = signal.label(values, rng)
+        for column in contract.columns:
+            optional = not column.required and column.name != contract.label.field
+            if optional and rng.random() < MISSING_SHARE:
+                values[column.name] = column.missing[0] if column.missing else None
+        records.append({c.source: values[c.name] for c in contract.columns})
+    return records if drift is None else drift_records(records, contract, drift, seed)
+
+
+def _random(seed: str) -> random.Random:
+    return random.Random(seed)  # noqa: S311 - made-up data, not secrets
+
+
+class _Signal:
+    """Label from the fields: a hidden score, with noise."""
+
+    def __init__(self, contract: CompiledContract) -> None:
+        rng = _random(f"{contract.name}/signal")
+        self._contract = contract
+        usable = [
+            c
+            for c in contract.columns
+            if c.name not in (contract.identifier, contract.event_time, contract.label.field)
+            and c.sensitive is None
+            and c.type in ("integer", "number", "string", "boolean")
+        ]
+        self._weights = {c.name: rng.choice((-1.0, 1.0)) * rng.uniform(0.8, 1.6) for c in usable[:8]}
+        self._columns = {c.name: c for c in usable[:8]}
+        self._texts: dict[tuple[str, str], float] = {}
+
+    def label(self, values: Mapping[str, Any], rng: random.Random) -> Any:
+        score = sum(weight * self._position(name, values[name]) for name, weight in self._weights.items())
+        score += rng.gauss(0.0, 0.35)
+        label = self._contract.label
+        if label.values is None:
+            return _regression_value(self._contract.label_column, score)
+        spread = math.sqrt(sum(w * w for w in self._weights.values()) / 3.0) + 0.1
+        # The standard normal distribution function makes the classes about as frequent as each other.
+        share = 0.5 * (1.0 + math.erf(score / spread / math.sqrt(2.0)))
+        chosen = label.values[min(int(share * len(label.values)), len(label.values) - 1)]
+        return _class_value(self._contract.label_column, chosen)
+
+    def _position(self, name: str, value: Any) -> float:
+        """Where the value lies, -1 to 1."""
+        column = self._columns[name]
+        if isinstance(value, bool):
+            return 1.0 if value else -1.0
+        if isinstance(value, str):
+            key = (name, value)
+            if key not in self._texts:
+                self._texts[key] = _random(f"{name}={value}").choice((-1.0, 1.0))
+            return self._texts[key]
+        low, high = _bounds(column)
+        return 2.0 * (value - low) / (high - low) - 1.0 if high > low else 0.0
+
+
+def _regression_value(column: Column, score: float) -> float:
+    low, high = _bounds(column)
+    share = 0.5 * (1.0 + math.tanh(score / 3.0))
+    value = low + share * (high - low)
+    return round(value) if column.type == "integer" else round(value, 4)
+
+
+def _class_value(column: Column, text: str) -> Any:
+    if column.type == "integer":
+        return int(text)
+    return text == "true" if column.type == "boolean" else text
+
+
+def _bounds(column: Column) -> tuple[float, float]:
+    low, high = column.minimum, column.maximum
+    if low is None and high is None:
+        return 0.0, 100.0
+    if low is None:
+        return float(high or 0.0) - 100.0, float(high or 0.0)
+    return (low, low + 100.0) if high is None else (low, high)
+
+
+def _maker(  # noqa: PLR0911 - one per type
+    column: Column, contract: CompiledContract
+) -> Callable[[random.Random, int], Any]:
+    if column.name == contract.identifier:
+        return _identifier(column)
+    if column.name == contract.label.field and contract.label.values is not None:
+        return lambda _rng, _i: None
+    if column.type in ("date", "timestamp"):
+        return _date(column, event=column.name == contract.event_time)
+    if column.type == "boolean":
+        return lambda rng, _i: rng.random() < 0.5
+    if column.type == "string":
+        return _text(column)
+    low, high = _bounds(column)
+    if column.type == "integer":
+        first, last = math.ceil(low), math.floor(high)
+        return lambda rng, _i: rng.randint(first, last)
+    # Two decimals where they fit between the bounds: prices and shares look like that.
+    digits = 2 if high - low > 1 else 6
+    return lambda rng, _i: min(max(round(rng.uniform(low, high), digits), low), high)
+
+
+def _identifier(column: Column) -> Callable[[random.Random, int], Any]:
+    if column.type == "integer":
+        first = 100_000 if column.minimum is None else math.ceil(column.minimum)
+        return lambda _rng, i: first + i
+    text = _Pattern(column) if column.pattern is not None else None
+    if text is None:
+        return lambda _rng, i: f"{i:08d}"
+    return lambda _rng, i: text.counted(i)
+
+
+def _text(column: Column) -> Callable[[random.Random, int], Any]:
+    if column.allowed is not None:
+        allowed = column.allowed
+        return lambda rng, _i: rng.choice(allowed)
+    if column.pattern is not None:
+        pattern = _Pattern(column)
+        return lambda rng, _i: pattern.counted(rng.randrange(1000))
+    names = [f"{column.name[:12]}-{letter}"[: column.max_length] for letter in "abcdef"]
+    return lambda rng, _i: rng.choice(names)
+
+
+def _date(column: Column, *, event: bool) -> Callable[[random.Random, int], str]:
+    parse = date_parser(column.type, column.format)
+
+    def make(rng: random.Random, _i: int) -> str:
+        moment = FIRST_DAY + dt.timedelta(seconds=rng.randrange(DAYS * 86_400))
+        if not event:
+            moment -= dt.timedelta(days=rng.randrange(3650))
+        if column.format is not None:
+            text = moment.strftime(column.format)
+        else:
+            text = moment.date().isoformat() if column.type == "date" else moment.isoformat() + "Z"
+        if parse(text) is None:
+            raise ValueError(f"{column.name}: dates of the format {column.format!r} cannot be made up")
+        return text
+
+    return make
+
+
+class _Pattern:
+    """Texts that match a pattern, by trying shapes that identifiers and codes have."""
+
+    _SHAPES: Final = (
+        "{n}", "{n:02d}", "{n:03d}", "{n:04d}", "{n:05d}", "{n:06d}", "{n:07d}", "{n:08d}", "{n:09d}",
+        "{n:010d}", "{n:012d}", "{n:x}", "{n:08x}", "{n:016x}", "{n:032x}",
+        "{l}", "{u}", "{l2}", "{u2}", "{l3}", "{u3}", "{u}{n}", "{l}{n}", "{u2}{n:04d}", "{u2}{n:06d}",
+        "{u}-{n}", "{u}-{n:04d}", "{u2}-{n:04d}", "{u2}-{n:06d}", "{u3}-{n:04d}", "{u3}-{n:06d}",
+        "{l3}-{n:06d}", "{l3}_{n:06d}",
+        "00000000-0000-4000-8000-{n:012x}", "a{n}@example.com", "+1555{n:07d}",
+    )  # fmt: skip
+
+    def __init__(self, column: Column) -> None:
+        matches = re.compile(rf"(?:{column.pattern})\Z").match
+        fits = [
+            shape
+            for shape in self._SHAPES
+            if all(
+                matches(text) and len(text) <= (column.max_length or len(text))
+                for text in (self._fill(shape, n) for n in (0, 7, 123))
+            )
+        ]
+        # The widest shape has room for the most different texts.
+        shape = max(fits, key=lambda s: len({self._fill(s, n) for n in range(2000)}), default=None)
+        if shape is None:
+            raise ValueError(
+                f"{column.name}: no text could be made up for the pattern {column.pattern!r}; "
+                "give the workload a generate.py or rehearse with DATA=file.csv"
+            )
+        self._shape = shape
+        self._matches = matches
+
+    @staticmethod
+    def _fill(shape: str, n: int) -> str:
+        letter, second, third = (chr(ord("a") + (n // 26**k) % 26) for k in range(3))
+        return shape.format(
+            n=n,
+            l=letter,
+            u=letter.upper(),
+            l2=letter + second,
+            u2=(letter + second).upper(),
+            l3=letter + second + third,
+            u3=(letter + second + third).upper(),
+        )
+
+    def counted(self, n: int) -> str:
+        text = self._fill(self._shape, n)
+        if self._matches(text) is None:
+            raise ValueError(f"{text!r} is the first text that no longer matches; ask for fewer records")
+        return text
+
+
+# --- drift of records that are there -------------------------------------------------------------------
+
+
+def drift_records(
+    records: Sequence[Mapping[str, Any]], contract: CompiledContract, drift: Drift, seed: int
+) -> list[dict[str, Any]]:
+    """Records as they might look later. Every one still fits the contract; identifiers and dates stay.
+
+    - ``covariate`` moves numbers by that part of the way to an end of the range they have, and lets one
+      value of a text stand for the others as often.
+    - ``prior`` picks records anew so that the class has that share; an identifier drawn twice gets a new
+      one when it is a number, else the record comes again (and is dropped as a duplicate downstream).
+    - ``concept`` turns the meaning of fields around in that part of the records: numbers are mirrored in
+      their range, texts change places. A model trained before is wrong about them, one trained afterwards
+      learns them as well as the old ones.
+    """
+    rng = _random(f"{contract.name}/{seed}/drift")
+    result = [dict(r) for r in records]
+    if drift.prior is not None and contract.label.values is not None and result:
+        result = _with_prior(result, contract, drift.prior, rng)
+    remaps = [_Remap(c, result, rng) for c in _movable(contract)]
+    for record in result:
+        if drift.concept and rng.random() < drift.concept:
+            for remap in remaps:
+                record[remap.source] = remap.turned(record.get(remap.source))
+        if drift.covariate:
+            for remap in remaps:
+                record[remap.source] = remap.moved(record.get(remap.source), drift.covariate, rng)
+    return result
+
+
+def _movable(contract: CompiledContract) -> list[Column]:
+    keys = (contract.identifier, contract.event_time, contract.label.field)
+    return [
+        c
+        for c in contract.columns
+        if c.name not in keys and c.sensitive != "pii" and c.type not in ("date", "timestamp")
+    ]
+
+
+def _with_prior(
+    records: list[dict[str, Any]], contract: CompiledContract, prior: float, rng: random.Random
+) -> list[dict[str, Any]]:
+    values = contract.label.values or ()
+    source = contract.label_column.source
+    positive = [r for r in records if _text_of(r.get(source)) == values[-1]]
+    others = [r for r in records if _text_of(r.get(source)) != values[-1]]
+    if not positive or not others:
+        return records
+    wanted = round(prior * len(records))
+    picked = [*_drawn(positive, wanted, rng), *_drawn(others, len(records) - wanted, rng)]
+    rng.shuffle(picked)
+    return _with_new_identifiers(picked, contract)
+
+
+def _drawn(records: list[dict[str, Any]], n: int, rng: random.Random) -> list[dict[str, Any]]:
+    """``n`` records, each as often as the others at most once more."""
+    whole, rest = divmod(n, len(records))
+    return [dict(r) for r in [*records * whole, *rng.sample(records, rest)]]
+
+
+def _with_new_identifiers(records: list[dict[str, Any]], contract: CompiledContract) -> list[dict[str, Any]]:
+    source = contract.by_name[contract.identifier].source
+    seen: set[str] = set()
+    numbers = [int(r[source]) for r in records if str(r[source]).isascii() and str(r[source]).isdigit()]
+    following = max(numbers, default=0) + 1
+    for record in records:
+        key = record[source]
+        if str(key) in seen and str(key).isascii() and str(key).isdigit():
+            text = str(following).zfill(len(str(key)))
+            record[source] = text if isinstance(key, str) else following
+            following += 1
+        seen.add(str(record[source]))
+    return records
+
+
+def _text_of(value: Any) -> str:
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)
+
+
+class _Remap:
+    """Changes the values of one field among those it has."""
+
+    def __init__(self, column: Column, records: Sequence[Mapping[str, Any]], rng: random.Random) -> None:
+        self.source = column.source
+        self._gaps = {None, "", *column.missing}
+        self._numeric = column.type in ("integer", "number")
+        self._whole = column.type == "integer"
+        values = [r.get(column.source) for r in records]
+        present = [v for v in values if v not in self._gaps]
+        self._turn: dict[Any, Any] = {}
+        self._goal: Any = None
+        if self._numeric:
+            numbers = [float(v) for v in present if v is not None]
+            self._low, self._high = (min(numbers), max(numbers)) if numbers else (0.0, 0.0)
+            self._goal = self._high if rng.random() < 0.7 else self._low
+        elif present:
+            kinds = sorted(set(present), key=str)
+            self._turn = dict(zip(kinds, [*kinds[1:], kinds[0]], strict=True))
+            self._goal = rng.choice(kinds)
+
+    def turned(self, value: Any) -> Any:
+        if value is None or value in self._gaps:
+            return value
+        if self._numeric:
+            return self._like(value, self._low + self._high - float(value))
+        return self._turn[value]
+
+    def moved(self, value: Any, strength: float, rng: random.Random) -> Any:
+        if value is None or value in self._gaps:
+            return value
+        if self._numeric:
+            number = float(value)
+            return self._like(value, number + 0.6 * strength * (self._goal - number))
+        return self._goal if rng.random() < 0.6 * strength else value
+
+    def _like(self, value: Any, number: float) -> Any:
+        """The number as the value was given: a text stays one (CSV), an integer field stays whole."""
+        inside = min(max(number, self._low), self._high)
+        rounded: float = round(inside) if self._whole else inside
+        return str(rounded) if isinstance(value, str) else rounded
