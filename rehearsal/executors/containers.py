@@ -19,6 +19,7 @@ from pathlib import Path
 from subprocess import Popen
 from typing import TYPE_CHECKING, Any
 
+from rehearsal import ministack_bridge as bridge
 from rehearsal.executors.transfer import TransferError
 from rehearsal.images import ImageError
 from rehearsal.services.engine import ApiError
@@ -31,6 +32,7 @@ __all__ = [
     "JobFolder",
     "Outcome",
     "Stops",
+    "assume",
     "event_detail",
     "run_to_end",
     "ship_log",
@@ -130,6 +132,18 @@ class Stops:
             self._events.pop(arn, None)
 
 
+def assume(role: str) -> None:
+    """Check that SageMaker may assume a role, as it does when a job or an endpoint starts.
+
+    :raises TransferError: the role does not exist or does not trust the service
+    """
+    if not bridge.trusts(role, "sagemaker.amazonaws.com"):
+        raise TransferError(
+            f"ClientError: Could not assume role {role}: it does not exist, or its trust policy does "
+            "not name sagemaker.amazonaws.com"
+        )
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write one of the configuration files of a container."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -200,7 +214,7 @@ def start_program(
         env=environment(
             runtime,
             program=program.env,
-            job=variables,
+            job={key: folder.words([value])[0] for key, value in variables.items()},
             base=folder.base,
             role=role,
             region=region,

@@ -32,7 +32,7 @@ from rehearsal.services.engine import ApiError, Call, Record, Service, instead, 
 if TYPE_CHECKING:
     from rehearsal.runtime import Runtime
 
-__all__ = ["flush_captures", "invoke", "live_traffic", "set_desired_instances"]
+__all__ = ["desired_instances", "flush_captures", "invoke", "live_traffic", "set_desired_instances"]
 
 # One laptop stands for a fleet: at most so many processes per variant, however many instances it has.
 PROCESSES_PER_VARIANT = 2
@@ -318,6 +318,17 @@ def update_weights(service: Service, call: Call) -> dict[str, Any]:
     return {"EndpointArn": record.arn}
 
 
+def desired_instances(service: Service, endpoint_name: str, variant_name: str) -> int:
+    """How many instances a variant is meant to have.
+
+    :raises ApiError: there is no such endpoint or variant
+    """
+    variant = _variant(_endpoint(service.get("Endpoint", endpoint_name)), variant_name)
+    if variant is None:
+        raise ApiError("ValidationException", f"{endpoint_name} has no variant {variant_name}")
+    return variant.desired
+
+
 def set_desired_instances(service: Service, endpoint_name: str, variant_name: str, count: int) -> int:
     """Scale a variant as Application Auto Scaling does; the count before.
 
@@ -393,6 +404,7 @@ def _start_variant(
     model = endpoint.service.get("Model", spec["ModelName"])
     desired = int(spec.get("InitialInstanceCount", 1)) if retained is None else retained.desired
     container = _container(endpoint.service, model)
+    containers.assume(model.data["ExecutionRoleArn"])
     variant = _Variant(
         name=spec["VariantName"],
         weight=float(spec.get("InitialVariantWeight", 1.0)) if retained is None else retained.weight,

@@ -11,9 +11,10 @@ from rehearsal.services.engine import ApiError, Call, Record, Service, instead
 if TYPE_CHECKING:
     import threading
 
-__all__ = ["create", "stop"]
+__all__ = ["create", "folder_of", "stop"]
 
 _STOPS = containers.Stops()
+_FOLDERS: dict[str, JobFolder] = {}
 _LOG_GROUP = "/aws/sagemaker/ProcessingJobs"
 
 
@@ -39,6 +40,11 @@ def create(service: Service, call: Call) -> dict[str, Any]:
     signal = _STOPS.begin(record.arn)
     containers.start_work(service.runtime, f"processing job {record.name}", _run, service, record, signal)
     return output
+
+
+def folder_of(record: Record) -> JobFolder:
+    """The folder in which a job ran."""
+    return _FOLDERS[record.arn]
 
 
 @instead("sagemaker", "StopProcessingJob")
@@ -73,6 +79,7 @@ def _tell(service: Service, record: Record) -> None:
 def _run(service: Service, record: Record, stop_signal: threading.Event) -> None:
     runtime = service.runtime
     folder = JobFolder.of(runtime, "processing-jobs", record.name)
+    _FOLDERS[record.arn] = folder
     started = runtime.clock.now()
     service.update(record, ProcessingStartTime=started)
     try:
@@ -109,6 +116,7 @@ def _work(
 ) -> tuple[str, dict[str, Any]]:
     runtime, data = service.runtime, record.data
     role, region = data["RoleArn"], service.region
+    containers.assume(role)
     application = data["AppSpecification"]
     cluster = data["ProcessingResources"]["ClusterConfig"]
     if cluster["InstanceCount"] > 1:

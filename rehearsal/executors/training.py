@@ -137,6 +137,7 @@ def _work(
 ) -> tuple[str, str, dict[str, Any]]:
     runtime, data = service.runtime, record.data
     role, region = data["RoleArn"], service.region
+    containers.assume(role)
     algorithm = data["AlgorithmSpecification"]
     _note_what_is_not_run(service, record)
     if "TrainingImage" not in algorithm:
