@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 from ml_contract.compiled import Column, CompiledContract
 from ml_contract.dates import date_parser
+from ml_contract.identifiers import NewIdentifiers
 
 __all__ = ["DELIVERED", "Dirt", "Message", "soil"]
 
@@ -85,11 +86,12 @@ def soil(
         problems.append("wrong_type: no field is a number or a boolean")
     if problems:
         raise ValueError("; ".join(problems))
+    identifiers = NewIdentifiers(records, contract)
     rng = random.Random(f"{contract.name}/{seed}/dirt")  # noqa: S311 - made-up data, not secrets
     clean = [Message(_json(r), "clean") for r in records]
     makers: dict[Kind, Callable[[dict[str, Any]], bytes]] = {
         "wrong_type": lambda r: _json(_with_wrong_type(r, contract)),
-        "missing_identifier": lambda r: _json({k: v for k, v in r.items() if k != _source(contract)}),
+        "missing_identifier": lambda r: _json({k: v for k, v in r.items() if k != identifiers.source}),
         "not_json": lambda r: _json(r)[:-1],
         "not_utf8": lambda r: _json(r)[:-1] + b',"\xff\xfe":1}',
         "huge": lambda r: _json(r | {"padding": "x" * HUGE_BYTES}),
@@ -98,11 +100,10 @@ def soil(
         "late": lambda r: _json(_late(r, contract)),
     }
     dirty = []
-    serial = 0
     for kind, make in makers.items():
         for _ in range(getattr(dirt, kind)):
-            serial += 1
-            base = _with_new_identifier(dict(rng.choice(records)), contract, records, serial)
+            base = dict(rng.choice(records))
+            base[identifiers.source] = identifiers.like(base[identifiers.source])
             dirty.append(Message(make(base), kind))
     repeated = [Message(rng.choice(clean).data, "duplicate") for _ in range(dirt.duplicate)]
     messages = [*clean, *dirty, *repeated]
@@ -112,10 +113,6 @@ def soil(
 
 def _json(record: Mapping[str, Any]) -> bytes:
     return json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-
-
-def _source(contract: CompiledContract) -> str:
-    return contract.by_name[contract.identifier].source
 
 
 def _typed_column(contract: CompiledContract) -> Column | None:
@@ -130,34 +127,6 @@ def _with_wrong_type(record: dict[str, Any], contract: CompiledContract) -> dict
     if column is None:
         return record
     return record | {column.source: "not of this type"}
-
-
-def _with_new_identifier(
-    record: dict[str, Any],
-    contract: CompiledContract,
-    records: Sequence[Mapping[str, Any]],
-    serial: int,
-) -> dict[str, Any]:
-    """An identifier beyond those of the list: dirt replaces no clean record, whatever becomes of it."""
-    source = _source(contract)
-    highest = max((int(str(r[source])) for r in records if _digits(r[source])), default=None)
-    if highest is not None and _digits(record[source]):
-        text = str(highest + serial).zfill(len(str(record[source])))
-        record[source] = text if isinstance(record[source], str) else highest + serial
-    elif isinstance(record[source], str):
-        record[source] = _replaced_tail(record[source], serial)
-    return record
-
-
-def _digits(value: Any) -> bool:
-    return str(value).isascii() and str(value).isdigit()
-
-
-def _replaced_tail(text: str, serial: int) -> str:
-    """Same shape: digits at the end are counted down from nines, a text without any stays as it is."""
-    head = text.rstrip("0123456789")
-    width = len(text) - len(head)
-    return f"{head}{10**width - serial:0{width}d}" if width and serial < 10**width else text
 
 
 def _late(record: dict[str, Any], contract: CompiledContract) -> dict[str, Any]:

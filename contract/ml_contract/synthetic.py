@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from ml_contract.compiled import Column, CompiledContract
 from ml_contract.dates import date_parser
+from ml_contract.identifiers import NewIdentifiers
 
 __all__ = ["Drift", "drift_records", "generate"]
 
@@ -23,6 +24,7 @@ __all__ = ["Drift", "drift_records", "generate"]
 FIRST_DAY: Final = dt.datetime(2015, 1, 1)
 DAYS: Final = 60
 MISSING_SHARE: Final = 0.05
+_ROOM: Final = (999_999_999, 99_999_999, 9_999_999, 999_999, 99_999, 9_999, 1_999)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +68,7 @@ def generate(
     if n < 0:
         raise ValueError(f"n must not be negative, got {n}")
     signal = _Signal(contract)
-    makers = {c.name: _maker(c, contract) for c in contract.columns}
+    makers = {c.name: _maker(c, contract, seed) for c in contract.columns}
     records = []
     for i in range(n):
         rng = _random(f"{contract.name}/{seed}/{i}")
@@ -150,10 +152,10 @@ def _bounds(column: Column) -> tuple[float, float]:
 
 
 def _maker(  # noqa: PLR0911 - one per type
-    column: Column, contract: CompiledContract
+    column: Column, contract: CompiledContract, seed: int
 ) -> Callable[[random.Random, int], Any]:
     if column.name == contract.identifier:
-        return _identifier(column)
+        return _identifier(column, seed)
     if column.name == contract.label.field and contract.label.values is not None:
         return lambda _rng, _i: None
     if column.type in ("date", "timestamp"):
@@ -171,14 +173,21 @@ def _maker(  # noqa: PLR0911 - one per type
     return lambda rng, _i: min(max(round(rng.uniform(low, high), digits), low), high)
 
 
-def _identifier(column: Column) -> Callable[[random.Random, int], Any]:
+def _identifier(column: Column, seed: int) -> Callable[[random.Random, int], Any]:
+    """Counted identifiers; seeds that differ modulo 1,000 give others, where the field has room."""
+    block = seed % 1000 * 1_000_000
     if column.type == "integer":
-        first = 100_000 if column.minimum is None else math.ceil(column.minimum)
-        return lambda _rng, i: first + i
-    text = _Pattern(column) if column.pattern is not None else None
-    if text is None:
-        return lambda _rng, i: f"{i:08d}"
-    return lambda _rng, i: text.counted(i)
+        first = 0 if column.minimum is None else math.ceil(column.minimum)
+        room = column.maximum is None or column.maximum - first >= 1_000_000_000
+        start = first + (block if room else 0)
+        return lambda _rng, i: start + i
+    if column.pattern is None:
+        width = min(column.max_length or 12, 12)
+        start = block if width >= 9 else 0
+        return lambda _rng, i: f"{start + i:0{width}d}"
+    pattern = _Pattern(column)
+    start = block if pattern.fits(999_999_999) else 0
+    return lambda _rng, i: pattern.counted(start + i)
 
 
 def _text(column: Column) -> Callable[[random.Random, int], Any]:
@@ -232,8 +241,8 @@ class _Pattern:
                 for text in (self._fill(shape, n) for n in (0, 7, 123))
             )
         ]
-        # The widest shape has room for the most different texts.
-        shape = max(fits, key=lambda s: len({self._fill(s, n) for n in range(2000)}), default=None)
+        # The shape that has room for the most different texts.
+        shape = max(fits, key=lambda s: [matches(self._fill(s, n)) is not None for n in _ROOM], default=None)
         if shape is None:
             raise ValueError(
                 f"{column.name}: no text could be made up for the pattern {column.pattern!r}; "
@@ -255,9 +264,12 @@ class _Pattern:
             u3=(letter + second + third).upper(),
         )
 
+    def fits(self, n: int) -> bool:
+        return self._matches(self._fill(self._shape, n)) is not None
+
     def counted(self, n: int) -> str:
         text = self._fill(self._shape, n)
-        if self._matches(text) is None:
+        if not self.fits(n):
             raise ValueError(f"{text!r} is the first text that no longer matches; ask for fewer records")
         return text
 
@@ -266,14 +278,22 @@ class _Pattern:
 
 
 def drift_records(
-    records: Sequence[Mapping[str, Any]], contract: CompiledContract, drift: Drift, seed: int
+    records: Sequence[Mapping[str, Any]],
+    contract: CompiledContract,
+    drift: Drift,
+    seed: int,
+    *,
+    new_identifiers: bool = False,
 ) -> list[dict[str, Any]]:
-    """Records as they might look later. Every one still fits the contract; identifiers and dates stay.
+    """Records as they might look later. Every one still fits the contract; dates stay.
+
+    Identifiers stay too, so that a drifted record replaces the one it was made from; with
+    ``new_identifiers`` it is another record.
 
     - ``covariate`` moves numbers by that part of the way to an end of the range they have, and lets one
       value of a text stand for the others as often.
-    - ``prior`` picks records anew so that the class has that share; an identifier drawn twice gets a new
-      one when it is a number, else the record comes again (and is dropped as a duplicate downstream).
+    - ``prior`` picks records anew so that the class has that share; a record picked twice gets a new
+      identifier.
     - ``concept`` turns the meaning of fields around in that part of the records: numbers are mirrored in
       their range, texts change places. A model trained before is wrong about them, one trained afterwards
       learns them as well as the old ones.
@@ -282,6 +302,10 @@ def drift_records(
     result = [dict(r) for r in records]
     if drift.prior is not None and contract.label.values is not None and result:
         result = _with_prior(result, contract, drift.prior, rng)
+    if new_identifiers:
+        identifiers = NewIdentifiers(result, contract)
+        for record in result:
+            record[identifiers.source] = identifiers.like(record[identifiers.source])
     remaps = [_Remap(c, result, rng) for c in _movable(contract)]
     for record in result:
         if drift.concept and rng.random() < drift.concept:
@@ -324,17 +348,14 @@ def _drawn(records: list[dict[str, Any]], n: int, rng: random.Random) -> list[di
 
 
 def _with_new_identifiers(records: list[dict[str, Any]], contract: CompiledContract) -> list[dict[str, Any]]:
-    source = contract.by_name[contract.identifier].source
-    seen: set[str] = set()
-    numbers = [int(r[source]) for r in records if str(r[source]).isascii() and str(r[source]).isdigit()]
-    following = max(numbers, default=0) + 1
+    """Every identifier once: a record that comes again gets a new one."""
+    identifiers = NewIdentifiers(records, contract)
+    seen: set[Any] = set()
     for record in records:
-        key = record[source]
-        if str(key) in seen and str(key).isascii() and str(key).isdigit():
-            text = str(following).zfill(len(str(key)))
-            record[source] = text if isinstance(key, str) else following
-            following += 1
-        seen.add(str(record[source]))
+        key = record[identifiers.source]
+        if key in seen:
+            record[identifiers.source] = identifiers.like(key)
+        seen.add(key)
     return records
 
 
