@@ -92,7 +92,9 @@ def lambda_context(function: str, contract: CompiledContract) -> Path:
     """
     source = _existing(code_root("lambda"), function)
     parts = _children(source)
-    outside = {name: parts.pop(name) for name in ("Dockerfile", "requirements.txt") if name in parts}
+    outside: dict[str, Path | str] = {
+        name: parts.pop(name) for name in ("Dockerfile", "requirements.txt") if name in parts
+    }
     return staged(
         f"lambda-{function}-{contract.name}",
         {

@@ -22,6 +22,7 @@ INTERFACE_ENDPOINTS: dict[str, str] = {
     "SageMakerApi": "sagemaker.api",
     "SageMakerRuntime": "sagemaker.runtime",
     "FeatureStore": "sagemaker.featurestore-runtime",
+    "Ssm": "ssm",
     "EcrApi": "ecr.api",
     "EcrDocker": "ecr.dkr",
 }

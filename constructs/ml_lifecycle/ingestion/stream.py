@@ -102,7 +102,7 @@ class StreamIngestion(Construct):
         acknowledge(
             self.stream,
             "KDS3",
-            "a customer-managed key costs requests that aws/kinesis does not, and buys a policy and rotation of our own",
+            "a customer-managed key costs requests, and buys a key policy and a rotation of our own",
         )
         self.table = parquet_table(
             self,
@@ -278,7 +278,7 @@ class StreamIngestion(Construct):
         acknowledge(
             delivery,
             "KDF1",
-            "Firehose takes no key of its own with a Kinesis stream as source; the stream is encrypted with stream_key",
+            "Firehose takes no key of its own when a Kinesis stream feeds it; that stream has a key",
         )
         delivery.add_resource_dependency(self.table)
         # Roles are used as soon as the stream exists: their policies must be there.

@@ -1,0 +1,151 @@
+"""The feature group: schema from the contract, a hash in the name, both stores, exact grants."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import aws_cdk as cdk
+import pytest
+from aws_cdk import aws_iam as iam
+from cdk_support import Template, actions, only, resources, statements, synthesise_stacks
+from data_support import Surroundings, parcels
+from ml_contract.compiled import CompiledContract
+from ml_lifecycle.features import FeatureGroup, schema_hash
+
+GROUP = "AWS::SageMaker::FeatureGroup"
+
+
+@pytest.fixture(scope="module")
+def contract(tmp_path_factory: pytest.TempPathFactory) -> CompiledContract:
+    return parcels(tmp_path_factory.mktemp("workloads")).compiled
+
+
+def group(stack: cdk.Stack, contract: CompiledContract, **options: object) -> FeatureGroup:
+    around = Surroundings(stack, contract)
+    return FeatureGroup(
+        stack,
+        "Features",
+        contract=contract,
+        zone=around.lake.features,
+        online_key=around.key,
+        **{"name_prefix": "dev-parcel-delay", **options},  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture(scope="module")
+def templates(tmp_path_factory: pytest.TempPathFactory, contract: CompiledContract) -> dict[str, Template]:
+    def grants(stack: cdk.Stack) -> None:
+        built = group(stack, contract)
+        built.grant_put_records(
+            iam.Role(stack, "Writer", assumed_by=iam.ServicePrincipal("glue.amazonaws.com"))
+        )
+        built.grant_get_records(
+            iam.Role(stack, "Reader", assumed_by=iam.ServicePrincipal("glue.amazonaws.com"))
+        )
+
+    return synthesise_stacks(
+        tmp_path_factory.mktemp("features"),
+        {
+            "Default": lambda stack: group(stack, contract),
+            "Iceberg": lambda stack: group(
+                stack, contract, table_format="Iceberg", online=False, offline_prefix="elsewhere/"
+            ),
+            "Grants": grants,
+        },
+    )
+
+
+def test_should_take_the_schema_from_the_contract(
+    templates: dict[str, Template], contract: CompiledContract
+) -> None:
+    found = only(templates["Default"], GROUP)
+    assert [
+        (d["FeatureName"], d["FeatureType"]) for d in found["FeatureDefinitions"]
+    ] == contract.feature_definitions()
+    assert found["RecordIdentifierFeatureName"] == "parcel"
+    assert found["EventTimeFeatureName"] == "sent_at"
+
+
+def test_should_keep_both_stores_encrypted_with_customer_managed_keys(templates: dict[str, Template]) -> None:
+    found = only(templates["Default"], GROUP)
+    assert found["OnlineStoreConfig"]["EnableOnlineStore"] is True
+    assert found["OnlineStoreConfig"]["SecurityConfig"]["KmsKeyId"]["Fn::GetAtt"][0].startswith("DataKey")
+    offline = found["OfflineStoreConfig"]
+    assert offline["S3StorageConfig"]["S3Uri"]["Fn::Join"][1][-1] == "/parcel-delay/offline-store"
+    assert offline["S3StorageConfig"]["KmsKeyId"]["Fn::GetAtt"][0].startswith("LakeKey")
+    assert offline["TableFormat"] == "Glue"
+
+
+def test_should_take_iceberg_an_own_prefix_and_no_online_store(templates: dict[str, Template]) -> None:
+    found = only(templates["Iceberg"], GROUP)
+    assert found["OfflineStoreConfig"]["TableFormat"] == "Iceberg"
+    assert found["OfflineStoreConfig"]["S3StorageConfig"]["S3Uri"]["Fn::Join"][1][-1] == "/elsewhere"
+    assert "OnlineStoreConfig" not in found
+
+
+def test_should_retain_the_group(templates: dict[str, Template]) -> None:
+    (found,) = resources(templates["Default"], GROUP).values()
+    assert (found["DeletionPolicy"], found["UpdateReplacePolicy"]) == ("Retain", "Retain")
+
+
+def test_should_name_the_group_anew_when_and_only_when_its_schema_changes(contract: CompiledContract) -> None:
+    definitions = contract.feature_definitions()
+    name = schema_hash(contract.identifier, contract.event_time, definitions)
+    assert schema_hash(contract.identifier, contract.event_time, list(definitions)) == name
+    assert schema_hash(contract.identifier, contract.event_time, definitions[:-1]) != name
+    assert schema_hash(contract.identifier, contract.event_time, definitions[::-1]) != name
+    assert schema_hash("other", contract.event_time, definitions) != name
+    renamed = replace(contract, late_after_days=3)
+    assert group(cdk.Stack(), renamed).name == f"dev-parcel-delay-{name}"
+
+
+def test_should_let_the_store_write_below_its_prefix_only(templates: dict[str, Template]) -> None:
+    found = statements(templates["Default"], "FeaturesRole")
+    assert actions(found) == {
+        "s3:GetObject",
+        "s3:PutObject",
+        "s3:AbortMultipartUpload",
+        "s3:ListMultipartUploadParts",
+        "s3:ListBucket",
+        "s3:GetBucketLocation",
+        "s3:GetBucketAcl",
+        "kms:Decrypt",
+        "kms:GenerateDataKey",
+    }
+    (objects,) = [s for s in found if "s3:PutObject" in s["Action"]]
+    assert objects["Resource"]["Fn::Join"][1][1] == "/parcel-delay/offline-store/*"
+
+
+def test_should_grant_writing_and_reading_records_of_this_group_only(templates: dict[str, Template]) -> None:
+    template = templates["Grants"]
+    writing, reading = statements(template, "Writer"), statements(template, "Reader")
+    assert actions(writing) == {
+        "sagemaker:PutRecord",
+        "sagemaker:DescribeFeatureGroup",
+        "kms:Decrypt",
+        "kms:GenerateDataKey",
+    }
+    assert actions(reading) == {"sagemaker:GetRecord", "sagemaker:BatchGetRecord", "kms:Decrypt"}
+    name = only(template, GROUP)["FeatureGroupName"]
+    for statement in (*writing, *reading):
+        assert statement["Resource"] != "*"
+        if any(action.startswith("sagemaker:") for action in statement["Action"]):
+            assert statement["Resource"]["Fn::Join"][1][-1].endswith(f":feature-group/{name}")
+
+
+def test_should_refuse_a_name_too_long_and_reading_records_that_no_store_serves(
+    contract: CompiledContract,
+) -> None:
+    with pytest.raises(ValueError, match="feature group name must have at most 64 characters, got 69"):
+        group(cdk.Stack(), contract, name_prefix="x" * 60)
+    stack = cdk.Stack()
+    offline = group(stack, contract, online=False)
+    with pytest.raises(ValueError, match="got a group with online=False; read the offline store"):
+        offline.grant_get_records(iam.Role(stack, "R", assumed_by=iam.ServicePrincipal("glue.amazonaws.com")))
+
+
+def test_should_offer_metrics_of_one_operation(contract: CompiledContract) -> None:
+    built = group(cdk.Stack(), contract)
+    metric = built.metric("Latency", operation="PutRecord", statistic="p99")
+    assert metric.dimensions == {"FeatureGroupName": built.name, "OperationName": "PutRecord"}
+    assert (metric.namespace, metric.statistic) == ("AWS/SageMaker/FeatureStore", "p99")
