@@ -1,0 +1,76 @@
+"""Staging of deployed code: equal input, equal folder; complete; nothing that does not belong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from data_support import parcels
+from ml_lifecycle import code
+
+
+def test_should_give_the_same_folder_for_the_same_content_and_another_for_another(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = 1\n")
+    first = code.staged("sample", {"p": tmp_path, "note.txt": "hello"})
+    assert code.staged("sample", {"note.txt": "hello", "p": tmp_path}) == first
+    assert (first / "p/a.py").read_text() == "x = 1\n"
+    assert (first / "note.txt").read_text() == "hello"
+    (tmp_path / "a.py").write_text("x = 2\n")
+    assert code.staged("sample", {"p": tmp_path, "note.txt": "hello"}) != first
+
+
+def test_should_mend_a_folder_that_somebody_changed(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("mend = 1\n")
+    folder = code.staged("mended", {"p": tmp_path})
+    (folder / "p/a.py").write_text("broken")
+    (folder / "extra").write_text("left over")
+    assert code.staged("mended", {"p": tmp_path}) == folder
+    assert (folder / "p/a.py").read_text() == "mend = 1\n"
+    assert not (folder / "extra").exists()
+
+
+def test_should_leave_out_caches_and_tests(tmp_path: Path) -> None:
+    for name in ("m.py", "__pycache__/m.pyc", "tests/test_m.py", "m.pyc", "m.py~"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    folder = code.staged("clean", {"p": tmp_path})
+    assert [p.name for p in folder.rglob("*") if p.is_file()] == ["m.py"]
+
+
+def test_should_refuse_a_part_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"existing file or folder or a text, got .*nowhere for 'p'"):
+        code.staged("absent", {"p": tmp_path / "nowhere"})
+
+
+def test_should_name_what_there_is_when_code_is_asked_for_that_is_not() -> None:
+    with pytest.raises(ValueError, match=r"containers must be one of .*training.*, got 'imaginary'"):
+        code.image_context("imaginary")
+
+
+@pytest.mark.parametrize("image", ["processing", "training", "serving", "monitoring"])
+def test_should_stage_every_image_with_its_dockerfile_and_the_contract_reader(image: str) -> None:
+    context = code.image_context(image)
+    assert (context / "Dockerfile").is_file()
+    assert (context / "ml_contract/compiled.py").is_file()
+    assert (context / f"ml_{image}/__main__.py").is_file()
+
+
+def test_should_stage_the_transform_with_the_compiled_contract(tmp_path: Path) -> None:
+    contract = parcels(tmp_path).compiled
+    context = code.lambda_context("record_transform", contract)
+    assert (context / "Dockerfile").is_file()
+    assert (context / "record_transform/handler.py").is_file()
+    assert (context / "contract.json").read_text() == contract.to_json()
+    assert code.contract_file(contract).read_text() == contract.to_json()
+
+
+def test_should_stage_what_glue_jobs_import() -> None:
+    library = code.glue_library()
+    for module in ("curate", "build_features", "ml_contract", "narwhals"):
+        assert (library / module / "__init__.py").is_file(), module
+    for job in ("curate", "build_features"):
+        assert code.glue_script(job).is_file()
+
+
+def test_should_stage_a_zip_function_as_a_package_of_its_name() -> None:
+    assert (code.lambda_package("retrain_trigger") / "retrain_trigger/handler.py").is_file()
