@@ -56,7 +56,8 @@ class WorkloadOperationsStack(LifecycleStack):
             artifacts=lake.artifacts,
             volume_key=foundation.keys.data_key,
             message_key=foundation.keys.messages,
-            # It calls CloudWatch, SageMaker and Parameter Store; in isolated subnets only endpoints lead there.
+            # It calls CloudWatch, SageMaker and Parameter Store; in isolated subnets only endpoints lead
+            # there.
             network=job_network(foundation) if environment.network.interface_endpoints else None,
             condition=self._approved(models) if spec.monitoring.engine == "model_monitor" else None,
         )
@@ -135,7 +136,7 @@ class WorkloadOperationsStack(LifecycleStack):
         alarm = metric.create_alarm(
             self,
             alarm_id,
-            alarm_description=f"{what} failed too often and waits in a dead-letter queue: read and redrive it",
+            alarm_description=f"{what} failed too often; it waits in a dead-letter queue to be redriven",
             threshold=1,
             evaluation_periods=1,
             treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,

@@ -1,8 +1,8 @@
 """Which instance types SageMaker offers for what.
 
-The lists are SageMaker's own enumerations (see ``ml_lifecycle.training.service_model``), never a copy by hand: training,
-processing, endpoints and batch transform each have another one. An account's quota may allow less; a Region may offer
-less.
+The lists are SageMaker's own enumerations (see ``ml_lifecycle.training.service_model``), never a copy by
+hand: training, processing, endpoints and batch transform each have another one. An account's quota may allow
+less; a Region may offer less.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ def check(instance_type: str, purpose: Purpose, *, where: str | None = None) -> 
 
 
 def check_workload(workload: LoadedWorkload) -> None:
-    """Check every instance type that a workload names; raise ``ContractError`` with all problems, each at its line."""
+    """Check every instance type that a workload names; raise ``ContractError`` with all problems, each at its
+    line.
+    """
     spec = workload.workload
     named: list[tuple[str, str, Purpose]] = [
         ("training.instance_type", spec.training.instance_type, "training"),
@@ -119,8 +121,9 @@ def architecture(instance_type: str) -> Architecture:
 def has_local_disk(instance_type: str) -> bool:
     """Whether an instance type brings NVMe disks of its own.
 
-    They are encrypted by the hardware, and SageMaker refuses a request that names a KMS key for the storage volume of
-    such an instance (CreateTrainingJob, ResourceConfig.VolumeKmsKeyId; CreateEndpointConfig, KmsKeyId).
+    They are encrypted by the hardware, and SageMaker refuses a request that names a KMS key for the storage
+    volume of such an instance (CreateTrainingJob, ResourceConfig.VolumeKmsKeyId; CreateEndpointConfig,
+    KmsKeyId).
     """
     family = _family(instance_type)
     return bool(re.fullmatch(r"[a-z]+\d+[a-z]*d[a-z]*", family)) or bool(_DISKS_WITHOUT_D.fullmatch(family))

@@ -8,10 +8,11 @@ import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_sqs as sqs
-from constructs import Construct
 
+from constructs import Construct
 from ml_lifecycle import code
+from ml_lifecycle.acknowledge import acknowledge
+from ml_lifecycle.dead_letters import DeadLetterQueue
 from ml_lifecycle.foundation import log_group
 
 __all__ = ["zip_function"]
@@ -27,12 +28,13 @@ def zip_function(
     log_retention_days: int = 90,
     environment: Mapping[str, str] | None = None,
     timeout: cdk.Duration | None = None,
-    dead_letters: sqs.IQueue | None = None,
+    dead_letters: DeadLetterQueue | None = None,
 ) -> lambda_.Function:
     """Define the function ``lambda/<package>`` with the handler ``<package>.handler.handler`` on Python 3.13.
 
-    Its role may write to its own log group, encrypted with ``log_key``, and nothing else. Timeout: one minute. Asynchronous
-    events that fail three times (Lambda's default of two retries) go to ``dead_letters``.
+    Its role may write to its own log group, encrypted with ``log_key``, and nothing else. Timeout: one
+    minute. Asynchronous events that fail three times (Lambda's default of two retries) go to
+    ``dead_letters``.
     """
     group = log_group(scope, f"{construct_id}Logs", key=log_key, retention_days=log_retention_days)
     role = iam.Role(
@@ -42,7 +44,9 @@ def zip_function(
         assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
     )
     group.grant_write(role)
-    return lambda_.Function(
+    if dead_letters is not None:
+        dead_letters.grant_send(role)
+    function = lambda_.Function(
         scope,
         construct_id,
         description=description,
@@ -55,5 +59,11 @@ def zip_function(
         memory_size=256,
         role=role,
         log_group=group,
-        dead_letter_queue=dead_letters,
+        dead_letter_queue=None if dead_letters is None else dead_letters.queue,
     )
+    acknowledge(
+        function,
+        "L1",
+        "Python 3.13 is what the functions are tested on; AWS supports it until 2029 or later.",
+    )
+    return function

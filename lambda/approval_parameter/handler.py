@@ -1,8 +1,9 @@
 """CloudFormation custom resource: a parameter that is created once and belongs to promotions from then on.
 
-``AWS::SSM::Parameter`` would do but for one thing: any later update of that resource, be it a tag, writes the template's
-value again, and the endpoint that serves the approved model would be deleted with it. This resource creates the
-parameter when it does not exist, leaves it alone on every update, and deletes it only where its data may be deleted.
+``AWS::SSM::Parameter`` would do but for one thing: any later update of that resource, be it a tag, writes the
+template's value again, and the endpoint that serves the approved model would be deleted with it. This
+resource creates the parameter when it does not exist, leaves it alone on every update, and deletes it only
+where its data may be deleted.
 """
 
 from __future__ import annotations
@@ -77,7 +78,9 @@ def _patiently(action: Any) -> None:
             return
 
 
-def _answer(event: Mapping[str, Any], status: str, *, physical_id: str | None = None, reason: str = "") -> None:
+def _answer(
+    event: Mapping[str, Any], status: str, *, physical_id: str | None = None, reason: str = ""
+) -> None:
     body = {
         "Status": status,
         "Reason": reason[:1_024],

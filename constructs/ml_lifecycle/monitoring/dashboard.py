@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aws_cdk import aws_cloudwatch as cloudwatch
-from constructs import Construct
 
+from constructs import Construct
 from ml_lifecycle.monitoring.monitor import METRIC_NAMESPACE, ModelMonitor
 from ml_lifecycle.registry import ModelRegistry
 from ml_lifecycle.retraining import Retraining
@@ -39,8 +39,9 @@ class OperationsDashboard(Construct):
         super().__init__(scope, construct_id)
         drift = cloudwatch.MathExpression(
             expression=(
-                f"SEARCH('{{{METRIC_NAMESPACE},Environment,Feature,Workload}} MetricName=\"FeatureDrift\" "
-                f"Environment=\"{monitor.environment_name}\" Workload=\"{monitor.workload_name}\"', 'Maximum', 3600)"
+                f'SEARCH(\'{{{METRIC_NAMESPACE},Environment,Feature,Workload}} MetricName="FeatureDrift" '
+                f'Environment="{monitor.environment_name}" Workload="{monitor.workload_name}"\', '
+                "'Maximum', 3600)"
             ),
             using_metrics={},
             label="",

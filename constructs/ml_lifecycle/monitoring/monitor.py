@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any, Literal
 
 import aws_cdk as cdk
@@ -13,12 +15,12 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3_assets as s3_assets
 from aws_cdk import aws_sagemaker as sagemaker
 from aws_cdk import aws_scheduler as scheduler
-from aws_cdk import aws_sqs as sqs
-from constructs import Construct
 from ml_contract.load import LoadedWorkload
 
+from constructs import Construct
 from ml_lifecycle import code, instance_types
 from ml_lifecycle.data_lake import Zone
+from ml_lifecycle.dead_letters import DeadLetterQueue
 from ml_lifecycle.registry import ModelRegistry
 from ml_lifecycle.training import service_model
 from ml_lifecycle.training.job_role import JobNetwork, grant_asset, grant_key, grant_pull, job_role
@@ -41,17 +43,20 @@ _OUTPUT = "/opt/ml/processing/output"
 
 
 class ModelMonitor(Construct):
-    """Define what watches an endpoint's captured traffic, by one of two engines with the same image and results.
+    """Define what watches an endpoint's captured traffic, by one of two engines with the same image and
+    results.
 
-    ``processing`` runs the image by SageMaker Processing on an EventBridge schedule; anyone may use it. ``model_monitor``
-    runs it by SageMaker Model Monitor, which is closed to accounts that did not use it before 2026-07-30; its schedule
-    needs an endpoint, so give the ``condition`` under which there is one. Either writes ``statistics.json``,
-    ``constraints.json`` and ``constraint_violations.json`` below ``<artifacts>/<slug>/monitoring/`` and publishes
-    ``Violations``, ``RecordsJudged``, ``Unjudged`` and ``FeatureDrift`` in the namespace ``MLLifecycle``; alarms, dashboard
-    and retraining do not know the engine.
+    ``processing`` runs the image by SageMaker Processing on an EventBridge schedule; anyone may use it.
+    ``model_monitor`` runs it by SageMaker Model Monitor, which is closed to accounts that did not use it
+    before 2026-07-30; its schedule needs an endpoint, so give the ``condition`` under which there is one.
+    Either writes ``statistics.json``, ``constraints.json`` and ``constraint_violations.json`` below
+    ``<artifacts>/<slug>/monitoring/`` and publishes ``Violations``, ``RecordsJudged``, ``Unjudged`` and
+    ``FeatureDrift`` in the namespace ``MLLifecycle``; alarms, dashboard and retraining do not know the
+    engine.
 
-    A run judges the whole hours of its window, 20 minutes after the last has ended. ``drift_alarm`` fires when a run finds
-    at least ``alarm_after_violations``; ``unjudged_alarm`` when a run saw fewer records than it needs for a judgement.
+    A run judges the whole hours of its window, 20 minutes after the last has ended. ``drift_alarm`` fires
+    when a run finds at least ``alarm_after_violations``; ``unjudged_alarm`` when a run saw fewer records than
+    it needs for a judgement.
 
     Example::
 
@@ -122,7 +127,8 @@ class ModelMonitor(Construct):
             self,
             "Drift",
             alarm_description=(
-                f"Traffic of {endpoint_name} violates its baseline: read constraint_violations.json of the latest run"
+                f"Traffic of {endpoint_name} violates its baseline: "
+                "read constraint_violations.json of the latest run"
             ),
             comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
             threshold=spec.monitoring.alarm_after_violations,
@@ -134,8 +140,8 @@ class ModelMonitor(Construct):
             self,
             "Unjudged",
             alarm_description=(
-                f"Traffic of {endpoint_name} could not be judged: fewer than {spec.monitoring.minimum_records} records, "
-                "or no baseline"
+                f"Traffic of {endpoint_name} could not be judged: "
+                f"fewer than {spec.monitoring.minimum_records} records, or no baseline"
             ),
             comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
             threshold=1,
@@ -213,19 +219,11 @@ class ModelMonitor(Construct):
         self._registry.grant_read(role)
         return role
 
-    # --- engine: processing ------------------------------------------------------------------------------------------
+    # --- engine: processing -----------------------------------------------------------------------
 
     def _own_schedule(self, message_key: kms.IKey, volume_key: kms.IKey) -> str:
         stack = cdk.Stack.of(self)
-        self.dead_letters = sqs.Queue(
-            self,
-            "DeadLetters",
-            encryption=sqs.QueueEncryption.KMS,
-            # Known by ARN only: a grant by this construct must not change the key's own policy, in another stack.
-            encryption_master_key=kms.Key.from_key_arn(self, "MessageKey", message_key.key_arn),
-            enforce_ssl=True,
-            retention_period=cdk.Duration.days(14),
-        )
+        self.dead_letters = DeadLetterQueue(self, "DeadLetters", key=message_key)
         role = iam.Role(
             self,
             "ScheduleRole",
@@ -252,7 +250,7 @@ class ModelMonitor(Construct):
             conditions={"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
         )
         grant_key(volume_key, role)
-        self.dead_letters.grant_send_messages(role)
+        self.dead_letters.grant_send(role)
         self.schedule = scheduler.CfnSchedule(
             self,
             "Schedule",
@@ -263,7 +261,9 @@ class ModelMonitor(Construct):
                 arn=f"arn:{cdk.Aws.PARTITION}:scheduler:::aws-sdk:sagemaker:createProcessingJob",
                 role_arn=role.role_arn,
                 input=stack.to_json_string(self._request()),
-                dead_letter_config=scheduler.CfnSchedule.DeadLetterConfigProperty(arn=self.dead_letters.queue_arn),
+                dead_letter_config=scheduler.CfnSchedule.DeadLetterConfigProperty(
+                    arn=self.dead_letters.queue.queue_arn
+                ),
                 retry_policy=scheduler.CfnSchedule.RetryPolicyProperty(
                     maximum_event_age_in_seconds=3_600, maximum_retry_attempts=10
                 ),
@@ -381,15 +381,16 @@ class ModelMonitor(Construct):
             ],
         }
 
-    # --- engine: model_monitor ---------------------------------------------------------------------------------------
+    # --- engine: model_monitor --------------------------------------------------------------------
 
     def _managed_schedule(self, condition: cdk.CfnCondition | None) -> str:
         spec = self._workload.workload
         network = self._network
-        # Immutable: CloudFormation makes a new one, with a new name, when anything in it changes.
+        self.job_definition_name = self._job_definition_name()
         self.job_definition = sagemaker.CfnDataQualityJobDefinition(
             self,
             "JobDefinition",
+            job_definition_name=self.job_definition_name,
             role_arn=self.role.role_arn,
             data_quality_app_specification=(
                 sagemaker.CfnDataQualityJobDefinition.DataQualityAppSpecificationProperty(
@@ -447,7 +448,7 @@ class ModelMonitor(Construct):
             "ManagedSchedule",
             monitoring_schedule_name=name,
             monitoring_schedule_config=sagemaker.CfnMonitoringSchedule.MonitoringScheduleConfigProperty(
-                monitoring_job_definition_name=self.job_definition.attr_job_definition_name,
+                monitoring_job_definition_name=self.job_definition_name,
                 monitoring_type="DataQuality",
                 schedule_config=sagemaker.CfnMonitoringSchedule.ScheduleConfigProperty(
                     schedule_expression=_managed_cron(spec.monitoring.every_hours)
@@ -459,9 +460,35 @@ class ModelMonitor(Construct):
                 resource.cfn_options.condition = condition
         return name
 
+    def _job_definition_name(self) -> str:
+        """Name that ends in a hash of the content: a job definition is immutable, and a schedule names it."""
+        network = self._network
+        content = cdk.Stack.of(self).resolve(
+            [
+                self.image.image_uri,
+                self.contract.s3_object_url,
+                self.uri,
+                self._endpoint_name,
+                self.environment_name,
+                self._registry.approval_parameter_name,
+                self._workload.workload.monitoring.instance_type,
+                self._volume_gb,
+                self._volume_key_arn,
+                self._artifacts.key.key_arn,
+                self._seconds,
+                self.role.role_arn,
+                None if network is None else [*network.subnet_ids, *network.security_group_ids],
+            ]
+        )
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        # 63 characters at most (CreateDataQualityJobDefinition).
+        return f"{self.job_prefix}-{digest[:8]}"
+
 
 def _managed_cron(every_hours: int) -> str:
-    """Model Monitor knows full hours only (``ScheduleConfig``): hourly, every n hours from midnight, or daily."""
+    """Model Monitor knows full hours only (``ScheduleConfig``): hourly, every n hours from midnight, or
+    daily.
+    """
     if every_hours == 1:
         return "cron(0 * ? * * *)"
     return "cron(0 0 ? * * *)" if every_hours == 24 else f"cron(0 0/{every_hours} ? * * *)"

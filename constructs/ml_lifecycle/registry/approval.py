@@ -5,8 +5,8 @@ from __future__ import annotations
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
-from constructs import Construct
 
+from constructs import Construct
 from ml_lifecycle.zip_function import zip_function
 
 __all__ = ["NONE_APPROVED", "ApprovalParameter"]
@@ -16,12 +16,13 @@ NONE_APPROVED = "none"
 
 
 class ApprovalParameter(Construct):
-    """Define an SSM parameter that starts as ``none``, holds the approved model package's ARN, and survives every deploy.
+    """Define an SSM parameter that starts as ``none``, holds the approved model package's ARN, and survives
+    every deploy.
 
-    It is a custom resource, for a reason: CloudFormation's own ``AWS::SSM::Parameter`` writes the template's value again
-    with *any* update of the resource, a new tag or description included, and would undo the promotion and delete the
-    endpoint. This one is created when it does not exist and never written by a deploy again; it is kept when its stack is
-    deleted, unless ``removal_policy`` is ``DESTROY``.
+    It is a custom resource, for a reason: CloudFormation's own ``AWS::SSM::Parameter`` writes the template's
+    value again with *any* update of the resource, a new tag or description included, and would undo the
+    promotion and delete the endpoint. This one is created when it does not exist and never written by a
+    deploy again; it is kept when its stack is deleted, unless ``removal_policy`` is ``DESTROY``.
     """
 
     def __init__(
@@ -83,7 +84,9 @@ class ApprovalParameter(Construct):
         )
 
     def grant_promote(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Grant writing which model is approved, seeing what was, and letting CloudFormation read it for the grantee."""
+        """Grant writing which model is approved, seeing what was, and letting CloudFormation read it for the
+        grantee.
+        """
         return iam.Grant.add_to_principal(
             grantee=grantee,
             actions=["ssm:GetParameterHistory", "ssm:GetParameters", "ssm:PutParameter"],

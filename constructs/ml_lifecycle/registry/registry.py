@@ -13,10 +13,11 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_lambda_event_sources as event_sources
 from aws_cdk import aws_sagemaker as sagemaker
 from aws_cdk import aws_sqs as sqs
-from constructs import Construct
 from ml_contract.load import LoadedWorkload
 
+from constructs import Construct
 from ml_lifecycle.data_lake import Zone
+from ml_lifecycle.dead_letters import DeadLetterQueue, allow_rules
 from ml_lifecycle.registry.approval import ApprovalParameter
 from ml_lifecycle.training.wildcards import acknowledge_wildcards
 from ml_lifecycle.zip_function import zip_function
@@ -32,11 +33,11 @@ _ATTEMPTS = 240
 class ModelRegistry(Construct):
     """Define where a workload's models are registered, and the way from an approval to the endpoint.
 
-    A model package group (retained), the approval parameter, and the promotion: approving a version raises an event; it
-    waits in a queue until ``lambda/model_promotion`` has checked the version, written the parameter and updated the serving
-    stack with its previous template. A busy stack is no error: the event is tried again for a day, then kept in
-    ``dead_letters`` for 14. When CloudFormation rolls the serving stack back, the same function writes the parameter back
-    to what the endpoint serves and rejects the version.
+    A model package group (retained), the approval parameter, and the promotion: approving a version raises an
+    event; it waits in a queue until ``lambda/model_promotion`` has checked the version, written the parameter
+    and updated the serving stack with its previous template. A busy stack is no error: the event is tried
+    again for a day, then kept in ``dead_letters`` for 14. When CloudFormation rolls the serving stack back,
+    the same function writes the parameter back to what the endpoint serves and rejects the version.
 
     Example::
 
@@ -55,7 +56,8 @@ class ModelRegistry(Construct):
         workload: whose models; its acceptance is what a promotion checks once more.
         group_name: name of the model package group; forced, since pipelines and events name it.
         approval_parameter_name: path of the SSM parameter.
-        serving_stack_name: stack that a promotion updates, by name, so that neither stack refers to the other.
+        serving_stack_name: stack that a promotion updates, by name, so that neither stack refers to the
+        other.
         artifacts: zone that holds the evaluations.
         message_key: key that EventBridge may use for a queue.
         log_key: key that CloudWatch Logs may use.
@@ -97,25 +99,16 @@ class ModelRegistry(Construct):
             log_retention_days=log_retention_days,
             removal_policy=removal_policy,
         )
-        # Known by ARN only: a grant by this construct must not change the key's own policy, in another stack.
-        key = kms.Key.from_key_arn(self, "MessageKey", message_key.key_arn)
-        self.dead_letters = sqs.Queue(
-            self,
-            "DeadLetters",
-            encryption=sqs.QueueEncryption.KMS,
-            encryption_master_key=key,
-            enforce_ssl=True,
-            retention_period=cdk.Duration.days(14),
-        )
+        self.dead_letters = DeadLetterQueue(self, "DeadLetters", key=message_key)
         self.queue = sqs.Queue(
             self,
             "Events",
             encryption=sqs.QueueEncryption.KMS,
-            encryption_master_key=key,
+            encryption_master_key=self.dead_letters.key,
             enforce_ssl=True,
             visibility_timeout=_VISIBILITY,
             retention_period=cdk.Duration.days(14),
-            dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=_ATTEMPTS),
+            dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead_letters.queue, max_receive_count=_ATTEMPTS),
         )
         self.approved_rule = self._rule(
             "Approved",
@@ -138,7 +131,9 @@ class ModelRegistry(Construct):
                 },
             },
         )
-        self._let_rules_send()
+        rules = [self.approved_rule.attr_arn, self.rolled_back_rule.attr_arn]
+        allow_rules(self.queue, rules)
+        self.dead_letters.allow_rules(rules)
         self.promotion = self._promotion(workload, log_key, log_retention_days)
         artifacts.grant_read(self.promotion, f"{spec.slug}/training/")
 
@@ -177,7 +172,7 @@ class ModelRegistry(Construct):
         self, *, period: cdk.Duration | None = None, statistic: str = "Maximum"
     ) -> cloudwatch.Metric:
         """Promotions that were given up; five minutes unless ``period`` says otherwise."""
-        return self.dead_letters.metric_approximate_number_of_messages_visible(
+        return self.dead_letters.queue.metric_approximate_number_of_messages_visible(
             period=cdk.Duration.minutes(5) if period is None else period, statistic=statistic
         )
 
@@ -200,7 +195,9 @@ class ModelRegistry(Construct):
         return rule
 
     def _on_versions(self, grantee: iam.IGrantable, actions: list[str]) -> iam.Grant:
-        grant = iam.Grant.add_to_principal(grantee=grantee, actions=actions, resource_arns=[self.versions_arn])
+        grant = iam.Grant.add_to_principal(
+            grantee=grantee, actions=actions, resource_arns=[self.versions_arn]
+        )
         principal = grantee.grant_principal
         if isinstance(principal, Construct):
             acknowledge_wildcards(
@@ -222,30 +219,21 @@ class ModelRegistry(Construct):
                 events.CfnRule.TargetProperty(
                     id="Queue",
                     arn=self.queue.queue_arn,
-                    dead_letter_config=events.CfnRule.DeadLetterConfigProperty(arn=self.dead_letters.queue_arn),
+                    dead_letter_config=events.CfnRule.DeadLetterConfigProperty(
+                        arn=self.dead_letters.queue.queue_arn
+                    ),
                 )
             ],
         )
-
-    def _let_rules_send(self) -> None:
-        rules = [self.approved_rule.attr_arn, self.rolled_back_rule.attr_arn]
-        for queue in (self.queue, self.dead_letters):
-            queue.add_to_resource_policy(
-                iam.PolicyStatement(
-                    sid="OwnRules",
-                    principals=[iam.ServicePrincipal("events.amazonaws.com")],
-                    actions=["sqs:SendMessage"],
-                    resources=[queue.queue_arn],
-                    conditions={"ArnEquals": {"aws:SourceArn": rules}},
-                )
-            )
 
     def _stack_arn(self, suffix: str) -> str:
         return cdk.Stack.of(self).format_arn(
             service="cloudformation", resource="stack", resource_name=f"{self.serving_stack_name}/{suffix}"
         )
 
-    def _promotion(self, workload: LoadedWorkload, log_key: kms.IKey, log_retention_days: int) -> lambda_.Function:
+    def _promotion(
+        self, workload: LoadedWorkload, log_key: kms.IKey, log_retention_days: int
+    ) -> lambda_.Function:
         acceptance = workload.workload.acceptance
         bound = (
             {"ACCEPT_AT_LEAST": json.dumps(acceptance.at_least)}
@@ -297,6 +285,7 @@ class ModelRegistry(Construct):
             )
         synthesizer = cdk.Stack.of(self).synthesizer
         if isinstance(synthesizer, cdk.DefaultStackSynthesizer):
+            qualifier = synthesizer.bootstrap_qualifier or cdk.DefaultStackSynthesizer.DEFAULT_QUALIFIER
             # Every stack of the CDK reads the bootstrap's version as a parameter too.
             iam.Grant.add_to_principal(
                 grantee=function,
@@ -305,7 +294,7 @@ class ModelRegistry(Construct):
                     cdk.Stack.of(self).format_arn(
                         service="ssm",
                         resource="parameter",
-                        resource_name=f"cdk-bootstrap/{synthesizer.bootstrap_qualifier or 'hnb659fds'}/version",
+                        resource_name=f"cdk-bootstrap/{qualifier}/version",
                     )
                 ],
             )

@@ -10,10 +10,10 @@ from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_scheduler as scheduler
-from aws_cdk import aws_sqs as sqs
-from constructs import Construct
 from ml_contract.load import LoadedWorkload
 
+from constructs import Construct
+from ml_lifecycle.dead_letters import DeadLetterQueue
 from ml_lifecycle.zip_function import zip_function
 
 __all__ = ["Retraining"]
@@ -22,12 +22,14 @@ __all__ = ["Retraining"]
 class Retraining(Construct):
     """Define the triggers of a workload's training pipeline and the function that answers them.
 
-    Triggers, each as the workload's ``retraining`` says: an alarm that goes to ALARM (``on_drift``), a schedule
-    (``every_days``), a Glue job that ended well (``on_new_data``). All reach ``lambda/retrain_trigger``, which starts the
-    pipeline unless an execution runs or started within ``cooldown_hours``; of triggers that come at once, one starts it.
-    An event that fails three times, or cannot be delivered for six hours, is kept in ``dead_letters`` for 14 days.
+    Triggers, each as the workload's ``retraining`` says: an alarm that goes to ALARM (``on_drift``), a
+    schedule (``every_days``), a Glue job that ended well (``on_new_data``). All reach
+    ``lambda/retrain_trigger``, which starts the pipeline unless an execution runs or started within
+    ``cooldown_hours``; of triggers that come at once, one starts it. An event that fails three times, or
+    cannot be delivered for six hours, is kept in ``dead_letters`` for 14 days.
 
-    ``grant_request`` lets a person or a program ask for a training: invoke the function with ``{"reason": "..."}``.
+    ``grant_request`` lets a person or a program ask for a training: invoke the function with ``{"reason":
+    "..."}``.
 
     Example::
 
@@ -61,16 +63,7 @@ class Retraining(Construct):
             problems.append("new_data_job_name must be given when retraining.on_new_data is true, got None")
         if problems:
             raise ValueError("; ".join(problems))
-        # Known by ARN only: a grant by this construct must not change the key's own policy, in another stack.
-        key = kms.Key.from_key_arn(self, "MessageKey", message_key.key_arn)
-        self.dead_letters = sqs.Queue(
-            self,
-            "DeadLetters",
-            encryption=sqs.QueueEncryption.KMS,
-            encryption_master_key=key,
-            enforce_ssl=True,
-            retention_period=cdk.Duration.days(14),
-        )
+        self.dead_letters = DeadLetterQueue(self, "DeadLetters", key=message_key)
         self.function = zip_function(
             self,
             "Trigger",
@@ -116,7 +109,8 @@ class Retraining(Construct):
                     "detail": {"jobName": [new_data_job_name], "state": ["SUCCEEDED"]},
                 },
             )
-        self._let_rules_send()
+        if self.rules:
+            self.dead_letters.allow_rules([rule.attr_arn for rule in self.rules])
         self.schedule = None if rules.every_days is None else self._schedule(rules.every_days)
 
     def grant_request(self, grantee: iam.IGrantable) -> iam.Grant:
@@ -127,7 +121,7 @@ class Retraining(Construct):
         self, *, period: cdk.Duration | None = None, statistic: str = "Maximum"
     ) -> cloudwatch.Metric:
         """Triggers that were given up; five minutes unless ``period`` says otherwise."""
-        return self.dead_letters.metric_approximate_number_of_messages_visible(
+        return self.dead_letters.queue.metric_approximate_number_of_messages_visible(
             period=cdk.Duration.minutes(5) if period is None else period, statistic=statistic
         )
 
@@ -142,7 +136,9 @@ class Retraining(Construct):
                 events.CfnRule.TargetProperty(
                     id="Trigger",
                     arn=self.function.function_arn,
-                    dead_letter_config=events.CfnRule.DeadLetterConfigProperty(arn=self.dead_letters.queue_arn),
+                    dead_letter_config=events.CfnRule.DeadLetterConfigProperty(
+                        arn=self.dead_letters.queue.queue_arn
+                    ),
                     retry_policy=events.CfnRule.RetryPolicyProperty(
                         maximum_event_age_in_seconds=21_600, maximum_retry_attempts=20
                     ),
@@ -155,19 +151,6 @@ class Retraining(Construct):
             source_arn=rule.attr_arn,
         )
         self.rules.append(rule)
-
-    def _let_rules_send(self) -> None:
-        if not self.rules:
-            return
-        self.dead_letters.add_to_resource_policy(
-            iam.PolicyStatement(
-                sid="OwnRules",
-                principals=[iam.ServicePrincipal("events.amazonaws.com")],
-                actions=["sqs:SendMessage"],
-                resources=[self.dead_letters.queue_arn],
-                conditions={"ArnEquals": {"aws:SourceArn": [rule.attr_arn for rule in self.rules]}},
-            )
-        )
 
     def _schedule(self, days: int) -> scheduler.CfnSchedule:
         role = iam.Role(
@@ -183,7 +166,7 @@ class Retraining(Construct):
         iam.Grant.add_to_principal(
             grantee=role, actions=["lambda:InvokeFunction"], resource_arns=[self.function.function_arn]
         )
-        self.dead_letters.grant_send_messages(role)
+        self.dead_letters.grant_send(role)
         schedule = scheduler.CfnSchedule(
             self,
             "Schedule",
@@ -204,7 +187,9 @@ class Retraining(Construct):
                         "detail": {},
                     }
                 ),
-                dead_letter_config=scheduler.CfnSchedule.DeadLetterConfigProperty(arn=self.dead_letters.queue_arn),
+                dead_letter_config=scheduler.CfnSchedule.DeadLetterConfigProperty(
+                    arn=self.dead_letters.queue.queue_arn
+                ),
                 retry_policy=scheduler.CfnSchedule.RetryPolicyProperty(
                     maximum_event_age_in_seconds=21_600, maximum_retry_attempts=20
                 ),

@@ -10,9 +10,9 @@ from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_sagemaker as sagemaker
-from constructs import Construct
 from ml_contract.load import LoadedWorkload
 
+from constructs import Construct
 from ml_lifecycle import instance_types
 from ml_lifecycle.data_lake import Zone
 from ml_lifecycle.registry.approval import NONE_APPROVED
@@ -33,15 +33,18 @@ _TERMINATION_WAIT_SECONDS = 120
 class ModelEndpoint(Construct):
     """Define the real-time endpoint that serves the approved model of one workload.
 
-    The approval parameter is a parameter of the stack. While it is ``none`` there is no model, no endpoint config and no
-    endpoint, so that a first deploy waits for nothing. When it holds a model package, CloudFormation creates them; when it
-    changes, the endpoint moves to the new model as the workload's ``serving.rollout`` says and goes back when an alarm
-    fires: more than ``max_error_percent`` of a minute's requests answered 5xx, or a p99 of the model's latency above
-    ``max_latency_ms``. Models and endpoint configs are immutable; CloudFormation names each anew.
+    The approval parameter is a parameter of the stack. While it is ``none`` there is no model, no endpoint
+    config and no endpoint, so that a first deploy waits for nothing. When it holds a model package,
+    CloudFormation creates them; when it changes, the endpoint moves to the new model as the workload's
+    ``serving.rollout`` says and goes back when an alarm
+    fires: more than ``max_error_percent`` of a minute's requests answered 5xx, or a p99 of the model's
+    latency above ``max_latency_ms``. Models and endpoint configs are immutable; CloudFormation names each
+    anew.
 
-    Requests and answers are captured below ``<artifacts>/<slug>/capture/``. The fleet follows its load (target tracking on
-    invocations per instance and minute) between the workload's two capacities, and a rollout keeps the size it has. The
-    container has no network access of its own (network isolation) and runs in the VPC when ``network`` is given.
+    Requests and answers are captured below ``<artifacts>/<slug>/capture/``. The fleet follows its load
+    (target tracking on invocations per instance and minute) between the workload's two capacities, and a
+    rollout keeps the size it has. The container has no network access of its own (network isolation) and runs
+    in the VPC when ``network`` is given.
 
     Example::
 
@@ -114,17 +117,23 @@ class ModelEndpoint(Construct):
             grantee=grantee, actions=["sagemaker:InvokeEndpoint"], resource_arns=[self.endpoint_arn]
         )
 
-    def metric_invocations(self, *, period: cdk.Duration | None = None, statistic: str = "Sum") -> cloudwatch.Metric:
+    def metric_invocations(
+        self, *, period: cdk.Duration | None = None, statistic: str = "Sum"
+    ) -> cloudwatch.Metric:
         """Count of requests; one minute unless ``period`` says otherwise."""
         return self._metric("Invocations", period, statistic)
 
     def metric_error_rate(
         self, *, period: cdk.Duration | None = None, statistic: str = "Average"
     ) -> cloudwatch.Metric:
-        """Share (0 to 1) of requests that the model answered with 5xx; SageMaker sends 1 for each of them and else 0."""
+        """Share (0 to 1) of requests that the model answered with 5xx; SageMaker sends 1 for each of them and
+        else 0.
+        """
         return self._metric("Invocation5XXErrors", period, statistic)
 
-    def metric_latency(self, *, period: cdk.Duration | None = None, statistic: str = "p99") -> cloudwatch.Metric:
+    def metric_latency(
+        self, *, period: cdk.Duration | None = None, statistic: str = "p99"
+    ) -> cloudwatch.Metric:
         """Time the model took to answer, in microseconds."""
         return self._metric("ModelLatency", period, statistic)
 
@@ -225,7 +234,9 @@ class ModelEndpoint(Construct):
         error = self.metric_error_rate().create_alarm(
             self,
             "Errors",
-            alarm_description=f"More than {rollout.max_error_percent:g} % of requests to {self.endpoint_name} answered 5xx",
+            alarm_description=(
+                f"More than {rollout.max_error_percent:g} % of requests to {self.endpoint_name} answered 5xx"
+            ),
             comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
             threshold=rollout.max_error_percent / 100,
             evaluation_periods=minutes,

@@ -1,7 +1,8 @@
-"""Run a pipeline program and print the definitions it builds. Started by ``definition.render`` as ``python -I``.
+"""Run a pipeline program and print the definitions it builds. Started by ``definition.render`` as ``python
+-I``.
 
-Reads ``{"program": path, "shapes": [values, ...]}`` from standard input. The network is refused, not merely unused: a program
-that asks AWS something while it is rendered would give another definition on another day.
+Reads ``{"program": path, "shapes": [values, ...]}`` from standard input. The network is refused, not merely
+unused: a program that asks AWS something while it is rendered would give another definition on another day.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ def _refuse(*_args: object, **_kwargs: object) -> NoReturn:
 def main() -> None:
     """Render; anything but the definition goes to standard error."""
     request = json.load(sys.stdin)
-    socket.socket.connect = _refuse  # type: ignore[method-assign,assignment]
-    socket.socket.connect_ex = _refuse  # type: ignore[method-assign,assignment]
+    socket.socket.connect = _refuse  # type: ignore[method-assign]
+    socket.socket.connect_ex = _refuse  # type: ignore[method-assign]
     socket.getaddrinfo = _refuse
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr)
     with contextlib.redirect_stdout(sys.stderr):

@@ -1,11 +1,12 @@
 """The JSON definition of a pipeline: rendered once by the SageMaker SDK, filled in for each synthesis.
 
 Importing the SDK costs seconds and about a gigabyte, so no synthesis does. A pipeline program
-(``ml_lifecycle.training.program``) is rendered in a process of its own with *stand-ins* for whatever differs between
-workloads, accounts and regions; the result is kept under the hash of everything that went in: program, renderer,
-stand-ins, and the few choices that change its shape. The shapes of the program that ships here are checked in beside
-it, so that a clean clone renders nothing; another program's definition is kept under ``build/pipeline-definitions``.
-``fill`` then puts real values and CDK tokens in the place of the stand-ins.
+(``ml_lifecycle.training.program``) is rendered in a process of its own with *stand-ins* for whatever differs
+between workloads, accounts and regions; the result is kept under the hash of everything that went in:
+program, renderer, stand-ins, and the few choices that change its shape. The shapes of the program that ships
+here are checked in beside it, so that a clean clone renders nothing; another program's definition is kept
+under ``build/pipeline-definitions``. ``fill`` then puts real values and CDK tokens in the place of the
+stand-ins.
 
 ``python -m ml_lifecycle.training.definition`` renders the checked-in shapes anew.
 """
@@ -79,7 +80,7 @@ _GIVEN = frozenset({"ProcessingJobName", "TrainingJobName"})
 def shape(
     *, higher_is_better: bool, spot: bool = False, cached: bool = False, in_vpc: bool = True
 ) -> dict[str, Any]:
-    """Return what a program is given: stand-ins, and the choices that decide which members a definition has."""
+    """Return what a program is given: stand-ins, and the choices that decide a definition's members."""
     values = STAND_INS | {
         "cache_for": _CACHE_STAND_IN if cached else None,
         "higher_is_better": higher_is_better,
@@ -89,7 +90,8 @@ def shape(
 
 
 def render(program: Path, values: Shape) -> dict[str, Any]:
-    """Return the definition that ``program`` builds from ``values``, from the cache when nothing that goes in changed.
+    """Return the definition that ``program`` builds from ``values``, from the cache when nothing that goes in
+    changed.
 
     Raises:
         ValueError: the program is missing, needs the network, or fails; the message ends with its last lines.
@@ -109,8 +111,8 @@ def render(program: Path, values: Shape) -> dict[str, Any]:
 def fill(definition: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Put ``values`` (by the names of ``STAND_INS``) in the place of their stand-ins.
 
-    A value of ``None`` removes the member that it stands for, so does a ``null`` of the SDK. A stand-in that has no
-    value stays. Values may be CDK tokens.
+    A value of ``None`` removes the member that it stands for, so does a ``null`` of the SDK. A stand-in that
+    has no value stays. Values may be CDK tokens.
     """
     table: list[tuple[Any, Any]] = [
         (STAND_INS[name], value) for name, value in values.items() if name in STAND_INS
@@ -134,9 +136,11 @@ def _fill(node: Any, table: list[tuple[Any, Any]]) -> Any:
 
 
 def left_over(definition: Mapping[str, Any]) -> list[str]:
-    """Names of stand-ins that a filled definition still holds: the program used a part of one, or changed it."""
+    """Names of stand-ins that a filled definition still holds: the program used a part of one."""
     text = json.dumps(definition)
-    marks = {name: json.dumps(value).strip('"{}[]') for name, value in STAND_INS.items() if not _is_number(value)}
+    marks = {
+        name: json.dumps(value).strip('"{}[]') for name, value in STAND_INS.items() if not _is_number(value)
+    }
     return sorted(name for name, mark in marks.items() if mark in text)
 
 
@@ -145,7 +149,9 @@ def _is_number(value: Any) -> bool:
 
 
 def problems(definition: Mapping[str, Any]) -> list[str]:
-    """Return what SageMaker would refuse in the steps of a definition, one line each: ``Train: CreateTrainingJob...``."""
+    """Return what SageMaker would refuse in the steps of a definition, one line each: ``Train:
+    CreateTrainingJob...``.
+    """
     found: list[str] = []
     for step in _steps(definition["Steps"]):
         operation = _API.get(step["Type"])
@@ -196,8 +202,8 @@ def _run(program: Path, shapes: list[Shape]) -> list[dict[str, Any]]:
     if done.returncode != 0:
         tail = "\n".join(done.stderr.strip().splitlines()[-8:])
         raise ValueError(
-            f"{program} could not be rendered; it needs the SageMaker SDK of this Python ({sys.executable}) and no "
-            f"network:\n{tail}"
+            f"{program} could not be rendered; it needs the SageMaker SDK of this Python ({sys.executable}) "
+            f"and no network:\n{tail}"
         )
     rendered: list[dict[str, Any]] = json.loads(done.stdout)
     return rendered

@@ -11,8 +11,8 @@ from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3_assets as s3_assets
-from constructs import Construct
 
+from constructs import Construct
 from ml_lifecycle.training.wildcards import acknowledge_wildcards
 
 __all__ = ["JobNetwork", "grant_asset", "grant_key", "grant_pull", "job_role"]
@@ -57,7 +57,8 @@ def job_role(
     metric_namespaces: Iterable[str] = (),
     description: str,
 ) -> iam.Role:
-    """Define a role that only SageMaker may assume, with what every job needs: its logs, its network interfaces.
+    """Define a role that only SageMaker may assume, with what every job needs: its logs, its network
+    interfaces.
 
     Args:
         scope: where the role belongs.
@@ -88,11 +89,18 @@ def job_role(
     if groups:
         iam.Grant.add_to_principal(
             grantee=role,
-            actions=["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
+            actions=[
+                "logs:CreateLogGroup",
+                "logs:CreateLogStream",
+                "logs:DescribeLogStreams",
+                "logs:PutLogEvents",
+            ],
             resource_arns=groups,
         )
         acknowledge_wildcards(
-            role, "SageMaker names a stream after each job; the wildcard ends at its log groups.", resources=groups
+            role,
+            "SageMaker names a stream after each job; the wildcard ends at its log groups.",
+            resources=groups,
         )
     namespaces = list(metric_namespaces)
     if namespaces:

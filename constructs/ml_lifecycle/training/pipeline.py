@@ -15,9 +15,9 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3_assets as s3_assets
 from aws_cdk import aws_sagemaker as sagemaker
-from constructs import Construct
 from ml_contract.load import LoadedWorkload
 
+from constructs import Construct
 from ml_lifecycle import code, instance_types
 from ml_lifecycle.data_lake import Zone
 from ml_lifecycle.training import definition
@@ -37,20 +37,23 @@ _TRANSFORM_INSTANCE_TYPE = "ml.m5.large"
 
 
 class TrainingPipeline(Construct):
-    """Define the SageMaker pipeline that makes a model of a workload's features and registers it when it is good enough.
+    """Define the SageMaker pipeline that makes a model of a workload's features and registers it when it is
+    good enough.
 
-    Steps: ``Prepare`` (split, fit what is learned, baseline), ``Train``, ``Evaluate`` on the held-out part, ``Accept``
-    (the workload's acceptance), then ``Register`` in the model package group or ``Reject``. Parameters of an execution:
-    ``FeaturesUri``, ``ModelApprovalStatus`` (default ``PendingManualApproval``) and ``Reason``. Everything an execution
-    makes stands below ``<artifacts>/<slug>/training/<execution id>/``.
+    Steps: ``Prepare`` (split, fit what is learned, baseline), ``Train``, ``Evaluate`` on the held-out part,
+    ``Accept`` (the workload's acceptance), then ``Register`` in the model package group or ``Reject``.
+    Parameters of an execution: ``FeaturesUri``, ``ModelApprovalStatus`` (default ``PendingManualApproval``)
+    and ``Reason``. Everything an execution makes stands below ``<artifacts>/<slug>/training/<execution
+    id>/``.
 
-    Jobs run without network access of their own (network isolation), in the VPC when ``network`` is given, with
-    encrypted volumes where the instance type allows a key, and each kind as a role of its own. What AWS breaks is tried
-    again; with ``training.spot`` training runs on spot capacity, with checkpoints, and waits for it at most as long as it
-    may run; with ``training.cache_hours`` a step whose input did not change is not run again.
+    Jobs run without network access of their own (network isolation), in the VPC when ``network`` is given,
+    with encrypted volumes where the instance type allows a key, and each kind as a role of its own. What AWS
+    breaks is tried again; with ``training.spot`` training runs on spot capacity, with checkpoints, and waits
+    for it at most as long as it may run; with ``training.cache_hours`` a step whose input did not change is
+    not run again.
 
-    The definition is made by the SageMaker SDK (see ``ml_lifecycle.training.definition``) and every step's request is
-    checked against SageMaker's service model before anything is deployed.
+    The definition is made by the SageMaker SDK (see ``ml_lifecycle.training.definition``) and every step's
+    request is checked against SageMaker's service model before anything is deployed.
 
     Example::
 
@@ -94,7 +97,9 @@ class TrainingPipeline(Construct):
         self.images = dict(self._images() if images is None else images)
         self.artifacts_prefix = f"{spec.slug}/training/"
 
-        self.processing_role = self._job_role("ProcessingRole", "ProcessingJobs", network, volume_key, "processing")
+        self.processing_role = self._job_role(
+            "ProcessingRole", "ProcessingJobs", network, volume_key, "processing"
+        )
         self.training_role = self._job_role("TrainingRole", "TrainingJobs", network, volume_key, "training")
         features.grant_read(self.processing_role, f"{spec.slug}/data/")
         self.role = self._pipeline_role(volume_key)
@@ -110,7 +115,9 @@ class TrainingPipeline(Construct):
             pipeline_name=pipeline_name,
             pipeline_display_name=pipeline_name,
             pipeline_description=spec.title,
-            pipeline_definition={"PipelineDefinitionBody": self._body(program, values, in_vpc=network is not None)},
+            pipeline_definition={
+                "PipelineDefinitionBody": self._body(program, values, in_vpc=network is not None)
+            },
             role_arn=self.role.role_arn,
             # The steps depend on each other; two executions at once are the caller's choice.
             parallelism_configuration={"MaxParallelExecutionSteps": 4},
@@ -137,7 +144,9 @@ class TrainingPipeline(Construct):
     def metric_executions_failed(
         self, *, period: cdk.Duration | None = None, statistic: str = "Sum"
     ) -> cloudwatch.Metric:
-        """Count of failed executions, refused models among them; five minutes unless ``period`` says otherwise."""
+        """Count of failed executions, refused models among them; five minutes unless ``period`` says
+        otherwise.
+        """
         return self._metric("ExecutionFailed", period, statistic)
 
     def metric_executions_succeeded(
@@ -178,7 +187,9 @@ class TrainingPipeline(Construct):
         platforms: dict[ImageName, ecr_assets.Platform] = {
             "processing": ecr_assets.Platform.LINUX_AMD64,
             "training": ecr_assets.Platform.LINUX_AMD64,
-            "serving": ecr_assets.Platform.LINUX_ARM64 if serving == "arm64" else ecr_assets.Platform.LINUX_AMD64,
+            "serving": ecr_assets.Platform.LINUX_ARM64
+            if serving == "arm64"
+            else ecr_assets.Platform.LINUX_AMD64,
         }
         return {
             name: ecr_assets.DockerImageAsset(
@@ -227,18 +238,26 @@ class TrainingPipeline(Construct):
                 resource_arns=[arn],
             )
             acknowledge_wildcards(
-                role, "Pipelines makes up each job's name; the wildcard ends at its own prefix.", resources=[arn]
+                role,
+                "Pipelines makes up each job's name; the wildcard ends at its own prefix.",
+                resources=[arn],
             )
         versions = [
             stack.format_arn(
-                service="sagemaker", resource="model-package-group", resource_name=self.model_package_group_name
+                service="sagemaker",
+                resource="model-package-group",
+                resource_name=self.model_package_group_name,
             ),
             stack.format_arn(
-                service="sagemaker", resource="model-package", resource_name=f"{self.model_package_group_name}/*"
+                service="sagemaker",
+                resource="model-package",
+                resource_name=f"{self.model_package_group_name}/*",
             ),
         ]
         iam.Grant.add_to_principal(
-            grantee=role, actions=["sagemaker:AddTags", "sagemaker:CreateModelPackage"], resource_arns=versions
+            grantee=role,
+            actions=["sagemaker:AddTags", "sagemaker:CreateModelPackage"],
+            resource_arns=versions,
         )
         acknowledge_wildcards(
             role, "A version's number is known when it is registered; the group is one.", resources=versions
@@ -255,7 +274,9 @@ class TrainingPipeline(Construct):
         grant_key(volume_key, role)
         return role
 
-    def _values(self, *, features_uri: str, volume_key: kms.IKey, network: JobNetwork | None) -> dict[str, Any]:
+    def _values(
+        self, *, features_uri: str, volume_key: kms.IKey, network: JobNetwork | None
+    ) -> dict[str, Any]:
         spec = self._workload.workload
         training, acceptance = spec.training, spec.acceptance
         threshold = acceptance.at_least if acceptance.at_most is None else acceptance.at_most
@@ -274,7 +295,8 @@ class TrainingPipeline(Construct):
             "features_uri": features_uri,
             "hyperparameters": {name: str(value) for name, value in hyperparameters.items()},
             "max_runtime_seconds": seconds,
-            # At least the run time (CreateTrainingJob, MaxWaitTimeInSeconds); as long again for spot capacity to come.
+            # At least the run time (CreateTrainingJob, MaxWaitTimeInSeconds); as long again for spot capacity
+            # to come.
             "max_wait_seconds": 2 * seconds,
             "metric_path": f"metrics.{acceptance.metric}.value",
             "model_package_group": self.model_package_group_name,
@@ -324,10 +346,14 @@ class TrainingPipeline(Construct):
             )
         # Fn::Sub reads ${!x} as the text ${x}.
         literal = json.loads(json.dumps(known).replace("${", "${!"))
-        named = definition.fill(literal, {name: _placeholders(name, value) for name, value in variables.items()})
+        named = definition.fill(
+            literal, {name: _placeholders(name, value) for name, value in variables.items()}
+        )
         left = definition.left_over(named)
         if left:
-            raise ValueError(f"{program} must pass on {', '.join(left)} as it is given; the definition holds a part of it")
+            raise ValueError(
+                f"{program} must pass on {', '.join(left)} as it is given; the definition holds a part of it"
+            )
         body = json.dumps(named, sort_keys=True, separators=(",", ":"))
         return cdk.Fn.sub(body, dict(_pairs(variables)))
 

@@ -1,9 +1,9 @@
 """The training pipeline, written with the SageMaker Python SDK.
 
-``ml_lifecycle.training.definition`` runs this file in a process of its own, with the network off; nothing else imports
-it. It is a plain SDK program: to change the pipeline, copy it, edit ``build`` and give the copy to
-``TrainingPipeline(program=...)``. Everything that differs between workloads, accounts and regions arrives in
-``values``; what it holds are stand-ins that the construct replaces in the finished definition.
+``ml_lifecycle.training.definition`` runs this file in a process of its own, with the network off; nothing
+else imports it. It is a plain SDK program: to change the pipeline, copy it, edit ``build`` and give the copy
+to ``TrainingPipeline(program=...)``. Everything that differs between workloads, accounts and regions arrives
+in ``values``; what it holds are stand-ins that the construct replaces in the finished definition.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ from sagemaker.train.model_trainer import ModelTrainer
 
 INPUT = "/opt/ml/processing/input"
 OUTPUT = "/opt/ml/processing/output"
-#: What SageMaker reads from the training log, a line a round: ``[12] train-logloss:0.51 validation-logloss:0.55``.
+#: What SageMaker reads from the training log, a line a round: ``[12] train-logloss:0.51
+#: validation-logloss:0.55``.
 METRICS = [
     MetricDefinition(name=f"{part}:loss", regex=f"{part}-(?:logloss|mlogloss|rmse):([-+0-9.eE]+)")
     for part in ("train", "validation")

@@ -1,11 +1,12 @@
 """SageMaker's own request shapes, as data.
 
-``service_model.json`` is cut from botocore's description of SageMaker (``python -m ml_lifecycle.training.service_model``
-writes it anew; a test compares it with the botocore that is installed). Reading it takes about a millisecond, needs
-neither botocore nor the SageMaker SDK, and gives every machine the same answer.
+``service_model.json`` is cut from botocore's description of SageMaker (``python -m
+ml_lifecycle.training.service_model`` writes it anew; a test compares it with the botocore that is installed).
+Reading it takes about a millisecond, needs neither botocore nor the SageMaker SDK, and gives every machine
+the same answer.
 
-``problems`` checks more than botocore's own validator: enums, patterns and lengths too, since what no client refuses
-the service refuses an hour into a deployment.
+``problems`` checks more than botocore's own validator: enums, patterns and lengths too, since what no client
+refuses the service refuses an hour into a deployment.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ def _check(shape_name: str, value: Any, path: str, given: frozenset[str]) -> Ite
         if kind in ("structure", "map", "list"):
             yield f"{path}: a {kind} cannot be an expression, got {value!r}"
         return
-    if not isinstance(value, _KINDS[kind]) or (isinstance(value, bool) and kind != "boolean"):
+    fits = isinstance(value, _KINDS[kind]) and (kind == "boolean" or not isinstance(value, bool))
+    if not fits:
         yield f"{path}: must be a {kind}, got {value!r}"
         return
     if kind == "structure":
@@ -159,7 +161,9 @@ def extract(service: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _portable(pattern: str) -> str | None:
-    """Return a pattern that Python reads; ``None`` for one that only Java does (Unicode classes, ``\\u`` ranges)."""
+    """Return a pattern that Python reads; ``None`` for one that only Java does (Unicode classes, ``\\u``
+    ranges).
+    """
     try:
         with warnings.catch_warnings(action="error"):
             re.compile(pattern)

@@ -1,7 +1,8 @@
 """Acknowledging wildcards that AWS offers nothing narrower for, one finding at a time.
 
-cdk-nag names a finding after the resource it saw, e.g. ``AwsSolutions-IAM5[Resource::<Lake9F8B.Arn>/claims/*]``, and an
-acknowledgement must repeat it. ``acknowledge_wildcards`` makes that text from the ARN that the grant was given.
+cdk-nag names a finding after the resource it saw, e.g.
+``AwsSolutions-IAM5[Resource::<Lake9F8B.Arn>/claims/*]``, and an acknowledgement must repeat it.
+``acknowledge_wildcards`` makes that text from the ARN that the grant was given.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import aws_cdk as cdk
-from constructs import IConstruct
 
+from constructs import IConstruct
 from ml_lifecycle.acknowledge import acknowledge
 
 __all__ = ["acknowledge_wildcards"]
@@ -25,7 +26,8 @@ def acknowledge_wildcards(
     Args:
         construct: the role, or what holds its policy.
         reason: what compensates for the wildcard.
-        resources: ARNs as they were granted; those without a wildcard are left out. CDK tokens are understood.
+        resources: ARNs as they were granted; those without a wildcard are left out. CDK tokens are
+        understood.
         actions: actions as they were granted, e.g. ``kms:GenerateDataKey*``.
     """
     stack = cdk.Stack.of(construct)
