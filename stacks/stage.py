@@ -12,6 +12,9 @@ from environments import Environment
 from stacks.data_lake import DataLakeStack
 from stacks.foundation import FoundationStack
 from stacks.workload_data import WorkloadDataStack
+from stacks.workload_models import WorkloadModelsStack
+from stacks.workload_operations import WorkloadOperationsStack
+from stacks.workload_serving import WorkloadServingStack
 
 
 class LifecycleStage(cdk.Stage):
@@ -33,12 +36,44 @@ class LifecycleStage(cdk.Stage):
         self.foundation = FoundationStack(self, "Foundation", environment=environment)
         self.data_lake = DataLakeStack(self, "DataLake", environment=environment, workloads=workloads)
         for workload in workloads:
-            name = workload.workload.id
-            WorkloadDataStack(
-                self,
-                f"{name}Data",
-                environment=environment,
-                workload=workload,
-                foundation=self.foundation,
-                lake=self.data_lake.lake,
-            )
+            self._workload(environment, workload)
+
+    def _workload(self, environment: Environment, workload: LoadedWorkload) -> None:
+        name, foundation, lake = workload.workload.id, self.foundation, self.data_lake.lake
+        data = WorkloadDataStack(
+            self,
+            f"{name}Data",
+            environment=environment,
+            workload=workload,
+            foundation=foundation,
+            lake=lake,
+        )
+        models = WorkloadModelsStack(
+            self,
+            f"{name}Models",
+            environment=environment,
+            workload=workload,
+            foundation=foundation,
+            lake=lake,
+            features_uri=data.features_uri,
+        )
+        serving = WorkloadServingStack(
+            self,
+            f"{name}Serving",
+            environment=environment,
+            workload=workload,
+            foundation=foundation,
+            lake=lake,
+            models=models,
+        )
+        WorkloadOperationsStack(
+            self,
+            f"{name}Operations",
+            environment=environment,
+            workload=workload,
+            foundation=foundation,
+            lake=lake,
+            models=models,
+            serving=serving,
+            new_data_job_name=data.batch.features_job_name,
+        )
