@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, unquote
 
@@ -294,7 +295,11 @@ def _replay(body: bytes) -> Callable[[], Any]:
 
 
 async def _send(send: Any, response: Response) -> None:
-    headers = {**response.headers, "Content-Length": str(len(response.body))}
+    headers = {
+        "Date": formatdate(usegmt=True),
+        **response.headers,
+        "Content-Length": str(len(response.body)),
+    }
     await send(
         {
             "type": "http.response.start",

@@ -757,6 +757,23 @@ def kms_checks(
     return found
 
 
+def give_s3_its_key() -> None:
+    """Let S3 fall back to the account's own ``aws/s3`` key where a write asks for KMS and names no key."""
+    s3 = importlib.import_module("ministack.services.s3")
+    responses = importlib.import_module("ministack.core.responses")
+    original = s3._resolve_sse_write_headers
+    key_header = "x-amz-server-side-encryption-aws-kms-key-id"
+
+    def resolve(headers: Mapping[str, str], bucket: str) -> Any:
+        if headers.get("x-amz-server-side-encryption") == "aws:kms" and not headers.get(key_header):
+            own = f"arn:aws:kms:{responses.get_region()}:{responses.get_account_id()}:alias/aws/s3"
+            default = s3._bucket_default_sse_headers(bucket).get(key_header, own)
+            return original({**headers, key_header: default}, bucket)
+        return original(headers, bucket)
+
+    _replace(s3, "_resolve_sse_write_headers", resolve)
+
+
 # -- ECR ----------------------------------------------------------------------------------------------------
 
 
@@ -894,3 +911,313 @@ def use_own_delivery(
 
     _replace(firehose, "ingest_from_kinesis_source", from_kinesis)
     _replace(firehose, "_deliver_records_to_s3", to_s3)
+
+
+# -- CloudFormation -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackEvent:
+    """A change of status of a stack (``resource`` is None) or of one of its resources."""
+
+    stack_id: str
+    stack_name: str
+    resource: str | None
+    resource_type: str
+    status: str
+    reason: str
+    token: str
+    region: str
+
+
+_CFN = "ministack.services.cloudformation"
+#: The deployment role of each stack, by region and name: ministack forgets it.
+_STACK_ROLES: dict[tuple[str, str], str] = {}
+_THREADED_TYPES: set[str] = set()
+
+
+def current_region() -> str:
+    """Return the region of the call or stack operation that runs on this thread."""
+    return str(importlib.import_module("ministack.core.responses").get_region())
+
+
+def resource_types() -> frozenset[str]:
+    """Return the CloudFormation types that can be made."""
+    return frozenset(importlib.import_module(f"{_CFN}.provisioners")._RESOURCE_HANDLERS)
+
+
+def _on_a_thread(resource_type: str) -> None:
+    """Run a type's handlers on a thread of their own: they call back into this server."""
+    stacks = importlib.import_module(f"{_CFN}.stacks")
+    if not _THREADED_TYPES:
+        original = stacks._runs_on_worker_thread
+        _replace(stacks, "_runs_on_worker_thread", lambda name: name in _THREADED_TYPES or original(name))
+    _THREADED_TYPES.add(resource_type)
+
+
+def register_type(resource_type: str, handlers: Mapping[str, Any]) -> None:
+    """Make a CloudFormation type known: ``create(logical id, properties, stack)``, ``update``, ``delete``."""
+    provisioners = importlib.import_module(f"{_CFN}.provisioners")
+    provisioners._RESOURCE_HANDLERS[resource_type] = dict(handlers)
+    # What a change replaces is the handlers' own business.
+    provisioners._REPLACING_PROPERTIES.pop(resource_type, None)
+    _on_a_thread(resource_type)
+
+
+def extend_type(resource_type: str, *, after: Callable[[str, Mapping[str, Any]], None]) -> None:
+    """Call ``after(physical id, properties)`` when ministack made or changed a resource of its own type."""
+    provisioners = importlib.import_module(f"{_CFN}.provisioners")
+    handlers = provisioners._RESOURCE_HANDLERS[resource_type]
+    create, update, delete = handlers["create"], handlers["update"], handlers["delete"]
+
+    def made(logical_id: str, props: Mapping[str, Any], stack: str) -> Any:
+        result = create(logical_id, props, stack)
+        try:
+            after(result[0], props)
+        except Exception:
+            delete(result[0], props)
+            raise
+        return result
+
+    def changed(
+        physical_id: str, old: Mapping[str, Any], new: Mapping[str, Any], stack: str, *rest: Any
+    ) -> Any:
+        result = update(physical_id, old, new, stack, *rest)
+        after(result[0], new)
+        return result
+
+    provisioners._RESOURCE_HANDLERS[resource_type] = {**handlers, "create": made, "update": changed}
+    _on_a_thread(resource_type)
+
+
+def add_attributes(
+    resource_type: str, attributes: Mapping[str, Callable[[str, Mapping[str, Any]], Any]]
+) -> None:
+    """Give ``Fn::GetAtt`` values that ministack's own type lacks, each from physical id and properties."""
+    provisioners = importlib.import_module(f"{_CFN}.provisioners")
+    handlers = provisioners._RESOURCE_HANDLERS[resource_type]
+
+    def completed(handler: Callable[..., Any], at: int) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            physical_id, given = handler(*args)
+            known = dict(given or {})
+            for name, value in attributes.items():
+                found = value(physical_id, args[at])
+                if found is not None:
+                    known.setdefault(name, found)
+            return physical_id, known
+
+        return call
+
+    extended = {**handlers, "create": completed(handlers["create"], 1)}
+    if "update" in handlers:
+        extended["update"] = completed(handlers["update"], 2)
+    provisioners._RESOURCE_HANDLERS[resource_type] = extended
+
+
+def delete_predecessor(
+    delete: Callable[[str, Mapping[str, Any]], None], physical_id: str, props: Mapping[str, Any]
+) -> None:
+    """Delete a replaced resource when its stack cleans up, unless its UpdateReplacePolicy keeps it.
+
+    The engine deletes a predecessor whose physical id differs by itself; this is for ids that stay.
+    """
+    provisioners = importlib.import_module(f"{_CFN}.provisioners")
+    if provisioners._DEFERRED_PREDECESSOR_DELETES.get() is None:
+        provisioners._delete_predecessor(delete, physical_id, props)
+
+
+def replace_by_schema(create_only: Callable[[str], tuple[str, ...] | None]) -> None:
+    """Replace resources of ministack's own types by the registry's create-only properties.
+
+    Only types that ministack cannot change in place and has no such list for: it would make them anew under
+    the same name.
+    """
+    provisioners = importlib.import_module(f"{_CFN}.provisioners")
+    for resource_type, handlers in provisioners._RESOURCE_HANDLERS.items():
+        if "update" not in handlers and resource_type not in provisioners._REPLACING_PROPERTIES:
+            properties = create_only(resource_type)
+            if properties is not None:
+                provisioners._REPLACING_PROPERTIES[resource_type] = properties
+
+
+def judge_resources(
+    judge: Callable[[str, Mapping[str, Any]], list[str]],
+    judge_resolved: Callable[[str, Mapping[str, Any]], list[str]],
+) -> None:
+    """Fail a stack operation before anything is made when ``judge(type, properties)`` finds fault.
+
+    Both functions see each resource again with every value resolved, right before it is made or changed.
+    """
+    stacks = importlib.import_module(f"{_CFN}.stacks")
+    validate, fail = stacks._validation_errors, stacks._fail_property_validation
+
+    def errors_of(
+        resources: Mapping[str, Any], ordered: Sequence[str], conditions: Mapping[str, bool]
+    ) -> list[Any]:
+        found = []
+        for logical_id in ordered:
+            definition = resources[logical_id]
+            condition = definition.get("Condition")
+            if condition and not conditions.get(condition, True):
+                continue
+            resource_type = definition.get("Type", "")
+            for reason in judge(resource_type, definition.get("Properties") or {}):
+                place = f"/Resources/{logical_id}/Properties"
+                found.append((logical_id, resource_type, "PROPERTY_VALIDATION", place, reason))
+        return found
+
+    def validation_errors(
+        resources: Any, ordered: Any, params: Any, conditions: Any, *rest: Any, **named: Any
+    ) -> Any:
+        return [
+            *validate(resources, ordered, params, conditions, *rest, **named),
+            *errors_of(resources, ordered, conditions),
+        ]
+
+    def fail_property_validation(  # noqa: PLR0917 - ministack's own signature
+        stack: Any,
+        stack_id: Any,
+        name: Any,
+        resources: Any,
+        ordered: Any,
+        params: Any,
+        conditions: Any,
+        *rest: Any,
+        **named: Any,
+    ) -> Any:
+        # The stack's own event only counts the errors; who deploys reads the events of the resources.
+        verb = "UPDATE" if named.get("previous_stack") is not None else "CREATE"
+        for logical_id, resource_type, _, _, reason in errors_of(resources, ordered, conditions):
+            stacks._add_event(stack_id, name, logical_id, resource_type, f"{verb}_FAILED", reason)
+        return fail(stack, stack_id, name, resources, ordered, params, conditions, *rest, **named)
+
+    def judged(resource_type: str, props: Mapping[str, Any]) -> None:
+        faults = [*judge(resource_type, props), *judge_resolved(resource_type, props)]
+        if faults:
+            raise ValueError("; ".join(faults))
+
+    provision, change = stacks._provision_resource, stacks._update_resource
+
+    def provision_resource(resource_type: str, logical_id: str, props: Any, *rest: Any) -> Any:
+        judged(resource_type, props)
+        return provision(resource_type, logical_id, props, *rest)
+
+    def update_resource(resource_type: str, physical_id: str, old: Any, new: Any, *rest: Any) -> Any:
+        if old != new:
+            judged(resource_type, new)
+        return change(resource_type, physical_id, old, new, *rest)
+
+    _replace(stacks, "_validation_errors", validation_errors)
+    _replace(stacks, "_fail_property_validation", fail_property_validation)
+    _replace(stacks, "_provision_resource", provision_resource)
+    _replace(stacks, "_update_resource", update_resource)
+
+
+def watch_stacks(watcher: Callable[[StackEvent], None]) -> None:
+    """Call ``watcher`` for every event of every stack, and remember the role that each is deployed with."""
+    stacks = importlib.import_module(f"{_CFN}.stacks")
+    handlers = importlib.import_module(f"{_CFN}.handlers")
+    package = importlib.import_module(_CFN)
+    original = stacks._add_event
+
+    def add_event(  # noqa: PLR0917 - ministack's own signature
+        stack_id: str,
+        stack: str,
+        logical_id: str,
+        resource_type: str,
+        status: str,
+        reason: str = "",
+        *rest: Any,
+        **named: Any,
+    ) -> None:
+        original(stack_id, stack, logical_id, resource_type, status, reason, *rest, **named)
+        own = resource_type == "AWS::CloudFormation::Stack" and logical_id == stack
+        watcher(
+            StackEvent(
+                stack_id=stack_id,
+                stack_name=stack,
+                resource=None if own else logical_id,
+                resource_type=resource_type,
+                status=status,
+                reason=reason,
+                token=str(stacks.CLIENT_REQUEST_TOKEN.get()),
+                region=stack_id.split(":")[3],
+            )
+        )
+
+    for module in (stacks, handlers, importlib.import_module(f"{_CFN}.changesets")):
+        if hasattr(module, "_add_event"):
+            _replace(module, "_add_event", add_event)
+
+    def remembering(action: Callable[[Mapping[str, Any]], Any]) -> Callable[[Mapping[str, Any]], Any]:
+        def call(params: Mapping[str, Any]) -> Any:
+            role, stack = params.get("RoleARN", [""])[0], params.get("StackName", [""])[0]
+            if role and stack:
+                name = stack.split("/")[1] if stack.startswith("arn:") else stack
+                _STACK_ROLES[current_region(), name] = role
+            return action(params)
+
+        return call
+
+    for name in ("CreateStack", "UpdateStack", "CreateChangeSet"):
+        package._ACTION_HANDLERS[name] = remembering(package._ACTION_HANDLERS[name])
+
+
+def stack_role(stack: str) -> str | None:
+    """Return the role that a stack is deployed with, None when it was given none."""
+    return _STACK_ROLES.get((current_region(), stack))
+
+
+def correct_conditions() -> None:
+    """Let conditions use every function that they may.
+
+    ministack's take ``Fn::Join`` and others for a text, so the bootstrap template's deployment role gets no
+    policy.
+    """
+    engine = importlib.import_module(f"{_CFN}.engine")
+
+    def evaluate(template: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, bool]:
+        definitions = template.get("Conditions", {})
+        mappings = template.get("Mappings", {})
+        known: dict[str, bool] = {}
+
+        def truth(expression: Any) -> bool:
+            if isinstance(expression, str):
+                return named(expression)
+            (function, argument), *_ = expression.items()
+            if function == "Fn::Equals":
+                left, right = (value(part) for part in argument)
+                return str(left) == str(right)
+            if function in ("Fn::And", "Fn::Or"):
+                parts = [truth(part) for part in argument]
+                return all(parts) if function == "Fn::And" else any(parts)
+            if function == "Fn::Not":
+                return not truth(argument[0])
+            if function == "Condition":
+                return named(argument)
+            raise ValueError(f"Template validation error: {function} is no condition function")
+
+        def named(name: str) -> bool:
+            if name not in known:
+                if name not in definitions:
+                    raise ValueError(f"Template validation error: Unresolved condition dependency {name}")
+                known[name] = truth(definitions[name])
+            return known[name]
+
+        def value(part: Any) -> Any:
+            return engine._resolve_refs(part, {}, params, known, mappings, "", "")
+
+        for name in definitions:
+            named(name)
+        return known
+
+    for module in ("engine", "stacks", "changesets", "handlers", "drift", "provisioners"):
+        found = importlib.import_module(f"{_CFN}.{module}")
+        if hasattr(found, "_evaluate_conditions"):
+            _replace(found, "_evaluate_conditions", evaluate)
+
+
+def role_exists(role_arn: str) -> bool:
+    """Say whether there is a role of that ARN."""
+    return role_policies(role_arn) is not None

@@ -96,6 +96,7 @@ def _build(endpoint: str, state: Path, account: str, region: str) -> tuple[Runti
     )
     application = bridge.application()
     bridge.correct_ecr()
+    bridge.give_s3_its_key()
     functions.install(runtime)
     cloudformation.install(runtime)
     executors.install_all(runtime)
@@ -125,6 +126,9 @@ def serve(port: int, state: Path, account: str, region: str, parent: int | None)
         gateway,
         log_level="warning",
         access_log=False,
+        # ministack dates its answers itself; the SDK for JavaScript cannot read two dates.
+        date_header=False,
+        server_header=False,
         timeout_keep_alive=75,
         # Requests of processes that are being ended must not hold the server up.
         timeout_graceful_shutdown=2,

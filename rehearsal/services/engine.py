@@ -467,16 +467,15 @@ class Service:
         if key == "NameContains":
             return str(wanted).lower() in record.name.lower()
         if key in ("StatusEquals", f"{noun}StatusEquals"):
-            return record.status == wanted
+            return bool(record.status == wanted)
         if key.startswith(("CreationTime", "LastModifiedTime")):
             at = record.created if key.startswith("CreationTime") else record.updated
             after_it = key.endswith("After")
-            late: bool = at > wanted if after_it else at < wanted
-            return late
+            return bool(at > wanted) if after_it else bool(at < wanted)
         if isinstance(wanted, list):
             single = key[:-1]
             have = record.data.get(single, record.name if single in self.traits.name_members(noun) else None)
-            return have is None or have in wanted
+            return bool(have is None or have in wanted)
         have = record.data.get(key.removesuffix("Equals"))
         return bool(have == wanted) or (isinstance(have, str) and self._same_resource(have, wanted))
 

@@ -6,13 +6,12 @@ an enum, a pattern, a length or a range. All problems of one call are reported a
 
 from __future__ import annotations
 
-import functools
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
-import regex  # type: ignore[import-untyped]
 from botocore.validate import ParamValidator
+
+from rehearsal.services.patterns import compiled
 
 __all__ = ["problems"]
 
@@ -79,28 +78,7 @@ def _text(shape: Shape, value: str, path: str) -> Iterator[str]:
         yield _failed(value, path, f"Member must satisfy enum value set: [{', '.join(allowed)}]")
     yield from _size(shape, len(value), "length", value, path)
     pattern = limits.get("pattern")
-    if pattern is not None:
-        compiled = _compiled(pattern)
-        # Smithy's patterns match anywhere unless they are anchored; botocore's models of services written
-        # for the older framework mean the whole value, and are the ones without anchors.
-        if not compiled.fullmatch(value):
-            yield _failed(value, path, f"Member must satisfy regular expression pattern: {pattern}")
-
-
-@functools.cache
-def _compiled(pattern: str) -> Any:
-    """Compile a model's pattern, which is written for Java's engine."""
-    translated = re.sub(r"\\u([0-9A-Fa-f]{4})", _code_unit, pattern)
-    # Java takes a counted ``$``; it says no more than what stands before it.
-    translated = re.sub(r"\$\{\d+,\d+\}", "", translated).replace("\\z", "\\Z")
-    return regex.compile(translated)
-
-
-def _code_unit(match: re.Match[str]) -> str:
-    """Render a UTF-16 code unit of a class: halves of a pair mean every character beyond the basic plane."""
-    unit = int(match.group(1), 16)
-    if unit in (0xD800, 0xDC00):
-        return "\\U00010000" if unit == 0xD800 else ""
-    if unit in (0xDBFF, 0xDFFF):
-        return "" if unit == 0xDBFF else "\\U0010ffff"
-    return match.group(0)
+    # Smithy's patterns match anywhere unless they are anchored; botocore's models of services written for the
+    # older framework mean the whole value, and are the ones without anchors.
+    if pattern is not None and not compiled(pattern).fullmatch(value):
+        yield _failed(value, path, f"Member must satisfy regular expression pattern: {pattern}")
