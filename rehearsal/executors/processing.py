@@ -90,19 +90,21 @@ def _run(service: Service, record: Record, stop_signal: threading.Event) -> None
         status, changes = "Failed", {"FailureReason": f"InternalServerError: {error}"}
         raise
     finally:
-        service.update(record, status=status, ProcessingEndTime=runtime.clock.now(), **changes)
-        _STOPS.end(record.arn)
-        message = folder.base / "output" / "message"
-        if message.is_file():
-            service.update(record, ExitMessage=message.read_text("utf-8", "replace")[:1024])
-        containers.ship_log(
-            runtime,
-            folder,
-            role=record.data["RoleArn"],
-            region=service.region,
-            group=_LOG_GROUP,
-            stream=f"{record.name}/algo-1",
-        )
+        try:
+            containers.ship_log(
+                runtime,
+                folder,
+                role=record.data["RoleArn"],
+                region=service.region,
+                group=_LOG_GROUP,
+                stream=f"{record.name}/algo-1",
+            )
+        finally:
+            message = folder.base / "output" / "message"
+            if message.is_file():
+                changes["ExitMessage"] = message.read_text("utf-8", "replace")[:1024]
+            service.update(record, status=status, ProcessingEndTime=runtime.clock.now(), **changes)
+            _STOPS.end(record.arn)
         detail = {"folder": str(folder.root), "status": status, **changes}
         if status == "Failed":
             runtime.ledger.failed("processing-job", record.name, changes.get("FailureReason", ""), **detail)

@@ -73,7 +73,16 @@ def stop(service: Service, call: Call) -> dict[str, Any]:
     return {}
 
 
-def _enter(service: Service, record: Record, secondary: str, message: str) -> None:
+def _enter(
+    service: Service,
+    record: Record,
+    secondary: str,
+    message: str,
+    *,
+    status: str | None = None,
+    **changes: Any,
+) -> None:
+    """Enter a secondary status, and with the last one the final status and what is known then."""
     now = service.runtime.clock.now()
     transitions: list[dict[str, Any]] = [dict(t) for t in record.data.get("SecondaryStatusTransitions", ())]
     if transitions:
@@ -81,7 +90,8 @@ def _enter(service: Service, record: Record, secondary: str, message: str) -> No
     transitions.append({"Status": secondary, "StartTime": now, "StatusMessage": message})
     if secondary in ("Completed", "Failed", "Stopped", "MaxRuntimeExceeded"):
         transitions[-1]["EndTime"] = now
-    service.update(record, SecondaryStatus=secondary, SecondaryStatusTransitions=transitions)
+    changes |= {"SecondaryStatus": secondary, "SecondaryStatusTransitions": transitions}
+    service.update(record, status=status, **changes)
     service.runtime.emit(
         "aws.sagemaker",
         "SageMaker Training Job State Change",
@@ -105,17 +115,6 @@ def _run(service: Service, record: Record, stop_signal: threading.Event) -> None
     finally:
         now = runtime.clock.now()
         seconds = int((now - record.data.get("TrainingStartTime", now)).total_seconds())
-        definitions = record.data["AlgorithmSpecification"].get("MetricDefinitions", ())
-        service.update(
-            record,
-            status=status,
-            TrainingEndTime=now,
-            TrainingTimeInSeconds=max(seconds, 1),
-            BillableTimeInSeconds=max(seconds, 1),
-            FinalMetricDataList=final_metrics(folder.log, definitions, now),
-            **changes,
-        )
-        _STOPS.end(record.arn)
         containers.ship_log(
             runtime,
             folder,
@@ -124,12 +123,22 @@ def _run(service: Service, record: Record, stop_signal: threading.Event) -> None
             group=_LOG_GROUP,
             stream=f"{record.name}/algo-1-{int(now.timestamp())}",
         )
-        detail = {"folder": str(folder.root), "status": status}
+        definitions = record.data["AlgorithmSpecification"].get("MetricDefinitions", ())
+        changes = {
+            "TrainingEndTime": now,
+            "TrainingTimeInSeconds": max(seconds, 1),
+            "BillableTimeInSeconds": max(seconds, 1),
+            "FinalMetricDataList": final_metrics(folder.log, definitions, now),
+            **changes,
+        }
+        _STOPS.end(record.arn)
+        detail: dict[str, Any] = {"folder": str(folder.root), "status": status}
         if status == "Failed":
             runtime.ledger.failed("training-job", record.name, changes.get("FailureReason", ""), **detail)
         else:
             runtime.ledger.ran("training-job", record.name, **detail)
-        _enter(service, record, secondary, changes.get("FailureReason", f"Training job {status.lower()}"))
+        message = changes.get("FailureReason", f"Training job {status.lower()}")
+        _enter(service, record, secondary, message, status=status, **changes)
 
 
 def _work(
