@@ -131,7 +131,7 @@ def _evidence(value: object) -> Markup:
     if value is None or value in ([], (), {}):
         return Markup('<span class="faint">none</span>')
     if isinstance(value, bool):
-        return Markup("yes" if value else "no")
+        return escape("yes" if value else "no")
     text = _number(value)
     is_name = text.startswith(("arn:", "s3://", "{"))
     return Markup("<code>{}</code>").format(text) if is_name else escape(text)

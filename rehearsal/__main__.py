@@ -1,0 +1,205 @@
+"""``python -m rehearsal``: run the story, serve the embedded AWS, deploy to it, render a report again."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Rehearse a machine-learning lifecycle on an AWS embedded in a local process.",
+)
+
+INTERRUPTED = 130
+BAD_INPUT = 2
+
+Workload = Annotated[str, typer.Option(help="Folder in the app's workloads/.")]
+AppFolder = Annotated[Path | None, typer.Option("--app", help="Folder of the CDK app; default: this one.")]
+Port = Annotated[int | None, typer.Option(min=1, max=65535, help="Port on 127.0.0.1; default: a free one.")]
+
+
+def _fail(text: str, code: int = BAD_INPUT) -> NoReturn:
+    for line in text.splitlines():
+        typer.echo(f"error: {line}", err=True)
+    raise typer.Exit(code)
+
+
+@app.command()
+def run(  # noqa: PLR0917 - typer calls it by name, one parameter per option
+    workload: Workload = "claims_fraud",
+    data: Annotated[Path | None, typer.Option(help="CSV or Parquet with the workload's columns.")] = None,
+    records: Annotated[int, typer.Option(help="Records sent at first; of DATA, rows used at most.")] = 1_000,
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 7,
+    out: Annotated[Path, typer.Option(help="Folder of the report and its evidence.")] = Path("out"),
+    stage: Annotated[str, typer.Option(help="Stage of the app that is deployed.")] = "Dev",
+    app_folder: AppFolder = None,
+    port: Port = None,
+    until: Annotated[str | None, typer.Option(help="Last step to run, by its id.")] = None,
+) -> None:
+    """Deploy every stack and run the whole lifecycle; exit 0 only if every step passed."""
+    from rehearsal.preflight import PreflightError
+    from rehearsal.run import REPORT_HTML, Options, rehearse
+    from rehearsal.story.terminal import Terminal
+
+    terminal = Terminal()
+    options = Options(
+        workload=workload,
+        data=data,
+        records=records,
+        seed=seed,
+        out=out,
+        stage=stage,
+        app=app_folder,
+        port=port,
+        until=until,
+    )
+    try:
+        report, code = rehearse(options, terminal)
+    except PreflightError as error:
+        terminal.stop()
+        _fail(str(error))
+    except KeyboardInterrupt:
+        terminal.stop()
+        terminal.say(f"stopped; everything is shut down, the report so far is {out / REPORT_HTML}")
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        terminal.stop()
+    counts = ", ".join(
+        f"{report.records[key]} {word}"
+        for key, word in (
+            ("sent", "records sent"),
+            ("delivered", "delivered"),
+            ("quarantined", "quarantined"),
+            ("lost", "lost"),
+        )
+    )
+    terminal.say(f"{report.outcome} in {report.seconds:.0f} s: {counts}")
+    terminal.say(f"report: {out / REPORT_HTML}")
+    raise typer.Exit(code)
+
+
+@app.command()
+def serve(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 4566,
+    out: Annotated[Path, typer.Option(help="Its state lies in OUT/serve.")] = Path("out"),
+) -> None:
+    """Leave the embedded AWS up until Ctrl-C, for any SDK, the AWS CLI or another CDK app."""
+    from rehearsal.server import ServerError, start_server
+
+    try:
+        with start_server(out / "serve", port) as server:
+            typer.echo(f"the embedded AWS answers at {server.endpoint}; for a shell of yours:\n")
+            for name, value in server.environment().items():
+                typer.echo(f"  export {name}={value}")
+            typer.echo(f"\nits log is {server.log}; Ctrl-C ends it")
+            _until_ended(server.process.poll)
+    except ServerError as error:
+        _fail(str(error), 1)
+
+
+@app.command()
+def deploy(
+    stacks: Annotated[list[str] | None, typer.Argument(help="Ids or patterns; default: 'Dev/*'.")] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 4566,
+    out: Annotated[Path, typer.Option(help="The assembly and the state lie in OUT.")] = Path("out"),
+    app_folder: AppFolder = None,
+) -> None:
+    """Synthesise the app, deploy stacks onto the embedded AWS, and leave it up until Ctrl-C."""
+    from rehearsal.cdk import Cdk, CdkError, stack_artifacts
+    from rehearsal.preflight import PreflightError, check_tools
+    from rehearsal.preflight import app_folder as find_app
+    from rehearsal.server import DEFAULT_ACCOUNT, DEFAULT_REGION, ServerError, start_server
+    from rehearsal.story import StoryError
+    from rehearsal.story.deployment import synthesize
+
+    try:
+        folder = find_app(app_folder)
+        _require_nothing_missing(check_tools(folder, out, port=port))
+        assembly = out.resolve() / "deploy.cdk.out"
+        typer.echo("synthesising the app ...")
+        synthesize(folder, assembly)
+        wanted = stacks or ["Dev/*"]
+        artifacts = stack_artifacts(assembly)
+        account = next((a.account for a in artifacts if a.account is not None), DEFAULT_ACCOUNT)
+        region = next((a.region for a in artifacts if a.region is not None), DEFAULT_REGION)
+        with start_server(out / "serve", port, account, region) as server:
+            cdk = Cdk.of(folder, assembly, server, progress=typer.echo)
+            cdk.bootstrap()
+            cdk.deploy(wanted)
+            typer.echo(f"\ndeployed {', '.join(wanted)} at {server.endpoint}; for a shell of yours:\n")
+            for name, value in server.environment().items():
+                typer.echo(f"  export {name}={value}")
+            typer.echo("\nCtrl-C ends it")
+            _until_ended(server.process.poll)
+    except PreflightError as error:
+        _fail(str(error))
+    except (ServerError, CdkError, StoryError) as error:
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _require_nothing_missing(problems: Sequence[str]) -> None:
+    from rehearsal.preflight import PreflightError
+
+    if problems:
+        raise PreflightError("\n".join(problems))
+
+
+def _until_ended(poll: Callable[[], int | None]) -> None:
+    """Wait until the server has ended by itself, which is an error, or the user ends it."""
+    try:
+        while poll() is None:
+            threading.Event().wait(0.5)
+    except KeyboardInterrupt:
+        typer.echo("stopped")
+        return
+    _fail("the embedded AWS has ended by itself; its log says why", 1)
+
+
+@app.command()
+def report(
+    source: Annotated[Path, typer.Argument(help="A report.json.")] = Path("out/report.json"),
+    out: Annotated[Path | None, typer.Option(help="The page; default: report.html beside it.")] = None,
+) -> None:
+    """Render report.html again from a report.json."""
+    from rehearsal.report import ReportError, read, render
+
+    try:
+        page = render(read(source))
+    except ReportError as error:
+        _fail(str(error))
+    target = source.with_name("report.html") if out is None else out
+    try:
+        target.write_text(page, encoding="utf-8")
+    except OSError as error:
+        _fail(f"{target} cannot be written: {error.strerror}")
+    typer.echo(f"report: {target}")
+
+
+def _as_interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+    """A request to end is a Ctrl-C: the same shutting down, the same report."""
+    del signum, frame
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the command line."""
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    try:
+        app(prog_name="python -m rehearsal")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

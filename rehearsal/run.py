@@ -1,0 +1,184 @@
+"""One rehearsal from beginning to end: checks, story, report, and nothing left running."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rehearsal.inputs import InputError, load_inputs
+from rehearsal.preflight import PreflightError, app_folder, check_tools, find_workload
+from rehearsal.report import Report, render, write
+from rehearsal.server import ServerProcess, start_server
+from rehearsal.story import STORY, Listener, Step, Tale, tell
+
+__all__ = ["REPORT_HTML", "REPORT_JSON", "Options", "clear", "rehearse"]
+
+REPORT_JSON = "report.json"
+REPORT_HTML = "report.html"
+#: What a run leaves in its folder; all that an earlier one left is removed before the next.
+OURS = (REPORT_JSON, REPORT_HTML, "rehearsal.log", "cdk.out", "state")
+MARKER = ".rehearsal-output"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a rehearsal is asked for."""
+
+    workload: str
+    data: Path | None
+    records: int
+    seed: int
+    out: Path
+    stage: str
+    app: Path | None
+    port: int | None
+    until: str | None = None
+
+
+def clear(out: Path) -> None:
+    """Make the output folder and remove what an earlier run left in it; files of others stay.
+
+    Raises:
+        PreflightError: the folder holds a file or folder with one of our names that no run of ours made.
+    """
+    marker = out / MARKER
+    found = [name for name in OURS if (out / name).exists()]
+    if found and not marker.exists():
+        raise PreflightError(
+            f"out {out} holds {', '.join(found)} which no rehearsal made; name another folder"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    marker.touch()
+    for name in found:
+        path = out / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _steps(until: str | None) -> Sequence[Step]:
+    if until is None:
+        return STORY
+    names = [step.id for step in STORY]
+    if until not in names:
+        raise PreflightError(f"there is no step {until!r}; there are: {', '.join(names)}")
+    return STORY[: names.index(until) + 1]
+
+
+def rehearse(options: Options, listener: Listener) -> tuple[Report, int]:
+    """Run the story and write its report; return the report and the exit code.
+
+    Raises:
+        PreflightError: something is missing; nothing was started.
+        KeyboardInterrupt: after everything was stopped and the report was written.
+    """
+    steps = _steps(options.until)
+    app = app_folder(options.app)
+    out = options.out.resolve()
+    problems = check_tools(app, out, port=options.port)
+    try:
+        loaded = find_workload(app, options.workload)
+        inputs = load_inputs(loaded, data=options.data, records=options.records, seed=options.seed)
+    except (PreflightError, InputError) as error:
+        problems.append(str(error))
+    if problems:
+        raise PreflightError("\n".join(problems))
+    clear(out)
+    report = Report(
+        workload=loaded.name,
+        title=loaded.workload.title,
+        stage=options.stage,
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        seed=options.seed,
+        data=inputs.summary(),
+        machine={
+            "python": platform.python_version(),
+            "system": f"{platform.system()} {platform.machine()}",
+            "cpus": os.cpu_count(),
+        },
+    )
+
+    def start(account: str, region: str) -> ServerProcess:
+        return start_server(out / "state", options.port, account, region)
+
+    tale = Tale(
+        loaded=loaded,
+        app=app,
+        out=out,
+        stage=options.stage,
+        seed=options.seed,
+        inputs=inputs,
+        report=report,
+        note=listener.note,
+        start_server=start,
+    )
+    started = time.monotonic()
+    try:
+        for result in tell(steps, tale, listener):
+            report.steps.append(result)
+            if result.status == "failed":
+                report.outcome = "failed"
+                report.reason = f"{result.id}: {result.evidence['reason']}"
+    except KeyboardInterrupt:
+        report.outcome, report.reason = "interrupted", "stopped by the user"
+        raise
+    finally:
+        report.seconds = round(time.monotonic() - started, 3)
+        try:
+            _close_books(tale)
+        finally:
+            if tale.server is not None:
+                tale.server.stop()
+            document = report.to_json()
+            write(document, out / REPORT_JSON)
+            (out / REPORT_HTML).write_text(render(document), encoding="utf-8")
+    return report, 0 if report.outcome == "passed" else 1
+
+
+def _close_books(tale: Tale) -> None:
+    """Enter what the server knows into the report, if there still is one."""
+    if tale.server is None or tale.server.process.poll() is not None:
+        return
+    try:
+        entries = tale.cloud.ledger()
+        roles = tale.cloud.permissions()
+    except Exception as error:  # noqa: BLE001 - the report of a broken run is worth having without them
+        tale.log(f"the ledger cannot be read: {error}")
+        return
+    tale.report.ledger = {
+        outcome: [
+            {"kind": e["kind"], "name": e["name"], "why": e["why"]}
+            for e in entries
+            if e["outcome"] == outcome
+        ]
+        for outcome in ("ran", "recorded", "failed")
+    }
+    tale.report.iam = {"unused": _unused(roles), "denied": _denied(roles)}
+
+
+def _unused(roles: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Granted actions that no call needed, per role."""
+    rows = []
+    for role in roles:
+        actions = sorted({g["action"] for g in role["grants"] if not g["used"]})
+        if actions:
+            rows.append(
+                {"role": role["role"].rsplit("/", 1)[-1], "called": role["called"], "actions": actions}
+            )
+    return rows
+
+
+def _denied(roles: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {"role": role["role"].rsplit("/", 1)[-1], "action": r["action"], "resource": r["resource"]}
+        for role in roles
+        for r in role["refused"]
+    ]

@@ -1,0 +1,124 @@
+"""How a story is told: steps in order, each with its evidence; the first that fails ends it.
+
+A step is a function of the `Tale` that fills a dict of evidence as it goes, so that a step which fails has
+shown how far it came.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from rehearsal.report import StepResult
+
+if TYPE_CHECKING:
+    from ml_contract.model import Workload
+
+    from rehearsal.story.tale import Tale
+
+__all__ = ["Evidence", "Listener", "Step", "StoryError", "require", "tell", "wait_until"]
+
+Evidence: TypeAlias = dict[str, Any]
+
+
+class StoryError(Exception):
+    """What was to be shown did not happen; the text is the reason in one line."""
+
+
+def require(condition: object, reason: str) -> None:
+    """Fail the step with ``reason`` unless ``condition`` holds."""
+    if not condition:
+        raise StoryError(reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step of the story.
+
+    ``capabilities`` says which rows of ``docs/capabilities.yaml`` it exercises for a workload. ``recorded``
+    marks a step whose programs only an account runs.
+    """
+
+    id: str
+    title: str
+    chapter: str
+    run: Callable[[Tale, Evidence], None]
+    capabilities: Callable[[Workload], Sequence[str]]
+    recorded: bool = False
+
+
+class Listener(Protocol):
+    """Who watches the story being told."""
+
+    def begin(self, step: Step, number: int, total: int) -> None:
+        """A step begins."""
+
+    def note(self, line: str) -> None:
+        """Something happened within the step."""
+
+    def end(self, result: StepResult) -> None:
+        """The step ended."""
+
+
+def tell(steps: Sequence[Step], tale: Tale, listener: Listener) -> Iterable[StepResult]:
+    """Run the steps; yield the result of each. Ends after the first that failed.
+
+    A failed step's evidence holds the ``reason``. KeyboardInterrupt passes through.
+    """
+    for number, step in enumerate(steps, start=1):
+        listener.begin(step, number, len(steps))
+        evidence: Evidence = {}
+        started = time.monotonic()
+        reason = None
+        try:
+            step.run(tale, evidence)
+        except StoryError as error:
+            reason = str(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this step's failure and is told as such
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            tale.log(traceback.format_exc())
+        if reason is not None:
+            evidence["reason"] = reason
+        result = StepResult(
+            id=step.id,
+            title=step.title,
+            chapter=step.chapter,
+            status="failed" if reason is not None else "recorded" if step.recorded else "passed",
+            seconds=round(time.monotonic() - started, 3),
+            capabilities=tuple(step.capabilities(tale.workload)),
+            evidence=evidence,
+        )
+        listener.end(result)
+        yield result
+        if reason is not None:
+            return
+
+
+def wait_until(
+    what: str,
+    probe: Callable[[], Any],
+    *,
+    seconds: float,
+    every: float = 0.25,
+    ending: Callable[[], str | None] = lambda: None,
+) -> Any:
+    """Wait (real seconds) until ``probe`` returns something true, and return it.
+
+    Args:
+        what: what is waited for, named when it does not come.
+        ending: returns why it can no longer come, which ends the wait at once.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        found = probe()
+        if found:
+            return found
+        why = ending()
+        if why is not None:
+            raise StoryError(f"{what} cannot happen any more: {why}")
+        if time.monotonic() > deadline:
+            raise StoryError(f"{what} did not happen within {seconds:g} s")
+        time.sleep(every)

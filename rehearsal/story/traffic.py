@@ -1,0 +1,184 @@
+"""Requests to the endpoint, as clients send them: one record each, all the time, measured."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from rehearsal.story.telling import StoryError
+
+if TYPE_CHECKING:
+    from ml_contract.compiled import CompiledContract
+
+    from rehearsal.story.tale import Tale
+
+__all__ = ["Answer", "Answers", "Traffic", "ask", "quantile", "questions"]
+
+#: Requests a second that the background traffic aims at, over all its threads.
+RATE = 24.0
+THREADS = 3
+#: Two models that score a record this close cannot be told apart by it.
+SAME_SCORE = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One request and what came back; ``score`` is ``None`` when it failed."""
+
+    index: int
+    at: float
+    seconds: float
+    score: float | None
+    label: str | None
+    error: str | None = None
+
+
+def questions(records: Sequence[Mapping[str, Any]], contract: CompiledContract) -> list[bytes]:
+    """Bodies of requests: each record without its label, which nobody knows yet."""
+    label = next(c.source for c in contract.columns if c.name == contract.label.field)
+    return [json.dumps({k: v for k, v in r.items() if k != label}).encode() for r in records]
+
+
+def _ask(runtime: Any, endpoint: str, body: bytes, index: int, began: float) -> Answer:
+    started = time.monotonic()
+    try:
+        answer = runtime.invoke_endpoint(
+            EndpointName=endpoint, ContentType="application/json", Accept="application/json", Body=body
+        )
+        prediction = json.loads(answer["Body"].read())["predictions"][0]
+        score = float(prediction["score"])
+    except Exception as error:  # noqa: BLE001 - a failed request of any kind is what is counted
+        return Answer(
+            index=index,
+            at=started - began,
+            seconds=time.monotonic() - started,
+            score=None,
+            label=None,
+            error=f"{type(error).__name__}: {error}",
+        )
+    label = prediction.get("label")
+    finite = math.isfinite(score)
+    return Answer(
+        index=index,
+        at=started - began,
+        seconds=time.monotonic() - started,
+        score=score if finite else None,
+        label=None if label is None else str(label),
+        error=None if finite else f"the score is {score}",
+    )
+
+
+def ask(tale: Tale, bodies: Sequence[bytes]) -> list[Answer]:
+    """Send each body once, in order; every one must be answered."""
+    endpoint = tale.outputs("Serving")["EndpointName"]
+    runtime = tale.cloud.client("sagemaker-runtime")
+    began = time.monotonic()
+    answers = [_ask(runtime, endpoint, body, index, began) for index, body in enumerate(bodies)]
+    failed = [a for a in answers if a.error is not None]
+    if failed:
+        raise StoryError(f"{len(failed)} of {len(answers)} requests failed; the first: {failed[0].error}")
+    return answers
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value below which ``share`` of the values lie."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)] if ordered else math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """The answers of a while of traffic."""
+
+    answers: tuple[Answer, ...]
+
+    @property
+    def failed(self) -> list[Answer]:
+        """Those that failed."""
+        return [a for a in self.answers if a.error is not None]
+
+    def series(self, old: Sequence[float], new: Sequence[float] | None) -> list[dict[str, float]]:
+        """Answers per second by who gave them.
+
+        A model is known by its scores: ``old[i]`` and ``new[i]`` are what each model says to question i.
+        Without ``new``, whatever is not the old score is the new model's.
+        """
+        seconds = int(max((a.at for a in self.answers), default=-1.0)) + 1
+        points = [{"at": float(s), "old": 0.0, "new": 0.0, "failed": 0.0} for s in range(seconds)]
+        for answer in self.answers:
+            points[int(answer.at)][self.who(answer, old, new)] += 1.0
+        return points
+
+    def who(self, answer: Answer, old: Sequence[float], new: Sequence[float] | None) -> str:
+        """``old``, ``new`` or ``failed``."""
+        if answer.score is None:
+            return "failed"
+        is_old = abs(answer.score - old[answer.index]) <= SAME_SCORE
+        if new is None:
+            return "old" if is_old else "new"
+        return (
+            "old" if abs(answer.score - old[answer.index]) <= abs(answer.score - new[answer.index]) else "new"
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """Counts and milliseconds."""
+        good = [a.seconds * 1000 for a in self.answers if a.error is None]
+        return {
+            "requests": len(self.answers),
+            "failed": len(self.failed),
+            "p50_ms": round(quantile(good, 0.5), 1) if good else None,
+            "p99_ms": round(quantile(good, 0.99), 1) if good else None,
+        }
+
+
+class Traffic:
+    """Traffic in the background, from entering the context to leaving it."""
+
+    def __init__(self, tale: Tale, bodies: Sequence[bytes]) -> None:
+        self._endpoint = tale.outputs("Serving")["EndpointName"]
+        self._runtime = tale.cloud.client("sagemaker-runtime")
+        self._bodies = bodies
+        self._answers: list[Answer] = []
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._next = 0
+        self._began = time.monotonic()
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(THREADS)]
+
+    def __enter__(self) -> Self:
+        self._began = time.monotonic()
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def answers(self) -> Answers:
+        """What was answered so far."""
+        with self._lock:
+            return Answers(answers=tuple(sorted(self._answers, key=lambda a: a.at)))
+
+    def _run(self) -> None:
+        pause = THREADS / RATE
+        due = time.monotonic()
+        while not self._stop.is_set():
+            with self._lock:
+                index = self._next % len(self._bodies)
+                self._next += 1
+            answer = _ask(self._runtime, self._endpoint, self._bodies[index], index, self._began)
+            with self._lock:
+                self._answers.append(answer)
+            due = max(due + pause, time.monotonic())
+            self._stop.wait(due - time.monotonic())
