@@ -43,9 +43,7 @@ def run(title: str, *command: str) -> None:
     env = {**os.environ, "UV_LINK_MODE": "copy", "VIRTUAL_ENV": str(VENV), "UV_NO_PROGRESS": "1"}
     code = subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
     if code:
-        fail(
-            f"{title} failed with exit code {code}: {' '.join(command)}; see the lines above, then run it again"
-        )
+        fail(f"{title} failed with exit code {code}: {' '.join(command)}; see above, then run it again")
     say(f"{title}: {time.monotonic() - started:.0f} s")
 
 
@@ -70,7 +68,7 @@ def make_venv() -> None:
 def main() -> None:
     if not (3, 11) <= sys.version_info[:2] < (3, 15):
         fail(
-            f"Python {sys.version.split()[0]} is not supported; use 3.11 to 3.14, e.g. make PYTHON=python3.12 setup"
+            f"Python {sys.version.split()[0]} is not supported; use 3.11 to 3.14: make PYTHON=python3.12 setup"
         )
     free = shutil.disk_usage(ROOT).free / 2**30
     if not PYTHON.exists() and free < DISK_NEEDED_GIB:
