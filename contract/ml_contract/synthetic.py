@@ -295,8 +295,8 @@ def drift_records(
     - ``prior`` picks records anew so that the class has that share; a record picked twice gets a new
       identifier.
     - ``concept`` turns the meaning of fields around in that part of the records: numbers are mirrored in
-      their range, texts change places. A model trained before is wrong about them, one trained afterwards
-      learns them as well as the old ones.
+      their range, texts change places. They come from one corner of the table (the rarest value of one field),
+      so that a model trained on old and new records can tell them apart; one trained before is wrong.
     """
     rng = _random(f"{contract.name}/{seed}/drift")
     result = [dict(r) for r in records]
@@ -307,10 +307,12 @@ def drift_records(
         for record in result:
             record[identifiers.source] = identifiers.like(record[identifiers.source])
     remaps = [_Remap(c, result, rng) for c in _movable(contract)]
+    corner = _Corner(remaps, contract, rng)
     for record in result:
         if drift.concept and rng.random() < drift.concept:
             for remap in remaps:
                 record[remap.source] = remap.turned(record.get(remap.source))
+            corner.mark(record)
         if drift.covariate:
             for remap in remaps:
                 record[remap.source] = remap.moved(record.get(remap.source), drift.covariate, rng)
@@ -363,38 +365,62 @@ def _text_of(value: Any) -> str:
     return ("true" if value else "false") if isinstance(value, bool) else str(value)
 
 
+class _Corner:
+    """Where the new meaning holds: the rarest value of one text field, or the edge of a number's range.
+
+    Without it a model that learns from old and new records could not know which meaning is asked for.
+    """
+
+    def __init__(self, remaps: Sequence[_Remap], contract: CompiledContract, rng: random.Random) -> None:
+        features = {c for f in contract.features for c in f.expression.columns()}
+        usable = [r for r in remaps if r.column in features and r.rarest is not None]
+        texts = [r for r in usable if not r.numeric and r.kinds > 2]
+        candidates = texts if texts else usable
+        self._remap = rng.choice(candidates) if candidates else None
+
+    def mark(self, record: dict[str, Any]) -> None:
+        if self._remap is not None:
+            record[self._remap.source] = self._remap.rarest
+
+
 class _Remap:
     """Changes the values of one field among those it has."""
 
     def __init__(self, column: Column, records: Sequence[Mapping[str, Any]], rng: random.Random) -> None:
         self.source = column.source
+        self.column = column.name
         self._gaps = {None, "", *column.missing}
-        self._numeric = column.type in ("integer", "number")
+        self.numeric = column.type in ("integer", "number")
         self._whole = column.type == "integer"
         values = [r.get(column.source) for r in records]
         present = [v for v in values if v not in self._gaps]
         self._turn: dict[Any, Any] = {}
+        self.kinds = 0
+        self.rarest: Any = None
         self._goal: Any = None
-        if self._numeric:
+        if self.numeric:
             numbers = [float(v) for v in present if v is not None]
             self._low, self._high = (min(numbers), max(numbers)) if numbers else (0.0, 0.0)
             self._goal = self._high if rng.random() < 0.7 else self._low
+            self.rarest = max((v for v in present if v is not None), key=float, default=None)
         elif present:
             kinds = sorted(set(present), key=str)
             self._turn = dict(zip(kinds, [*kinds[1:], kinds[0]], strict=True))
             self._goal = rng.choice(kinds)
+            self.kinds = len(kinds)
+            self.rarest = min(kinds, key=present.count)
 
     def turned(self, value: Any) -> Any:
         if value is None or value in self._gaps:
             return value
-        if self._numeric:
+        if self.numeric:
             return self._like(value, self._low + self._high - float(value))
         return self._turn[value]
 
     def moved(self, value: Any, strength: float, rng: random.Random) -> Any:
         if value is None or value in self._gaps:
             return value
-        if self._numeric:
+        if self.numeric:
             number = float(value)
             return self._like(value, number + 0.6 * strength * (self._goal - number))
         return self._goal if rng.random() < 0.6 * strength else value
