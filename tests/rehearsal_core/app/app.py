@@ -145,7 +145,15 @@ class Work(cdk.Stack):
             pipeline_name="core-pipeline",
             role_arn=role.role_arn,
             pipeline_definition={
-                "PipelineDefinitionBody": json.dumps({"Version": "2020-12-01", "Parameters": [], "Steps": []})
+                "PipelineDefinitionBody": json.dumps(
+                    {
+                        "Version": "2020-12-01",
+                        "Parameters": [],
+                        "Steps": [
+                            {"Name": "Stop", "Type": "Fail", "Arguments": {"ErrorMessage": "ends here"}}
+                        ],
+                    }
+                )
             },
         )
         lake_role = iam.Role(self, "Lake", assumed_by=iam.ServicePrincipal("lakeformation.amazonaws.com"))
