@@ -67,9 +67,7 @@ def make_venv() -> None:
 
 def main() -> None:
     if not (3, 11) <= sys.version_info[:2] < (3, 15):
-        fail(
-            f"Python {sys.version.split()[0]} is not supported; use 3.11 to 3.14: make PYTHON=python3.12 setup"
-        )
+        fail(f"Python {sys.version.split()[0]} is too old or too new; try make PYTHON=python3.12 setup")
     free = shutil.disk_usage(ROOT).free / 2**30
     if not PYTHON.exists() and free < DISK_NEEDED_GIB:
         fail(f"{free:.1f} GiB of disk are free under {ROOT}; set-up needs {DISK_NEEDED_GIB} GiB")
