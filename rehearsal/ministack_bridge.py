@@ -335,6 +335,8 @@ def decide(
             action=check.action,
             resource_arn=check.resource,
             region=region,
+            # The gateway listens on plain HTTP on this machine only; an SDK talks to AWS by TLS.
+            secure_transport=True,
             service_context=context,
         )
         result = evaluator.evaluate(request, layers, *boundary)
