@@ -1171,6 +1171,23 @@ def stack_role(stack: str) -> str | None:
     return _STACK_ROLES.get((current_region(), stack))
 
 
+def deployers_of(resource_type: str, name: str) -> set[str]:
+    """Return the deployment roles of the stacks that made a resource of that type and name."""
+    stacks = importlib.import_module(_CFN)._stacks
+    found = set()
+    for stack in stacks.values():
+        made = [
+            resource
+            for resource in stack.get("_resources", {}).values()
+            if resource.get("ResourceType") == resource_type
+            and name in str(resource.get("PhysicalResourceId", "")).split("|")
+        ]
+        role = stack_role(str(stack.get("StackName", "")))
+        if made and role is not None:
+            found.add(role)
+    return found
+
+
 def correct_conditions() -> None:
     """Let conditions use every function that they may.
 

@@ -76,7 +76,7 @@ def _bound(port: int) -> socket.socket:
 
 def _build(endpoint: str, state: Path, account: str, region: str) -> tuple[Runtime, Any]:
     """Build the runtime and the gateway; ministack is imported here, after its environment is set."""
-    from rehearsal import cloudformation, executors, functions
+    from rehearsal import cloudformation, executors, functions, services
     from rehearsal import ministack_bridge as bridge
     from rehearsal.clock import Clock
     from rehearsal.gateway import Gateway
@@ -97,6 +97,7 @@ def _build(endpoint: str, state: Path, account: str, region: str) -> tuple[Runti
     application = bridge.application()
     bridge.correct_ecr()
     bridge.give_s3_its_key()
+    services.load()
     functions.install(runtime)
     cloudformation.install(runtime)
     executors.install_all(runtime)

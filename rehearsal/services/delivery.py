@@ -1,0 +1,34 @@
+"""CodePipeline and code connections: kept as declared, not run. The ledger says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rehearsal.services.engine import Call, Service, after
+
+__all__: list[str] = []
+
+
+@after("codepipeline", "CreatePipeline")
+def _pipeline(service: Service, call: Call, output: dict[str, Any]) -> None:
+    del output
+    declared = call.params["pipeline"]
+    service.runtime.ledger.recorded(
+        "codepipeline",
+        declared["name"],
+        "no stage is executed: its source is a repository outside of the rehearsal",
+        stages=[stage["name"] for stage in declared["stages"]],
+    )
+
+
+@after("codestar-connections", "CreateConnection")
+@after("codeconnections", "CreateConnection")
+def _connection(service: Service, call: Call, output: dict[str, Any]) -> None:
+    record = service.get("Connection", output["ConnectionArn"])
+    # A person completes the handshake with the provider in the console.
+    service.update(record, ConnectionStatus="PENDING", ConnectionArn=output["ConnectionArn"])
+    service.runtime.ledger.recorded(
+        "codeconnections",
+        call.params["ConnectionName"],
+        "the handshake with the provider is made by a person",
+    )
