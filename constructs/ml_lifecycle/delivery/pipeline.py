@@ -155,7 +155,7 @@ class DeliveryPipeline(Construct):
         stack = cdk.Stack.of(self)
         acknowledge_wildcards(
             self,
-            "CDK Pipelines shortens the read and write actions on its own artifact bucket and key, nothing else; "
+            "CDK Pipelines shortens the actions on its own artifact bucket and key, and on nothing else; "
             "objects are named by each execution.",
             resources=[self.artifacts.arn_for_objects("*")],
             actions=[

@@ -73,7 +73,7 @@ class CodeCommitSource:
 
 @dataclass(frozen=True, kw_only=True)
 class S3Source:
-    """A zip in an existing, versioned bucket with EventBridge events, for code that arrives from elsewhere."""
+    """A zip in an existing, versioned bucket that is polled, for code that arrives from elsewhere."""
 
     bucket_name: str
     key: str = "source.zip"

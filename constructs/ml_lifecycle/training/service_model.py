@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -85,7 +86,7 @@ def _check(shape_name: str, value: Any, path: str, given: frozenset[str]) -> Ite
         return
     fits = isinstance(value, _KINDS[kind]) and (kind == "boolean" or not isinstance(value, bool))
     if not fits:
-        yield f"{path}: must be a {kind}, got {value!r}"
+        yield f"{path}: must be {'an' if kind[0] in 'aeiou' else 'a'} {kind}, got {value!r}"
         return
     if kind == "structure":
         yield from _check_structure(shape, value, path, given)
@@ -101,9 +102,10 @@ def _check(shape_name: str, value: Any, path: str, given: frozenset[str]) -> Ite
     elif kind == "string":
         yield from _check_text(shape, value, path)
     elif kind in ("integer", "long", "float", "double"):
-        low, high = shape.get("min"), shape.get("max")
-        if (low is not None and value < low) or (high is not None and value > high):
-            yield f"{path}: must be between {low} and {high}, got {value}"
+        low, high = shape.get("min", -math.inf), shape.get("max", math.inf)
+        if not low <= value <= high:
+            bounds = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+            yield f"{path}: must be {bounds}, got {value}"
 
 
 def _check_structure(
@@ -121,9 +123,10 @@ def _check_structure(
 
 
 def _check_length(shape: dict[str, Any], length: int, path: str, noun: str) -> Iterator[str]:
-    low, high = shape.get("min", 0), shape.get("max")
-    if length < low or (high is not None and length > high):
-        yield f"{path}: must have between {low} and {high} {noun}, got {length}"
+    low, high = shape.get("min", 0), shape.get("max", math.inf)
+    if not low <= length <= high:
+        bounds = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+        yield f"{path}: must have {bounds} {noun}, got {length}"
 
 
 def _check_text(shape: dict[str, Any], value: str, path: str) -> Iterator[str]:
