@@ -357,7 +357,7 @@ class _Crawl:
         storage = dict(table["StorageDescriptor"])
         added = [{"Name": name, "Type": kind} for name, kind in sorted(new.items())]
         storage["Columns"] = [*storage["Columns"], *added]
-        update = {key: table[key] for key in kept if key in table}
+        update = {key: table[key] for key in kept if table.get(key)}
         self.glue.update_table(DatabaseName=database, TableInput={**update, "StorageDescriptor": storage})
         self.found.tables_updated += 1
 
