@@ -59,7 +59,7 @@ def answered(predictor: Predictor, body: object, content_type: str = JSON, accep
     )
 
 
-# --- scores ----------------------------------------------------------------------------------------------------
+# --- scores ---------------------------------------------------------------------------------------
 
 
 def test_should_score_a_record_like_the_batch_path(workload: Trained, predictor: Predictor) -> None:
@@ -124,7 +124,7 @@ def test_should_ask_for_no_label_and_no_field(predictor: Predictor) -> None:
     assert math.isfinite(answered(predictor, {})[0]["score"])
 
 
-# --- bad input -------------------------------------------------------------------------------------------------
+# --- bad input ------------------------------------------------------------------------------------
 
 
 def test_should_refuse_a_body_with_all_reasons_of_every_record(binary: Trained) -> None:
@@ -208,7 +208,7 @@ def test_should_refuse_a_model_whose_files_do_not_belong_together(
         Model.load(folder)
 
 
-# --- the server ------------------------------------------------------------------------------------------------
+# --- the server -----------------------------------------------------------------------------------
 
 
 def free_port() -> int:

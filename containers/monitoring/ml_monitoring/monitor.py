@@ -48,7 +48,9 @@ def _absent(*codes: str, because: str) -> Iterator[None]:
         code = error.response["Error"]["Code"]
         message = error.response["Error"].get("Message", "")
         # SageMaker says ValidationException both for what does not exist and for what is malformed.
-        if code in codes and (code != "ValidationException" or "not exist" in message):
+        if code in codes and (
+            code != "ValidationException" or "not exist" in message or "not found" in message
+        ):
             raise UnjudgedError(f"{because} ({code}: {message})") from error
         raise
 

@@ -32,7 +32,7 @@ def bucket_edges(values: Floats) -> Floats:
     """
     distinct = np.unique(values)
     if distinct.size <= DISTINCT_BUCKETS:
-        middles = (distinct[:-1] + distinct[1:]) / 2
+        middles = distinct[:-1] / 2 + distinct[1:] / 2
         return np.concatenate([distinct[:1], middles, distinct[-1:]])
     return np.unique(np.quantile(values, np.linspace(0, 1, BUCKETS + 1)))
 
@@ -59,11 +59,12 @@ def _number(values: Floats, missing: int) -> dict[str, Any]:
     if sketch.size > SKETCH_SIZE:
         # "nearest" keeps real values: between two of them there may be none.
         sketch = np.quantile(sketch, np.linspace(0, 1, SKETCH_SIZE), method="nearest")
+    # Moments of numbers near the largest a float holds do not fit one: then there is none.
+    with np.errstate(over="ignore", invalid="ignore"):
+        moments = {"mean": values.mean(), "sum": values.sum(), "std_dev": values.std()}
     return {
         "common": common,
-        "mean": float(values.mean()),
-        "sum": float(values.sum()),
-        "std_dev": float(values.std()),
+        **{name: float(value) if np.isfinite(value) else None for name, value in moments.items()},
         "min": float(values.min()),
         "max": float(values.max()),
         "distribution": {
