@@ -424,7 +424,7 @@ def test_should_scale_a_variant_by_its_tracked_metric(rehearsal: Rehearsal, endp
             **resource | {"ResourceId": f"endpoint/{endpoint}/variant/Other"}, MinCapacity=1, MaxCapacity=3
         )
     scaling.register_scalable_target(**resource, MinCapacity=1, MaxCapacity=3)
-    scaling.put_scaling_policy(
+    policy = scaling.put_scaling_policy(
         **resource,
         PolicyName="track",
         PolicyType="TargetTrackingScaling",
@@ -435,6 +435,7 @@ def test_should_scale_a_variant_by_its_tracked_metric(rehearsal: Rehearsal, endp
             },
         },
     )
+    assert policy["PolicyARN"].startswith("arn:aws:application-autoscaling:")
     for _ in range(4):
         for _ in range(5):
             ask(rehearsal, endpoint)
