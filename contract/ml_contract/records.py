@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -94,47 +94,34 @@ class Record(msgspec.Struct):
 _COLUMNS: Final[dict[type[Record], tuple[tuple[str, int], ...]]] = {}
 
 
+class _Encode(Protocol):
+    def __call__(self, record: Record, *, record_id: str, received_at: str) -> bytes: ...
+
+
 class RecordCodec:
     """Decoder and encoder of one workload's records.
 
     ``inference=True`` is for requests to a model: no field is required then, nor is the label.
     """
 
+    #: ``decode(data)``: the record in ``data`` (one JSON object, UTF-8), or every reason why it is refused.
+    decode: Callable[[bytes], Record | Rejected]
+    #: ``encode(record, record_id=..., received_at=...)``: one JSON line under column names, delivery's two
+    #: columns last. Both are kept in the record.
+    encode: _Encode
+
     def __init__(
         self, contract: CompiledContract, *, max_bytes: int = MAX_RECORD_BYTES, inference: bool = False
     ) -> None:
         self.contract = contract
         self.max_bytes = max_bytes
-        self._required = (
-            frozenset() if inference else frozenset(c.name for c in contract.columns if c.required)
-        )
-        self._checks = [
-            _FieldCheck(c, contract, required=c.name in self._required) for c in _in_order(contract)
-        ]
+        required = frozenset() if inference else frozenset(c.name for c in contract.columns if c.required)
+        self._checks = [_FieldCheck(c, contract, required=c.name in required) for c in _in_order(contract)]
         self._by_source = {check.column.source: i for i, check in enumerate(self._checks)}
-        self._type = _struct(contract, self._required)
-        self._fast: Callable[[bytes], Record] = msgspec.json.Decoder(self._type).decode
-        self._complete = _complete(contract, self._required, self._checks)
+        self._type = _struct(contract, required)
         self._any = msgspec.json.Decoder().decode
-        self._lines = msgspec.json.Encoder().encode_lines
-        self._rename = _renamer(contract)
-
-    def decode(self, data: bytes) -> Record | Rejected:
-        """The record in ``data`` (one JSON object, UTF-8), or every reason why it is refused."""
-        if len(data) > self.max_bytes:
-            reason = Reason(
-                "too_large",
-                None,
-                f"{len(data)} bytes",
-                f"{self.max_bytes} bytes",
-                f"a record of {len(data):,} bytes; at most {self.max_bytes:,}",
-            )
-            return Rejected((reason,))
-        try:
-            record = self._fast(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return self._slow(data)
-        return record if self._complete(record) else self._slow(data)
+        self.decode = _decoder(self._type, self._checks, self._slow, max_bytes)
+        self.encode = _encoder(contract)
 
     def check(self, values: Mapping[str, Any]) -> Record | Rejected:
         """The same for values under source names: JSON values, or the texts of a CSV row."""
@@ -172,16 +159,11 @@ class RecordCodec:
                 )
         return Rejected(tuple(reasons)) if reasons else self._type(*typed)
 
-    def encode(self, record: Record, *, record_id: str, received_at: str) -> bytes:
-        """One JSON line under column names, delivery's two columns last.
-
-        Both are kept in the record.
-        """
-        record.record_id = record_id
-        record.received_at = received_at
-        return self._rename(self._lines((record,)))
-
     def _slow(self, data: bytes) -> Record | Rejected:
+        if len(data) > self.max_bytes:
+            shown, allowed = f"{len(data)} bytes", f"{self.max_bytes} bytes"
+            message = f"a record of {len(data):,} bytes; at most {self.max_bytes:,}"
+            return Rejected((Reason("too_large", None, shown, allowed, message),))
         try:
             data.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -205,8 +187,8 @@ def _refused(code: Code, message: str) -> Rejected:
 def _struct(contract: CompiledContract, required: frozenset[str]) -> type[Record]:
     """Struct type with a field per column, named f0, f1, ... and read under its source name.
 
-    Delivery's two columns are fields as well, so that one call encodes the whole line. They have no value
-    after decoding: ``complete`` sends a record that brings one to the slow path, which knows no such field.
+    Delivery's two columns are fields as well, so that one call encodes the whole line. Their type admits
+    no value: a record that brings one is refused here and goes to the slow path, which knows no such field.
     """
     fields: list[Any] = []
     rename = {}
@@ -222,7 +204,7 @@ def _struct(contract: CompiledContract, required: frozenset[str]) -> type[Record
         )
         rename[f"f{i}"] = column.source
     for name in ("record_id", "received_at"):
-        fields.append((name, str | msgspec.UnsetType, msgspec.UNSET))
+        fields.append((name, msgspec.UnsetType, msgspec.UNSET))
         rename[name] = _delivery_key(name, contract)
     struct: Any = msgspec.defstruct(
         f"Record_{contract.name}",
@@ -272,38 +254,53 @@ def _annotation(column: Column, contract: CompiledContract) -> Any:  # noqa: PLR
     return Annotated[str, msgspec.Meta(min_length=1)]
 
 
-def _complete(
-    contract: CompiledContract, required: frozenset[str], checks: list[_FieldCheck]
-) -> Callable[[Record], bool]:
-    """Function that puts None for 'missing' texts and ISO dates into a record; False: ask the slow path."""
+def _decoder(
+    struct: type[Record],
+    checks: list[_FieldCheck],
+    slow: Callable[[bytes], Record | Rejected],
+    max_bytes: int,
+) -> Callable[[bytes], Record | Rejected]:
+    """Decode into the struct, then what C cannot: patterns, dates to ISO texts, 'missing' texts to None.
+
+    Written as one function without calls or loops of its own; whatever it does not accept goes to ``slow``.
+    """
     lines = [
-        "def complete(r):",
-        "    if r.record_id is not UNSET or r.received_at is not UNSET: return False",
+        "def decode(data):",
+        f"    if len(data) > {max_bytes}: return slow(data)",
+        "    try: r = fast(data)",
+        "    except ERRORS: return slow(data)",
     ]
-    namespace: dict[str, Any] = {"UNSET": msgspec.UNSET}
-    for i, column in enumerate(_in_order(contract)):
+    namespace: dict[str, Any] = {
+        "UNSET": msgspec.UNSET,
+        "ERRORS": (msgspec.MsgspecError, UnicodeDecodeError, RecursionError),
+        "fast": msgspec.json.Decoder(struct).decode,
+        "slow": slow,
+    }
+    for i, check in enumerate(checks):
+        column = check.column
         body: list[str] = []
-        needed = column.name in required
-        if column.type in ("date", "timestamp"):
-            namespace[f"p{i}"] = checks[i].parse_date
-            body += [f"x = p{i}(x)", "if x is None: return False", f"r.f{i} = x"]
+        if check.parse_date is not None:
+            namespace[f"p{i}"] = check.parse_date
+            body += [f"r.f{i} = x = p{i}(x)", "if x is None: return slow(data)"]
         if column.pattern is not None:
             namespace[f"g{i}"], namespace[f"k{i}"] = _remembering(column.pattern)
-            body.append(f"if x not in g{i} and not k{i}(x): return False")
+            body.append(f"if x not in g{i} and not k{i}(x): return slow(data)")
         if column.missing:
-            namespace[f"m{i}"] = frozenset(column.missing)
-            gone = "return False" if needed else f"r.f{i} = None"
-            body = [f"if x in m{i}: {gone}", *(["else:", *(f"    {b}" for b in body)] if body else [])]
-        if needed:
-            body = ["if x is UNSET: return False", *body]
+            namespace[f"m{i}"] = column.missing[0] if len(column.missing) == 1 else frozenset(column.missing)
+            gone = "return slow(data)" if check.required else f"r.f{i} = None"
+            test = "==" if len(column.missing) == 1 else "in"
+            otherwise = ["else:", *(f"    {line}" for line in body)] if body else []
+            body = [f"if x {test} m{i}: {gone}", *otherwise]
+        if check.required:
+            body = ["if x is UNSET: return slow(data)", *body]
         elif body:
-            body = ["if x is not None:", *(f"    {b}" for b in body)]
+            body = ["if x is not None:", *(f"    {line}" for line in body)]
         if body:
-            lines += [f"    x = r.f{i}", *(f"    {b}" for b in body)]
-    lines.append("    return True")
+            lines += [f"    x = r.f{i}", *(f"    {line}" for line in body)]
+    lines.append("    return r")
     # Made from numbers and fixed text only.
-    exec(compile("\n".join(lines), f"<complete record of {contract.name}>", "exec"), namespace)  # noqa: S102
-    function: Callable[[Record], bool] = namespace["complete"]
+    exec(compile("\n".join(lines), f"<decode {struct.__name__}>", "exec"), namespace)  # noqa: S102
+    function: Callable[[bytes], Record | Rejected] = namespace["decode"]
     return function
 
 
@@ -327,8 +324,8 @@ def _whole(pattern: str) -> Callable[[str], re.Match[str] | None]:
     return re.compile(rf"(?:{pattern})\Z").match
 
 
-def _renamer(contract: CompiledContract) -> Callable[[bytes], bytes]:
-    """Function that turns source names into column names in encoded records.
+def _encoder(contract: CompiledContract) -> _Encode:
+    """Encoder under column names: the struct writes source names, which are replaced in the line.
 
     ``"name":`` with two plain quotes occurs as a key only: inside a text every quote has a backslash before
     it, and a text that is a value is followed by a comma or a brace. So bytes may be replaced without
@@ -342,20 +339,28 @@ def _renamer(contract: CompiledContract) -> Callable[[bytes], bytes]:
         )
         if written != wanted
     }
-    if not pairs:
-        return lambda body: body
-    if set(pairs) & set(pairs.values()):
-        # Names change places: all at once then.
-        pattern = re.compile(b"|".join(re.escape(key) for key in pairs))
-        return lambda body: pattern.sub(lambda match: pairs[match[0]], body)
-    replacements = list(pairs.items())
-
-    def rename(body: bytes) -> bytes:
-        for old, new in replacements:
-            body = body.replace(old, new, 1)
-        return body
-
-    return rename
+    names_change_places = bool(set(pairs) & set(pairs.values()))
+    pattern = re.compile(b"|".join(re.escape(key) for key in pairs))
+    namespace: dict[str, Any] = {
+        "encode_lines": msgspec.json.Encoder().encode_lines,
+        "all_at_once": lambda line: pattern.sub(lambda match: pairs[match[0]], line),
+    }
+    replaced = "".join(f".replace({old!r}, {new!r}, 1)" for old, new in pairs.items())
+    line = (
+        "all_at_once(encode_lines((record,)))"
+        if names_change_places
+        else f"encode_lines((record,)){replaced}"
+    )
+    lines = [
+        "def encode(record, *, record_id, received_at):",
+        "    record.record_id = record_id",
+        "    record.received_at = received_at",
+        f"    return {line}",
+    ]
+    # Made from repr() of names and fixed text only.
+    exec(compile("\n".join(lines), f"<encode {contract.name}>", "exec"), namespace)  # noqa: S102
+    function: _Encode = namespace["encode"]
+    return function
 
 
 # --- the slow path ------------------------------------------------------------------------------------

@@ -295,8 +295,8 @@ def drift_records(
     - ``prior`` picks records anew so that the class has that share; a record picked twice gets a new
       identifier.
     - ``concept`` turns the meaning of fields around in that part of the records: numbers are mirrored in
-      their range, texts change places. They come from one corner of the table (the rarest value of one field),
-      so that a model trained on old and new records can tell them apart; one trained before is wrong.
+      their range, texts change places. They come from one corner of the table, the rarest value of one
+      field: a model trained on old and new records can tell them apart, one trained before is wrong there.
     """
     rng = _random(f"{contract.name}/{seed}/drift")
     result = [dict(r) for r in records]
