@@ -41,6 +41,8 @@ FEWEST_RECORDS = 200
 HELD_OUT = 0.3
 #: Made-up live records: enough that the distribution of a field with twenty values is well known.
 FEWEST_LIVE, MOST_LIVE = 400, 1_000
+#: Changed records are more than the first ones: half as many could not teach a model a second world.
+CHANGED_SHARE = 1.5
 #: Every field means something else afterwards, and is measured elsewhere in its range.
 CHANGE = Drift(covariate=0.5, concept=1.0)
 
@@ -134,9 +136,10 @@ def _generated(
 ) -> Inputs:
     contract = loaded.compiled
     held_out = min(max(FEWEST_LIVE, records // 2), MOST_LIVE)
+    changes = round(CHANGED_SHARE * records)
     try:
         # One draw per set would repeat identifiers; one draw for all cannot.
-        drawn = generate(2 * (records + held_out), seed)
+        drawn = generate(records + changes + 2 * held_out, seed)
     except ValueError as error:
         raise InputError(f"no records can be made up for workload {loaded.name}: {error}") from error
     fit, unfit = _divide_by_contract(drawn, contract)
@@ -152,8 +155,8 @@ def _generated(
         rows=records,
         initial=ordinary[:records],
         live=ordinary[records:],
-        changed=changed[:records],
-        changed_live=changed[records:],
+        changed=changed[:changes],
+        changed_live=changed[changes:],
         change=_describe(CHANGE),
     )
 

@@ -39,6 +39,7 @@ VARIABLES = {
 }
 STYLE: Any = {
     "svg.fonttype": "none",
+    "svg.hashsalt": "report",
     "font.family": "sans-serif",
     "font.size": 10,
     "text.color": INK,
