@@ -250,7 +250,28 @@ def checks_of(
         elif service == "events":
             arns = actions.eventbridge_resource_arns(body, region, account)[1:]
             checks += [Check(action=action, resource=arn) for arn in arns]
+        elif service == "monitoring":
+            context.update(_cloudwatch_context(action, headers, body, params))
+        elif service == "logs" and resource.count(":") == 6:  # noqa: PLR2004 - arn, five parts, the name
+            # CloudWatch Logs checks a call for a whole group against the group's ARN with an empty stream.
+            resource = f"{resource}:log-stream:"
         return service, [Check(action=action, resource=resource, context=context), *checks]
+
+
+def _cloudwatch_context(
+    action: str, headers: Mapping[str, str], body: bytes, params: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the condition keys of CloudWatch that ministack does not fill: the namespace of metric data."""
+    if action != "cloudwatch:PutMetricData":
+        return {}
+    if "cbor" in headers.get("smithy-protocol", headers.get("content-type", "")):
+        data: Any = importlib.import_module("cbor2").loads(body)
+    elif "json" in headers.get("content-type", ""):
+        data = json.loads(body)
+    else:
+        given = params.get("Namespace", "")
+        data = {"Namespace": given[0] if isinstance(given, list) else given}
+    return {"cloudwatch:namespace": str(data.get("Namespace", ""))}
 
 
 def role_policies(role_arn: str) -> tuple[tuple[Policy, ...], list[list[list[Any]]]] | None:
