@@ -252,7 +252,7 @@ def checks_of(
             checks += [Check(action=action, resource=arn) for arn in arns]
         elif service == "monitoring":
             context.update(_cloudwatch_context(action, headers, body, params))
-        elif service == "logs" and resource.count(":") == 6:  # noqa: PLR2004 - arn, five parts, the name
+        elif service == "logs" and resource.count(":") == 6 and not action.endswith("TagResource"):
             # CloudWatch Logs checks a call for a whole group against the group's ARN with an empty stream.
             resource = f"{resource}:log-stream:"
         return service, [Check(action=action, resource=resource, context=context), *checks]
