@@ -109,6 +109,8 @@ def flat(node: Any) -> str:
         return str(value[0]).join(flat(part) for part in value[1])
     if name == "Fn::GetAtt":
         return f"<{value[0]}.{value[1]}>"
+    if name == "Fn::Sub":
+        return str(value)
     return f"<{value if isinstance(value, str) else flat(value)}>"
 
 

@@ -199,8 +199,11 @@ class DeliveryPipeline(Construct):
             "assume; describing stacks and listing buckets tells which there are.",
             resources=["*", f"arn:*:iam::{stack.account}:role/*"],
         )
+        assets = self.delivery.node.try_find_child("Assets")
+        if assets is None:  # no stage has any
+            return
         acknowledge_wildcards(
-            self.delivery.node.find_child("Assets"),
+            assets,
             "One project publishes every asset, so its name is not known to its role; a registry's token has "
             "no resource type.",
             resources=[

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import aws_cdk as cdk
@@ -52,7 +52,7 @@ def job_role(
     scope: Construct,
     construct_id: str,
     *,
-    log_groups: Iterable[str],
+    log_groups: Sequence[str],
     network: JobNetwork | None,
     metric_namespaces: Iterable[str] = (),
     description: str,
@@ -77,30 +77,31 @@ def job_role(
             "sagemaker.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": stack.account}}
         ),
     )
-    groups = [
-        stack.format_arn(
+
+    def group(name: str) -> str:
+        return stack.format_arn(
             service="logs",
             resource="log-group",
-            resource_name=f"{name}:*",
+            resource_name=name,
             arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
         )
-        for name in log_groups
-    ]
+
+    groups = [group(name) for name in log_groups]
+    streams = [group(f"{name}:*") for name in log_groups]
     if groups:
+        # The first job of an account makes the group.
+        iam.Grant.add_to_principal(
+            grantee=role, actions=["logs:CreateLogGroup"], resource_arns=[*groups, *streams]
+        )
         iam.Grant.add_to_principal(
             grantee=role,
-            actions=[
-                "logs:CreateLogGroup",
-                "logs:CreateLogStream",
-                "logs:DescribeLogStreams",
-                "logs:PutLogEvents",
-            ],
-            resource_arns=groups,
+            actions=["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
+            resource_arns=streams,
         )
         acknowledge_wildcards(
             role,
             "SageMaker names a stream after each job; the wildcard ends at its log groups.",
-            resources=groups,
+            resources=streams,
         )
     namespaces = list(metric_namespaces)
     if namespaces:

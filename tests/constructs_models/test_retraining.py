@@ -1,0 +1,158 @@
+"""Retraining: each trigger as the workload says, one function, exact permissions, nothing lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import aws_cdk as cdk
+import pytest
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_iam as iam
+from cdk_support import Template, only, resources, statements, synthesise_stacks
+from ml_contract.load import LoadedWorkload
+from ml_lifecycle.retraining import Retraining
+from model_support import NAME, Around, flat, granted, parcels
+
+ALL = "retraining: {on_drift: true, on_new_data: true, every_days: 7, cooldown_hours: 3}\n"
+NONE = "retraining: {on_drift: false}\n"
+
+
+def retraining(stack: cdk.Stack, workload: LoadedWorkload, **options: Any) -> Retraining:
+    around = Around(stack)
+    if options.pop("alarm", True):
+        metric = cloudwatch.Metric(namespace="MLLifecycle", metric_name="Violations")
+        options["drift_alarm"] = metric.create_alarm(stack, "Drift", threshold=1, evaluation_periods=1)
+    return Retraining(
+        stack,
+        "Retraining",
+        workload=workload,
+        pipeline_name=NAME,
+        message_key=around.message_key,
+        log_key=around.log_key,
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("workloads")
+
+
+@pytest.fixture(scope="module")
+def templates(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> dict[str, Template]:
+    def everything(stack: cdk.Stack) -> None:
+        built = retraining(stack, parcels(folder, ALL), new_data_job_name="test-features")
+        user = iam.Role(stack, "Person", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
+        built.grant_request(user)
+
+    return synthesise_stacks(
+        tmp_path_factory.mktemp("retraining"),
+        {
+            "Default": lambda stack: retraining(stack, parcels(folder)),
+            "All": everything,
+            "None": lambda stack: retraining(stack, parcels(folder, NONE), alarm=False),
+        },
+    )
+
+
+def patterns(template: Template) -> dict[str, Any]:
+    return {
+        rule["Properties"]["EventPattern"]["detail-type"][0]: rule["Properties"]["EventPattern"]
+        for rule in resources(template, "AWS::Events::Rule").values()
+    }
+
+
+def test_should_train_again_on_drift_only_by_default(templates: dict[str, Template]) -> None:
+    [(kind, pattern)] = patterns(templates["Default"]).items()
+    assert kind == "CloudWatch Alarm State Change"
+    assert pattern["source"] == ["aws.cloudwatch"]
+    assert pattern["detail"] == {"state": {"value": ["ALARM"]}}
+    [alarm] = pattern["resources"]
+    assert flat(alarm).startswith("<Drift")
+    assert not resources(templates["Default"], "AWS::Scheduler::Schedule")
+
+
+def test_should_train_again_on_new_data_and_on_a_schedule_when_asked(templates: dict[str, Template]) -> None:
+    assert patterns(templates["All"])["Glue Job State Change"] == {
+        "source": ["aws.glue"],
+        "detail-type": ["Glue Job State Change"],
+        "detail": {"jobName": ["test-features"], "state": ["SUCCEEDED"]},
+    }
+    schedule = only(templates["All"], "AWS::Scheduler::Schedule")
+    assert schedule["ScheduleExpression"] == "rate(7 days)"
+    assert json.loads(schedule["Target"]["Input"]) == {
+        "source": "ml-lifecycle.schedule",
+        "detail-type": "Scheduled Event",
+        "time": "<aws.scheduler.scheduled-time>",
+        "detail": {},
+    }
+
+
+def test_should_only_listen_to_requests_when_nothing_is_asked(templates: dict[str, Template]) -> None:
+    assert not resources(templates["None"], "AWS::Events::Rule")
+    assert not resources(templates["None"], "AWS::Scheduler::Schedule")
+    assert resources(templates["None"], "AWS::Lambda::Function")
+
+
+def test_should_tell_the_function_which_pipeline_and_how_often(templates: dict[str, Template]) -> None:
+    function = only(templates["All"], "AWS::Lambda::Function")
+    assert function["Handler"] == "retrain_trigger.handler.handler"
+    assert function["Environment"]["Variables"] == {
+        "PIPELINE_NAME": NAME,
+        "WORKLOAD": "parcel_delay",
+        "COOLDOWN_HOURS": "3",
+    }
+
+
+def test_should_keep_what_could_not_be_handled_or_delivered(templates: dict[str, Template]) -> None:
+    template = templates["All"]
+    queue = {"Fn::GetAtt": [next(iter(resources(template, "AWS::SQS::Queue"))), "Arn"]}
+    assert only(template, "AWS::Lambda::Function")["DeadLetterConfig"] == {"TargetArn": queue}
+    for rule in resources(template, "AWS::Events::Rule").values():
+        [target] = rule["Properties"]["Targets"]
+        assert target["DeadLetterConfig"] == {"Arn": queue}
+        assert target["RetryPolicy"] == {"MaximumEventAgeInSeconds": 21_600, "MaximumRetryAttempts": 20}
+    assert only(template, "AWS::Scheduler::Schedule")["Target"]["DeadLetterConfig"] == {"Arn": queue}
+    assert only(template, "AWS::SQS::Queue")["MessageRetentionPeriod"] == 14 * 24 * 3_600
+
+
+def test_should_give_the_function_its_pipeline_and_its_dead_letters_only(
+    templates: dict[str, Template],
+) -> None:
+    pipeline = f"arn:<AWS::Partition>:sagemaker:<AWS::Region>:<AWS::AccountId>:pipeline/{NAME}"
+    found = granted(statements(templates["Default"], "RetrainingTriggerRole"))
+    assert {(a, r) for a, r in found if a.startswith("sagemaker:")} == {
+        ("sagemaker:ListPipelineExecutions", pipeline),
+        ("sagemaker:StartPipelineExecution", pipeline),
+    }
+    assert {a for a, _ in found if not a.startswith("sagemaker:")} == {
+        "kms:Decrypt",
+        "kms:GenerateDataKey",
+        "logs:CreateLogStream",
+        "logs:PutLogEvents",
+        "sqs:SendMessage",
+    }
+
+
+def test_should_let_only_its_own_rules_call_the_function(templates: dict[str, Template]) -> None:
+    rules = set(resources(templates["All"], "AWS::Events::Rule"))
+    permissions = [p["Properties"] for p in resources(templates["All"], "AWS::Lambda::Permission").values()]
+    assert {p["SourceArn"]["Fn::GetAtt"][0] for p in permissions} == rules
+    assert {p["Principal"] for p in permissions} == {"events.amazonaws.com"}
+
+
+def test_should_let_the_schedule_call_the_function(templates: dict[str, Template]) -> None:
+    found = granted(statements(templates["All"], "RetrainingScheduleRole"))
+    [function] = resources(templates["All"], "AWS::Lambda::Function")
+    assert ("lambda:InvokeFunction", f"<{function}.Arn>") in found
+
+
+def test_should_grant_asking_for_a_training(templates: dict[str, Template]) -> None:
+    assert {a for a, _ in granted(statements(templates["All"], "Person"))} == {"lambda:InvokeFunction"}
+
+
+def test_should_report_everything_that_is_missing_at_once(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"drift_alarm must be given .*; new_data_job_name must be given"):
+        retraining(cdk.Stack(), parcels(folder, ALL), alarm=False)
