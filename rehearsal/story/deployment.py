@@ -207,13 +207,7 @@ STEPS = (
         title="Deploy every stack of the stage; no model, no endpoint yet",
         chapter=CHAPTER,
         run=_deploy,
-        capabilities=lambda _: (
-            "data.repository",
-            "secure.kms",
-            "secure.network",
-            "secure.roles",
-            "deliver.accounts",
-        ),
+        capabilities=lambda _: ("data.repository", "secure.kms", "secure.network", "secure.roles"),
     ),
     Step(
         id="deploy-delivery",

@@ -190,7 +190,6 @@ STEPS = (
             *(("train.earlystop",) if w.training.early_stopping_rounds is not None else ()),
             "retrain.ondemand",
             "retrain.guard",
-            "storage.modes",
         ),
     ),
     Step(

@@ -8,6 +8,7 @@ from hashlib import blake2b
 import pytest
 from ml_contract.compiled import CompiledContract
 from ml_contract.load import load_workload
+
 from rehearsal.preflight import app_folder
 from rehearsal.story.ingestion import (
     BYTES_PER_CALL,

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from ml_contract.load import LoadedWorkload, load_workload
 from ml_contract.records import RecordCodec, Rejected
+
 from rehearsal.inputs import FEWEST_RECORDS, HELD_OUT, InputError, Inputs, load_inputs
 from rehearsal.preflight import app_folder
 

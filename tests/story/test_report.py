@@ -11,6 +11,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+
 from rehearsal.report import ReportError, read, render, write
 from rehearsal.report.architecture import picture
 from rehearsal.report.document import SCHEMA_PATH, Report

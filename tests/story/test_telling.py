@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+
 from rehearsal.report import StepResult
 from rehearsal.story import STORY, Evidence, Step, StoryError, Tale, tell
 from rehearsal.story.telling import require, wait_until
