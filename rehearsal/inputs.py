@@ -205,8 +205,8 @@ def _changed(records: Sequence[Raw], contract: CompiledContract, seed: int) -> l
 
 def _describe(drift: Drift) -> str:
     return (
-        f"covariate drift {drift.covariate:g}, concept drift {drift.concept:g}: numbers are mirrored in their "
-        "range and moved, texts change places"
+        f"covariate drift {drift.covariate:g}, concept drift {drift.concept:g}: "
+        "numbers are mirrored in their range and moved, texts change places"
     )
 
 
