@@ -43,10 +43,9 @@ def prepare() -> None:
     for file in skipped:
         say(f"skipped {file.file}: {file.reason}")
     if not frame.height:
-        unread = (
-            f"; {len(skipped)} files could not be read, the first is {skipped[0].file}: {skipped[0].reason}"
-        )
-        raise BadInputError(f"the features under {source} hold no rows{unread if skipped else ''}")
+        damaged = [f"{file.file}: {file.reason}" for file in skipped]
+        unread = f"; {len(damaged)} files could not be read, the first is {damaged[0]}" if damaged else ""
+        raise BadInputError(f"the features under {source} hold no rows{unread}")
     labelled, left_out = _labelled(frame, contract)
     if not labelled.height:
         allowed = contract.label.values
