@@ -79,6 +79,12 @@ def test_should_delete_group_and_parameter_only_with_consent(templates: dict[str
 def test_should_let_the_parameters_function_create_one_parameter(templates: dict[str, Template]) -> None:
     found = granted(statements(templates["Default"], "RegistryApprovalFunctionRole"))
     assert {(a, r) for a, r in found if not a.startswith("logs:")} == {("ssm:PutParameter", PARAMETER_ARN)}
+    [put] = [
+        s
+        for s in statements(templates["Default"], "RegistryApprovalFunctionRole")
+        if s["Action"] == "ssm:PutParameter"
+    ]
+    assert put["Condition"] == {"StringNotEqualsIgnoreCase": {"ssm:Overwrite": "true"}}
 
 
 def test_should_wait_for_the_functions_policy(templates: dict[str, Template]) -> None:

@@ -51,9 +51,15 @@ class ApprovalParameter(Construct):
         )
         iam.Grant.add_to_principal(
             grantee=self.function,
-            actions=["ssm:PutParameter", *(["ssm:DeleteParameter"] if destroy else [])],
+            actions=["ssm:PutParameter"],
             resource_arns=[self.parameter_arn],
+            # It may create the parameter, and has no way to write over it.
+            conditions={"StringNotEqualsIgnoreCase": {"ssm:Overwrite": "true"}},
         )
+        if destroy:
+            iam.Grant.add_to_principal(
+                grantee=self.function, actions=["ssm:DeleteParameter"], resource_arns=[self.parameter_arn]
+            )
         self.resource = cdk.CustomResource(
             self,
             "Parameter",
