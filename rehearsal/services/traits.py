@@ -84,6 +84,11 @@ def _scaling_policy(params: Mapping[str, Any]) -> str | None:
 
 
 _TRAITS = {
+    "glue": Traits(
+        service="glue",
+        # Service authorization reference of AWS Glue.
+        arn_resources={"DataQualityRuleset": "dataQualityRuleset/{name}"},
+    ),
     "lakeformation": Traits(
         service="lakeformation",
         names={"Resource": lambda p: p.get("ResourceArn"), "LFTag": lambda p: p.get("TagKey")},
