@@ -1,9 +1,8 @@
-"""Write the README's table of capabilities from ``docs/capabilities.yaml``: ``python tools/capabilities.py``."""
+"""Write the README's table of capabilities from ``docs/capabilities.yaml``."""
 
 from __future__ import annotations
 
 import pathlib
-from itertools import groupby
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -12,18 +11,16 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 START, END = "<!-- capabilities:start -->", "<!-- capabilities:end -->"
 
 
+HEAD = ("Capability", "Where", "Switched by", "In the rehearsal", "What it is, and is not")
+
+
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown table, a line per row, grouped as the rows' ids are."""
-    lines = [
-        "| Capability | Where | Switched by | In the rehearsal | What it is, and is not |",
-        "|---|---|---|---|---|",
-    ]
-    for _, group in groupby(rows, key=lambda row: str(row["id"]).split(".", maxsplit=1)[0]):
-        for row in group:
-            switch = f"`{row['switch']}`" if row["switch"] else "always on"
-            lines.append(
-                f"| {row['id']} | `{row['where']}` | {switch} | {row['rehearsal']} | {row['note']} |"
-            )
+    """Markdown table, a line per row."""
+    lines = ["| " + " | ".join(HEAD) + " |", "|---" * len(HEAD) + "|"]
+    for row in rows:
+        switch = f"`{row['switch']}`" if row["switch"] else "always on"
+        cells = (row["id"], f"`{row['where']}`", switch, row["rehearsal"], row["note"])
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -27,11 +27,8 @@ def test_should_refuse_a_readme_without_marks() -> None:
 
 def test_should_name_only_targets_that_the_makefile_has() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    named = {
-        target
-        for page in PAGES
-        for target in re.findall(r"(?:^|`)make ([a-z-]+)", page.read_text(), flags=re.MULTILINE)
-    }
+    command = re.compile(r"(?:^|`)make ([a-z-]+)", flags=re.MULTILINE)
+    named = {target for page in PAGES for target in command.findall(page.read_text())}
     assert named
     assert named <= targets
 
