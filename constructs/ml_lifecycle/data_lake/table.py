@@ -9,6 +9,7 @@ from aws_cdk import aws_glue as glue
 
 from constructs import Construct
 from ml_lifecycle.data_lake.zone import Zone
+from ml_lifecycle.pseudo import ACCOUNT
 
 
 def parquet_table(
@@ -38,7 +39,7 @@ def parquet_table(
     table = glue.CfnTable(
         scope,
         construct_id,
-        catalog_id=cdk.Aws.ACCOUNT_ID,
+        catalog_id=ACCOUNT,
         database_name=zone.database_name,
         table_input=glue.CfnTable.TableInputProperty(
             name=name,
@@ -56,7 +57,7 @@ def parquet_table(
             ),
         ),
     )
-    if cdk.Stack.of(scope).node.path == cdk.Stack.of(zone).node.path:
+    if cdk.Stack.of(scope) is cdk.Stack.of(zone):
         table.add_resource_dependency(zone.database)
     return table
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
+from weakref import WeakKeyDictionary
 
 import aws_cdk as cdk
 from aws_cdk import aws_glue as glue
@@ -13,6 +15,7 @@ from aws_cdk import aws_s3 as s3
 
 from constructs import Construct
 from ml_lifecycle.acknowledge import acknowledge
+from ml_lifecycle.pseudo import ACCOUNT, PARTITION, REGION
 
 _OBJECTS_REASON = (
     "S3 names objects below a prefix by a wildcard only, and their keys are unknown before they exist; "
@@ -45,6 +48,8 @@ class Zone(Construct):
         removal_policy: cdk.RemovalPolicy = cdk.RemovalPolicy.RETAIN,
     ) -> None:
         super().__init__(scope, construct_id)
+        self._zone_id = construct_id
+        self._stack = cdk.Stack.of(self)
         self.key = key
         self.bucket = s3.Bucket(
             self,
@@ -69,6 +74,10 @@ class Zone(Construct):
             ],
             removal_policy=removal_policy,
         )
+        # Each look at a construct's property asks the jsii kernel; these are looked at for every grant.
+        self._bucket_name, self._bucket_arn = self.bucket.bucket_name, self.bucket.bucket_arn
+        self._key_arn = key.key_arn
+        self._acknowledged: WeakKeyDictionary[Construct, set[str]] = WeakKeyDictionary()
         resource = self.bucket.node.default_child
         if not isinstance(resource, s3.CfnBucket):
             raise TypeError(f"the bucket's default child must be a CfnBucket, got {type(resource).__name__}")
@@ -92,7 +101,7 @@ class Zone(Construct):
             self.database = glue.CfnDatabase(
                 self,
                 "Database",
-                catalog_id=cdk.Aws.ACCOUNT_ID,
+                catalog_id=ACCOUNT,
                 database_input=glue.CfnDatabase.DatabaseInputProperty(
                     name=database_name,
                     location_uri=self.uri(),
@@ -111,17 +120,17 @@ class Zone(Construct):
                 actions=["s3:PutObject"],
                 resources=[access_logs.arn_for_objects(f"{prefix}*")],
                 # Not the bucket's own ARN: it would tie the two buckets in a circle.
-                conditions={"StringEquals": {"aws:SourceAccount": cdk.Stack.of(self).account}},
+                conditions={"StringEquals": {"aws:SourceAccount": ACCOUNT}},
             )
         )
 
     def uri(self, prefix: str = "") -> str:
         """Return ``s3://<bucket>/<prefix>``."""
-        return f"s3://{self.bucket.bucket_name}/{prefix}"
+        return f"s3://{self._bucket_name}/{prefix}"
 
     def arn(self, prefix: str = "") -> str:
         """Return the ARN of every object below ``prefix``, for policies."""
-        return f"{self.bucket.bucket_arn}/{prefix}*"
+        return f"{self._bucket_arn}/{prefix}*"
 
     def grant_read(self, grantee: iam.IGrantable, prefix: str) -> iam.Grant:
         """Grant listing and reading what is below ``prefix``, and decrypting it."""
@@ -171,13 +180,13 @@ class Zone(Construct):
     def _lake_formation(self, role: iam.Role, verb: str, table: str, permissions: list[str]) -> None:
         lakeformation.CfnPrincipalPermissions(
             role,
-            f"{self.node.id}{verb}",
+            f"{self._zone_id}{verb}",
             principal=lakeformation.CfnPrincipalPermissions.DataLakePrincipalProperty(
                 data_lake_principal_identifier=role.role_arn
             ),
             resource=lakeformation.CfnPrincipalPermissions.ResourceProperty(
                 table=lakeformation.CfnPrincipalPermissions.TableResourceProperty(
-                    catalog_id=cdk.Aws.ACCOUNT_ID, database_name=self._known_database(), name=table
+                    catalog_id=ACCOUNT, database_name=self._known_database(), name=table
                 )
             ),
             permissions=permissions,
@@ -186,12 +195,12 @@ class Zone(Construct):
 
     def _known_database(self) -> str:
         if self.database_name is None:
-            raise ValueError(f"zone {self.node.id} must have a database_name to hold tables, got None")
+            raise ValueError(f"zone {self._zone_id} must have a database_name to hold tables, got None")
         return self.database_name
 
     def _catalog_arns(self, table: str) -> list[str]:
         # Glue checks the catalog, the database and the table for each call on a table.
-        base = f"arn:{cdk.Aws.PARTITION}:glue:{cdk.Aws.REGION}:{cdk.Aws.ACCOUNT_ID}"
+        base = f"arn:{PARTITION}:glue:{REGION}:{ACCOUNT}"
         database = self._known_database()
         return [f"{base}:catalog", f"{base}:database/{database}", f"{base}:table/{database}/{table}"]
 
@@ -205,32 +214,40 @@ class Zone(Construct):
         listing = iam.Grant.add_to_principal(
             grantee=grantee,
             actions=["s3:ListBucket"],
-            resource_arns=[self.bucket.bucket_arn],
+            resource_arns=[self._bucket_arn],
             conditions={"StringLike": {"s3:prefix": [prefix, f"{prefix}*"] if prefix else ["*"]}},
         )
         return listing.combine(
             iam.Grant.add_to_principal(
-                grantee=grantee, actions=["s3:GetBucketLocation"], resource_arns=[self.bucket.bucket_arn]
+                grantee=grantee, actions=["s3:GetBucketLocation"], resource_arns=[self._bucket_arn]
             )
         )
 
     def _key(self, grantee: iam.IGrantable, actions: list[str]) -> iam.Grant:
-        return iam.Grant.add_to_principal(grantee=grantee, actions=actions, resource_arns=[self.key.key_arn])
+        return iam.Grant.add_to_principal(grantee=grantee, actions=actions, resource_arns=[self._key_arn])
 
     def _acknowledge_objects(self, grantee: iam.IGrantable, prefix: str) -> None:
-        principal = grantee.grant_principal
+        principal = grantee if isinstance(grantee, iam.Role) else grantee.grant_principal
         if not isinstance(principal, Construct):
             return
-        # The finding is named by the resource as it stands in the grantee's template.
-        own, other = cdk.Stack.of(self), cdk.Stack.of(principal)
-        if own.node.path == other.node.path:
-            bucket = self.bucket.node.default_child
-            if not isinstance(bucket, cdk.CfnElement):
-                raise TypeError(
-                    f"the bucket's default child must be a CfnElement, got {type(bucket).__name__}"
-                )
-            text = f"<{own.get_logical_id(bucket)}.Arn>"
-        else:
-            # The same export that the reference itself makes.
-            text = own.resolve(own.export_value(self.bucket.bucket_arn))["Fn::ImportValue"]
-        acknowledge(principal, f"IAM5[Resource::{text}/{prefix}*]", _OBJECTS_REASON)
+        done = self._acknowledged.setdefault(principal, set())
+        if prefix not in done:
+            done.add(prefix)
+            own = cdk.Stack.of(principal) is self._stack
+            text = self._own_finding if own else self._foreign_finding
+            acknowledge(principal, f"IAM5[Resource::{text}/{prefix}*]", _OBJECTS_REASON)
+
+    # The pack names a finding by the resource as it stands in the grantee's template.
+
+    @cached_property
+    def _own_finding(self) -> str:
+        bucket = self.bucket.node.default_child
+        if not isinstance(bucket, cdk.CfnElement):
+            raise TypeError(f"the bucket's default child must be a CfnElement, got {type(bucket).__name__}")
+        return f"<{self._stack.get_logical_id(bucket)}.Arn>"
+
+    @cached_property
+    def _foreign_finding(self) -> str:
+        # The same export that the reference itself makes.
+        name: str = self._stack.resolve(self._stack.export_value(self._bucket_arn))["Fn::ImportValue"]
+        return name

@@ -21,6 +21,7 @@ from ml_lifecycle.acknowledge import acknowledge
 from ml_lifecycle.code import lambda_context
 from ml_lifecycle.data_lake import Zone, parquet_table
 from ml_lifecycle.foundation import log_group
+from ml_lifecycle.pseudo import ACCOUNT, REGION
 
 #: Partition column of the raw table: the day of arrival (UTC).
 INGEST_DATE = "ingest_date"
@@ -165,7 +166,7 @@ class StreamIngestion(Construct):
             description="Firehose: from the stream through the function into the raw zone",
             assumed_by=iam.ServicePrincipal(
                 "firehose.amazonaws.com",
-                conditions={"StringEquals": {"aws:SourceAccount": cdk.Aws.ACCOUNT_ID}},
+                conditions={"StringEquals": {"aws:SourceAccount": ACCOUNT}},
             ),
         )
         # Amazon Data Firehose Developer Guide, "Controlling access", for a stream source, an S3
@@ -265,8 +266,8 @@ class StreamIngestion(Construct):
                         )
                     ),
                     schema_configuration=props.SchemaConfigurationProperty(
-                        catalog_id=cdk.Aws.ACCOUNT_ID,
-                        region=cdk.Aws.REGION,
+                        catalog_id=ACCOUNT,
+                        region=REGION,
                         role_arn=self.delivery_role.role_arn,
                         database_name=self.table.database_name,
                         table_name=table_name,

@@ -25,6 +25,7 @@ from ml_lifecycle.code import contract_file, glue_library, glue_script
 from ml_lifecycle.data_lake import DataLake, Zone, month_projection, parquet_table
 from ml_lifecycle.features import FeatureGroup
 from ml_lifecycle.foundation import log_group
+from ml_lifecycle.pseudo import ACCOUNT, PARTITION, REGION
 
 #: Partition column of the curated and the features table: the month of the event (UTC).
 EVENT_MONTH = "event_month"
@@ -248,7 +249,7 @@ class BatchTransform(Construct):
             construct_id,
             description=description,
             assumed_by=iam.ServicePrincipal(
-                "glue.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": cdk.Aws.ACCOUNT_ID}}
+                "glue.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": ACCOUNT}}
             ),
         )
 
@@ -455,7 +456,7 @@ class BatchTransform(Construct):
             schedule_expression_timezone="UTC",
             flexible_time_window=scheduler.CfnSchedule.FlexibleTimeWindowProperty(mode="OFF"),
             target=scheduler.CfnSchedule.TargetProperty(
-                arn=f"arn:{cdk.Aws.PARTITION}:scheduler:::aws-sdk:glue:startWorkflowRun",
+                arn=f"arn:{PARTITION}:scheduler:::aws-sdk:glue:startWorkflowRun",
                 role_arn=role.role_arn,
                 input=json.dumps({"Name": self.workflow.ref}),
             ),
@@ -484,7 +485,7 @@ class BatchTransform(Construct):
             construct_id,
             description=description,
             assumed_by=iam.ServicePrincipal(
-                service, conditions={"StringEquals": {"aws:SourceAccount": cdk.Aws.ACCOUNT_ID}}
+                service, conditions={"StringEquals": {"aws:SourceAccount": ACCOUNT}}
             ),
         )
 
@@ -525,15 +526,15 @@ class BatchTransform(Construct):
         )
 
     def _glue_arn(self, kind: str, name: str) -> str:
-        return f"arn:{cdk.Aws.PARTITION}:glue:{cdk.Aws.REGION}:{cdk.Aws.ACCOUNT_ID}:{kind}/{name}"
+        return f"arn:{PARTITION}:glue:{REGION}:{ACCOUNT}:{kind}/{name}"
 
     def _logs_arn(self, name: str) -> str:
-        return f"arn:{cdk.Aws.PARTITION}:logs:{cdk.Aws.REGION}:{cdk.Aws.ACCOUNT_ID}:log-group:{name}"
+        return f"arn:{PARTITION}:logs:{REGION}:{ACCOUNT}:log-group:{name}"
 
 
 def _grant_asset(asset: s3_assets.Asset, grantee: iam.IGrantable) -> None:
     """Grant reading one asset; the CDK's own ``grant_read`` opens the whole bucket of assets."""
-    arn = f"arn:{cdk.Aws.PARTITION}:s3:::{asset.s3_bucket_name}/{asset.s3_object_key}"
+    arn = f"arn:{PARTITION}:s3:::{asset.s3_bucket_name}/{asset.s3_object_key}"
     iam.Grant.add_to_principal(grantee=grantee, actions=["s3:GetObject"], resource_arns=[arn])
 
 
