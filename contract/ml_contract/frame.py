@@ -218,14 +218,14 @@ def _number_from_boolean(value: nw.Expr) -> nw.Expr:
 
 
 def _number_from_text(value: nw.Expr) -> nw.Expr:
-    readable = _certain(value.str.contains(rf"\A{DECIMAL}\z"))
+    # Some engines let $ match before a line break at the end, so nothing but a number's characters may occur.
+    readable = _certain(value.str.contains(f"^{DECIMAL}$") & ~value.str.contains("[^0-9.+-]"))
     return _finite(nw.when(readable).then(value).cast(nw.Float64))
 
 
 def _text_from_number(value: nw.Expr) -> nw.Expr:
-    inside = nw.when(_certain(value.abs() < EXACT)).then(value)
-    whole = inside.cast(nw.Int64)
-    return nw.when(_certain(whole.cast(nw.Float64) == inside)).then(whole.cast(nw.String))
+    whole = _certain((value.abs() < EXACT) & (value.floor() == value))
+    return nw.when(whole).then(value).cast(nw.Int64).cast(nw.String)
 
 
 def _text_from_boolean(value: nw.Expr) -> nw.Expr:

@@ -22,7 +22,7 @@ RowFunction = Callable[[Mapping[str, object]], dict[str, float | str | None]]
 #: White space that ``strip`` removes, on every engine.
 BLANKS: Final = " \t\n\r\x0b\x0c"
 #: A text that ``cast("number")`` reads.
-DECIMAL: Final = r"[+-]?[0-9]{1,300}(\.[0-9]{1,300})?"
+DECIMAL: Final = r"[+-]?[0-9]{1,300}(?:\.[0-9]{1,300})?"
 #: Whole numbers up to here are exact in a 64-bit float.
 EXACT: Final = 2.0**53
 
