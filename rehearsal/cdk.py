@@ -250,11 +250,12 @@ class Cdk:
         lines: list[str] = []
         try:
             assert process.stdout is not None
-            for raw in process.stdout:
-                line = _ANSI.sub("", raw.rstrip("\n"))
-                lines.append(line)
-                if self.progress is not None and line.strip():
-                    self.progress(line)
+            with process.stdout:
+                for raw in process.stdout:
+                    line = _ANSI.sub("", raw.rstrip("\n"))
+                    lines.append(line)
+                    if self.progress is not None and line.strip():
+                        self.progress(line)
             code = process.wait()
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)

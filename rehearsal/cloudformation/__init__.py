@@ -47,6 +47,7 @@ def judge(resource_type: str, properties: Mapping[str, Any], supported: frozense
 def install(runtime: Runtime) -> None:
     """Teach ministack's CloudFormation what it lacks."""
     bridge.correct_conditions()
+    bridge.answer_resolved_parameters()
     for resource_type, row in ROWS.items():
         bridge.register_type(resource_type, Resources(runtime, resource_type, row).handlers())
     bridge.extend_type("AWS::S3::Bucket", after=lambda name, props: _bucket(runtime, name, props))

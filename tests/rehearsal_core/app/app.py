@@ -1,7 +1,6 @@
 """A small app that uses each thing the embedded AWS adds: the tests deploy it, change it and destroy it."""
 
 import json
-import os
 from pathlib import Path
 
 import aws_cdk as cdk
@@ -195,8 +194,4 @@ app = cdk.App()
 storage = Storage(app, "CoreStorage")
 Work(app, "CoreWork", bucket=storage.bucket)
 Serving(app, "CoreServing").add_dependency(storage)
-if os.environ.get("CORE_BROKEN"):
-    broken = cdk.Stack(app, "CoreBroken")
-    queue = sqs.CfnQueue(broken, "Queue")
-    queue.add_property_override("VisibilityTimeoutSecond", 30)
 app.synth()
