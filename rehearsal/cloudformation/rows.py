@@ -203,7 +203,7 @@ _SAGEMAKER = {
         update="UpdateEndpoint",
         settled=_endpoint_settled,
         convert=_endpoint,
-        convert_update=_endpoint,
+        convert_update=lambda p, c: {k: v for k, v in _endpoint(p, c).items() if k != "Tags"},
         beside=frozenset(
             {"ExcludeRetainedVariantProperties", "RetainAllVariantProperties", "RetainDeploymentConfig"}
         ),
