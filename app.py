@@ -9,6 +9,8 @@ import aws_cdk as cdk
 from ml_contract.load import ContractError, discover_workloads
 
 from environments import ENVIRONMENTS
+from environments.delivery import DELIVERY
+from stacks.delivery import DeliveryStack
 from stacks.stage import LifecycleStage
 
 WORKLOADS = Path(__file__).parent / "workloads"
@@ -21,9 +23,13 @@ def build(app: cdk.App, workloads_folder: Path = WORKLOADS) -> cdk.App:
     names = [environment.name for environment in ENVIRONMENTS]
     if picked is not None and picked not in names:
         raise ValueError(f"context key environment must be one of {', '.join(names)}, got {picked!r}")
-    for environment in ENVIRONMENTS:
-        if picked in (None, environment.name):
-            LifecycleStage(app, environment.id, environment=environment, workloads=workloads)
+    stages = [
+        (environment, LifecycleStage(app, environment.id, environment=environment, workloads=workloads))
+        for environment in ENVIRONMENTS
+        if picked in (None, environment.name)
+    ]
+    if picked is None:
+        DeliveryStack(app, "Delivery", delivery=DELIVERY, stages=stages)
     return app
 
 

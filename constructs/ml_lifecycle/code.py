@@ -80,9 +80,20 @@ def staged(name: str, parts: Mapping[str, Path | str]) -> Path:
 
 @functools.cache
 def image_context(image: str) -> Path:
-    """Stage the build context of ``containers/<image>``: its content with ``ml_contract`` beside it."""
-    source = _existing(code_root("containers"), image)
-    return staged(f"image-{image}", {**_children(source), "ml_contract": _contract_package()})
+    """Stage the build context of ``containers/<image>``.
+
+    Beside its content stand ``ml_contract`` and those packages of ``containers/shared`` that the Dockerfile
+    copies, no others: a change of a package that it does not use must not make a new image.
+    """
+    root = code_root("containers")
+    source = _existing(root, image)
+    copied = {
+        line.split()[1]
+        for line in (source / "Dockerfile").read_text().splitlines()
+        if line.startswith("COPY ")
+    }
+    shared = {name: path for name, path in _children(root / "shared").items() if name in copied}
+    return staged(f"image-{image}", {**_children(source), **shared, "ml_contract": _contract_package()})
 
 
 def lambda_context(function: str, contract: CompiledContract) -> Path:

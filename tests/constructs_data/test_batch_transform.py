@@ -197,7 +197,7 @@ def test_should_start_by_hand_only_when_nothing_else_is_asked_for(templates: dic
 
 def test_should_tell_failures_of_its_own_jobs(templates: dict[str, Template]) -> None:
     rule = only(templates["Options"], "AWS::Events::Rule")
-    assert rule["EventPattern"]["detail"]["state"] == ["FAILED", "TIMEOUT", "ERROR"]
+    assert rule["EventPattern"]["detail"]["state"] == ["FAILED", "TIMEOUT"]
     jobs = set(resources(templates["Options"], "AWS::Glue::Job"))
     assert {ref["Ref"] for ref in rule["EventPattern"]["detail"]["jobName"]} == jobs
 

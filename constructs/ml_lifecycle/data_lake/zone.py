@@ -149,7 +149,10 @@ class Zone(Construct):
         return grant.combine(self._key(grantee, ["kms:Decrypt", "kms:GenerateDataKey"]))
 
     def grant_describe_table(self, role: iam.Role, table: str) -> iam.Grant:
-        """Grant reading the schema of ``table`` of this zone, in IAM and Lake Formation."""
+        """Grant reading the schema of ``table``, in IAM and in Lake Formation.
+
+        Pass the table's reference (``table.ref``): Lake Formation refuses a table that is not there yet.
+        """
         self._lake_formation(role, "Describe", table, ["DESCRIBE"])
         return iam.Grant.add_to_principal(
             grantee=role,
@@ -158,7 +161,10 @@ class Zone(Construct):
         )
 
     def grant_maintain_partitions(self, role: iam.Role, table: str) -> iam.Grant:
-        """Grant adding and updating partitions of ``table``, as a crawler does, in IAM and Lake Formation."""
+        """Grant adding and updating partitions of ``table``, as a crawler does, in IAM and in Lake Formation.
+
+        Pass the table's reference, as for ``grant_describe_table``.
+        """
         self._lake_formation(role, "Maintain", table, ["DESCRIBE", "ALTER", "INSERT"])
         return iam.Grant.add_to_principal(
             grantee=role,

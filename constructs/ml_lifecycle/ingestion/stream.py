@@ -118,7 +118,7 @@ class StreamIngestion(Construct):
         self.delivery_log_group = log_group(
             self, "DeliveryLogs", key=log_key, retention_days=log_retention_days
         )
-        self.delivery_role = self._delivery_role(contract.name)
+        self.delivery_role = self._delivery_role()
         self.delivery_stream = self._delivery_stream(contract.name, buffer_seconds, buffer_mib)
         self.alarms = self._alarms(alarm_topic)
 
@@ -159,7 +159,7 @@ class StreamIngestion(Construct):
             description=f"Checks records of {contract.name} against the contract",
         )
 
-    def _delivery_role(self, table_name: str) -> iam.Role:
+    def _delivery_role(self) -> iam.Role:
         role = iam.Role(
             self,
             "DeliveryRole",
@@ -185,7 +185,8 @@ class StreamIngestion(Construct):
             actions=["s3:ListBucketMultipartUploads"],
             resource_arns=[self.zone.bucket.bucket_arn],
         )
-        self.zone.grant_describe_table(role, table_name)
+        # The reference, not the name: Lake Formation knows the table only once it is there.
+        self.zone.grant_describe_table(role, self.table.ref)
         _grant_log(self.delivery_log_group, role, create=False)
         return role
 

@@ -314,7 +314,7 @@ class BatchTransform(Construct):
     def _crawler_role(self) -> iam.Role:
         role = self._glue_role("CrawlerRole", "Registers new partitions of the raw table")
         self.lake.raw.grant_read(role, self.raw_prefix)
-        self.lake.raw.grant_maintain_partitions(role, self.contract.name)
+        self.lake.raw.grant_maintain_partitions(role, self._raw_table.ref)
         group = self._logs_arn("/aws-glue/crawlers*")
         iam.Grant.add_to_principal(
             grantee=role,
@@ -473,7 +473,7 @@ class BatchTransform(Construct):
                 "detail-type": ["Glue Job State Change"],
                 "detail": {
                     "jobName": [self.curate_job.ref, self.features_job.ref],
-                    "state": ["FAILED", "TIMEOUT", "ERROR"],
+                    "state": ["FAILED", "TIMEOUT"],
                 },
             },
             targets=[events.CfnRule.TargetProperty(id="Topic", arn=topic.topic_arn)],
