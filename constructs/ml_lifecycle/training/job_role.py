@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
@@ -37,12 +38,12 @@ class JobNetwork:
         if problems:
             raise ValueError("; ".join(problems))
 
-    @property
+    @cached_property
     def subnet_ids(self) -> list[str]:
         """Ids for ``VpcConfig.Subnets``."""
         return [subnet.subnet_id for subnet in self.subnets]
 
-    @property
+    @cached_property
     def security_group_ids(self) -> list[str]:
         """Ids for ``VpcConfig.SecurityGroupIds``."""
         return [group.security_group_id for group in self.security_groups]

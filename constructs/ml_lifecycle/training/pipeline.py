@@ -360,11 +360,15 @@ class TrainingPipeline(Construct):
 
 def _split(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Part values that are known now from those that CloudFormation knows."""
-    variables = {name: value for name, value in values.items() if cdk.Token.is_unresolved(value)}
-    for name, value in values.items():
-        if isinstance(value, list) and any(cdk.Token.is_unresolved(item) for item in value):
-            variables[name] = value
+    variables = {name: value for name, value in values.items() if _is_token(value)}
     return variables, {name: value for name, value in values.items() if name not in variables}
+
+
+def _is_token(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(_is_token(item) for item in value)
+    # What Token.is_unresolved looks for in a text, without a call to the jsii kernel for each.
+    return isinstance(value, str) and "${Token[" in value
 
 
 def _variable(name: str) -> str:
