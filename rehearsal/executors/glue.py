@@ -345,7 +345,9 @@ def _execute(service: Service, job: Record, run: Record, role: str, folder: Path
     command = job.data["Command"]
     settings = {**job.data.get("DefaultArguments", {}), **run.data["Arguments"]}
     settings |= job.data.get("NonOverridableArguments", {})
-    script = folder / Path(command["ScriptLocation"]).name
+    # In a folder of its own: beside the working folder it could be taken for a module.
+    script = folder / "script" / Path(command["ScriptLocation"]).name
+    script.parent.mkdir()
     script.write_bytes(fetch(runtime, command["ScriptLocation"], role=role, region=service.region))
     libraries = _libraries(service, settings, role, folder)
     modules = settings.get("--additional-python-modules")
@@ -365,7 +367,7 @@ def _execute(service: Service, job: Record, run: Record, role: str, folder: Path
     }
     failure = folder / "failure.txt"
     argv = [sys.executable, str(SHIM / "run_job.py"), str(failure), str(script), *arguments]
-    child = runtime.popen(argv, env=environment, cwd=folder, log=log)
+    child = runtime.popen(argv, env=environment, cwd=scratch, log=log)
     _CHILDREN[run.name] = child
     limit = 60 * int(run.data.get("Timeout", _TIMEOUT_MINUTES))
     try:

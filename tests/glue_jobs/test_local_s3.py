@@ -75,6 +75,8 @@ def test_should_replace_only_written_partitions_when_overwrite_is_dynamic(
     write([2, 3], "dynamic")
     assert months(s3) == {"month=1", "month=2", "month=3"}
     assert spark.read.parquet(URI).count() == 3
+    (part,) = [key for key in keys(s3) if "month=2/" in key]
+    assert spark.read.parquet(f"s3://lake/{part}").count() == 1, "a file of a partition by its own path"
     write([4], "static")
     assert months(s3) == {"month=4"}
     write([], "dynamic")

@@ -248,7 +248,7 @@ def workflow(
     make_job: Callable[..., str],
 ) -> str:
     """A crawler, then a job, then a second job; started by events."""
-    name = request.node.name.removeprefix("test_should_")[:30].strip("_")
+    name: str = request.node.name.removeprefix("test_should_")[:30].strip("_")
     second_word = "fail" if "stop" in name else "two"
     first, second = make_job(f"{name}-1"), make_job(f"{name}-2", second_word)
     third = make_job(f"{name}-3")

@@ -75,7 +75,8 @@ class Mirror:
 
         with ThreadPoolExecutor(TRANSFERS) as pool:
             list(pool.map(fetch, wanted))
-        return (target / key).as_uri()
+        # As a URI "=" would be escaped, and Hadoop does not read it back.
+        return f"file://{target / key}"
 
     def new_output(self) -> Path:
         """A folder that does not exist yet, for Spark to write."""
@@ -173,7 +174,7 @@ def _writing(original: Callable[..., Any]) -> Callable[..., Any]:
         if mode == "ignore" and mirror().holds_anything(uri):
             return None
         local = mirror().new_output()
-        bound.arguments["path"] = local.as_uri()
+        bound.arguments["path"] = f"file://{local}"
         bound.arguments["mode"] = "error"
         original(*bound.args, **bound.kwargs)
         mirror().push(local, uri, replace=_replaced(self, mode, partitioned))
