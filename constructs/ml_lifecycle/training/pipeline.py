@@ -48,9 +48,10 @@ class TrainingPipeline(Construct):
 
     Jobs run without network access of their own (network isolation), in the VPC when ``network`` is given,
     with encrypted volumes where the instance type allows a key, and each kind as a role of its own. What AWS
-    breaks is tried again; with ``training.spot`` training runs on spot capacity, with checkpoints, and waits
-    for it at most as long as it may run; with ``training.cache_hours`` a step whose input did not change is
-    not run again.
+    breaks is tried again. With ``training.spot`` training runs on spot capacity and waits for it at most as
+    long as it may run; what the image writes to ``/opt/ml/checkpoints`` is kept for the next attempt, and an
+    image that writes nothing there starts over. With ``training.cache_hours`` a step whose input did not
+    change is not run again.
 
     The definition is made by the SageMaker SDK (see ``ml_lifecycle.training.definition``) and every step's
     request is checked against SageMaker's service model before anything is deployed.
