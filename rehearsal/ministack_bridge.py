@@ -15,7 +15,7 @@ import time as _real_time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from importlib.metadata import version
 from types import ModuleType, SimpleNamespace
@@ -391,11 +391,15 @@ def access_denied(
 ) -> tuple[int, dict[str, str], bytes]:
     """Return the answer of a refused call in the service's own protocol and words."""
     actions = importlib.import_module("ministack.core.iam_actions")
+    named = replace(check, resource=f'"{check.resource}"') if service == "s3" else check
+    by_resource = decision.explicit_deny and decision.resource_policy_arn
     status, out, body = actions.access_denied_response(
         service,
         check.action,
         principal,
         request_id,
+        # ministack's own text leaves the resource out where AWS names it.
+        message="" if by_resource else denial_message(named, decision, principal),
         headers=headers,
         resource_arn=check.resource,
         explicit_deny=decision.explicit_deny,

@@ -20,6 +20,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -136,7 +137,24 @@ def serve(port: int, state: Path, account: str, region: str, parent: int | None)
         timeout_graceful_shutdown=2,
         lifespan="on",
     )
-    server = uvicorn.Server(config)
+
+    class Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            # uvicorn raises a signal again when it has shut down, which would end the process before the
+            # clean-up.
+            yield
+
+    server = Server(config)
+
+    def end(number: int, frame: object) -> None:
+        del number, frame
+        # Asked twice, it does not wait for the requests under way.
+        server.force_exit = server.should_exit
+        server.should_exit = True
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
     if parent is not None:
         threading.Thread(target=_watch, args=(parent, server), name="parent-watch", daemon=True).start()
     runtime.clock.start()
@@ -209,9 +227,12 @@ class ServerProcess:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(grace_seconds)
         # Its group has its id and outlives it as long as one process of it does.
+        deadline = time.monotonic() + 5
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+            while time.monotonic() < deadline:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
+                time.sleep(0.01)
 
     def environment(self) -> dict[str, str]:
         """Return the ``AWS_*`` variables with which any SDK or CLI talks to this server as its operator."""
@@ -311,7 +332,7 @@ def _wait(server: ServerProcess, timeout_seconds: float) -> None:
             last = lines[-1].removeprefix("error: ") if lines else "no output"
             raise ServerError(f"{last} (log: {server.log})" if len(lines) > 1 else last)
         try:
-            health = server.control("GET", "/health", timeout_seconds=5)
+            health = server.control("GET", "/health", timeout_seconds=1)
         except (OSError, ServerError, ValueError):
             time.sleep(0.05)
             continue
