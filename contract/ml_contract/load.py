@@ -74,7 +74,8 @@ def load_workload(path: Path) -> LoadedWorkload:
     source = read_yaml(yaml_path)
     problems = list(source.problems)
     workload, found = _validated(source, yaml_path)
-    problems += found
+    unread = {p.path for p in problems}
+    problems += [p for p in found if p.path not in unread]
     expressions: dict[str, Expr] = {}
     if workload is not None:
         checks = Checks(workload, yaml_path, source.lines)
