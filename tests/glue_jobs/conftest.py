@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rehearsal.executors.glue import SHIM, spark_environment
+from rehearsal.executors.glue import SHIM
+from rehearsal.executors.spark import spark_environment
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
