@@ -23,6 +23,7 @@ MAX_RESPONSE_BYTES: Final = 6_000_000
 #: Room in the answer for a record's id, result and the JSON around them.
 RECORD_OVERHEAD_BYTES: Final = 150
 
+_EPOCH: Final = dt.datetime(1970, 1, 1)
 _from_base64: Final = msgspec.convert
 _to_base64: Final = msgspec.to_builtins
 
@@ -103,5 +104,4 @@ def transform(
 @lru_cache(maxsize=4096)
 def _moment(milliseconds: int) -> str:
     """Arrival in UTC. Records of a batch arrive together, so few are ever formatted."""
-    moment = dt.datetime.fromtimestamp(milliseconds / 1000, tz=dt.UTC)
-    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    return (_EPOCH + dt.timedelta(milliseconds=milliseconds)).isoformat(timespec="milliseconds") + "Z"

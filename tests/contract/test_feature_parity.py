@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import zoo
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_contract.compiled import CompiledContract
 from ml_contract.expressions import Expr, col, type_of
@@ -20,18 +19,12 @@ from ml_contract.frame import FrameError, feature_frame
 from ml_contract.load import LoadedWorkload
 from ml_contract.row import row_function
 
+from tests.contract import zoo
+from tests.contract.zoo import QUICK
+
 CONTRACT = zoo.contract()
 NAMES = [f.name for f in CONTRACT.features]
 ROW = row_function(CONTRACT)
-#: Derandomised: the same records in every run, so that a red run can be had again; no minutes of shrinking.
-QUICK = settings(
-    max_examples=40,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=[HealthCheck.too_slow],
-)
 
 
 def by_rows(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -95,7 +88,7 @@ def test_should_give_the_same_value_of_any_expression(
     )
 
 
-def _close(left: float | None, right: float | None) -> bool:
+def _close(left: Any, right: Any) -> bool:
     if left is None or right is None:
         return left is right
     return math.isclose(left, right, rel_tol=1e-9, abs_tol=1e-9)

@@ -1,5 +1,7 @@
 """Generators, dirt, drift and data files: what a rehearsal feeds the system with."""
 
+# ruff: noqa: E501 - a table of cases reads best with one case a line
+
 from __future__ import annotations
 
 import csv
@@ -7,13 +9,12 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 import pytest
-import zoo
-from ml_contract.compiled import CompiledContract
+from ml_contract.compiled import CompiledContract, FitSpec
 from ml_contract.dirt import DELIVERED, Dirt, soil
 from ml_contract.fit import fit
 from ml_contract.frame import feature_frame
@@ -25,6 +26,7 @@ from ml_contract.rules import dqdl
 from ml_contract.synthetic import Drift, drift_records, generate
 from ml_contract.tables import TableError, read_table
 
+from tests.contract import zoo
 from workloads.claims_fraud import generate as claims_generator
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -194,7 +196,7 @@ def test_should_make_records_for_a_workload_nobody_has_seen(other: CompiledContr
 
 def test_should_refuse_a_pattern_it_cannot_make_up(tmp_path: Path) -> None:
     (tmp_path / "workload.yaml").write_text(OTHER.replace("[A-Z]{2}-[0-9]{6,}", "(?=x)y"))
-    with pytest.raises(ValueError, match="meter: no text could be made up for the pattern .*DATA=file.csv"):
+    with pytest.raises(ValueError, match=r"meter: no text could be made up for the pattern .*DATA=file\.csv"):
         generate(load_workload(tmp_path).compiled, 1, 1)
 
 
@@ -368,9 +370,7 @@ def test_should_fit_gaps_and_categories_on_what_it_is_given() -> None:
         base | {"x": v, "s": s} for v, s in ((1.0, "a"), (None, "a"), (4.0, "b"), (2.0, "c"), (9.0, None))
     ]
     table = feature_frame(zoo.polars_frame(records), contract)
-    fitted = fit(
-        table, zoo.with_columns(contract, fit=zoo.FitSpec(impute_numbers="median", max_categories=2))
-    )
+    fitted = fit(table, zoo.with_columns(contract, fit=FitSpec(impute_numbers="median", max_categories=2)))
     assert fitted.imputed == {"f_n": 3.0}
     assert fitted.output_names == ["f_n", "f_c=a", "f_c=b", "f_c=<other>"]
     assert fitted.matrix(table).tolist() == [
@@ -383,12 +383,13 @@ def test_should_fit_gaps_and_categories_on_what_it_is_given() -> None:
     assert fitted.vector({"f_n": None, "f_c": "never seen"}) == [3.0, 0.0, 0.0, 1.0]
     assert type(fitted).from_json(fitted.to_json()).output_names == fitted.output_names
     rare = fit(
-        table, zoo.with_columns(contract, fit=zoo.FitSpec(impute_numbers="none", minimum_category_count=2))
+        table, zoo.with_columns(contract, fit=FitSpec(impute_numbers="none", minimum_category_count=2))
     )
     assert rare.categories == {"f_c": ("a",)}
     assert np.isnan(rare.matrix(table)[1, 0])
-    for how, value in (("mean", 4.0), ("zero", 0.0)):
-        assert fit(table, zoo.with_columns(contract, fit=zoo.FitSpec(impute_numbers=how))).imputed == {
+    ways: tuple[tuple[Literal["mean", "zero"], float], ...] = (("mean", 4.0), ("zero", 0.0))
+    for how, value in ways:
+        assert fit(table, zoo.with_columns(contract, fit=FitSpec(impute_numbers=how))).imputed == {
             "f_n": value
         }
 

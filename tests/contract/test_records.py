@@ -10,14 +10,15 @@ import json
 from typing import Any
 
 import pytest
-import zoo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_contract.compiled import Column, CompiledContract, LabelSpec
 from ml_contract.dates import date_parser
 from ml_contract.load import LoadedWorkload
 from ml_contract.records import Record, RecordCodec, Rejected
-from test_feature_parity import QUICK
+
+from tests.contract import zoo
+from tests.contract.zoo import QUICK
 
 COLUMNS = (
     Column(name="key", source="Key", type="string", required=True, pattern="[A-Z]{2}[0-9]+"),

@@ -7,9 +7,20 @@ import datetime as dt
 import math
 from typing import Any
 
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from ml_contract.compiled import Column, CompiledContract, Feature, FitSpec, LabelSpec
 from ml_contract.expressions import Expr, col, lit, type_of, when
+
+#: Derandomised: the same records in every run, so that a red run can be had again; no minutes of shrinking.
+QUICK = settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow],
+)
 
 COLUMNS = (
     Column(name="key", source="key", type="string", required=True),
