@@ -640,7 +640,7 @@ _REST = {
         delete="DeletePipeline",
         convert=_codepipeline,
         convert_update=lambda p, c: {"pipeline": _codepipeline(p, c)["pipeline"]},
-        identify=lambda p, out: {"name": p["pipeline"]["Name"]},
+        identify=lambda p, out: {"name": out["pipeline"]["name"]},
         ref=lambda p, out, found: str(out["pipeline"]["name"]),
         attributes=lambda p, out, found: {"Version": str(out["pipeline"].get("version", 1))},
     ),
