@@ -138,7 +138,7 @@ def _update_ruleset(service: Service, call: Call) -> dict[str, Any]:
 
 def _check_rules(ruleset: str) -> None:
     """Refuse what is no DQDL as Glue does, when the ruleset is made."""
-    # For scripts the stand-in is a root of its own, so that no module of ours names it as a part of this package.
+    # For scripts the stand-in is an import root of its own; naming it here would give its modules two names.
     dqdl = importlib.import_module("rehearsal.glue_shim.awsgluedq.dqdl")
     try:
         dqdl.parse(ruleset)
