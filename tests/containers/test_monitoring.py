@@ -94,6 +94,16 @@ def test_should_understand_what_model_monitor_sets() -> None:
     assert settings.output_path == "/opt/ml/processing/resultdata"
 
 
+def test_should_take_the_approved_baseline_when_model_monitor_mounts_none() -> None:
+    environment = {"ENVIRONMENT": "dev", "WORKLOAD": "trips", "dataset_source": "/in", "output_path": "/out"}
+    with pytest.raises(BadInputError, match="missing: APPROVED_MODEL_PARAMETER"):
+        read_settings(environment)
+    settings = read_settings({**environment, "APPROVED_MODEL_PARAMETER": PARAMETER})
+    assert isinstance(settings, ModelMonitorEngine)
+    assert settings.mounted_baseline is None
+    assert settings.approved_model_parameter == PARAMETER
+
+
 def test_should_name_every_setting_that_is_missing() -> None:
     with pytest.raises(BadInputError, match="WORKLOAD, CAPTURE_URI"):
         read_settings({k: v for k, v in OWN.items() if k not in ("WORKLOAD", "CAPTURE_URI")})
@@ -386,3 +396,9 @@ def test_should_run_as_the_container_of_model_monitor(account: Account, tmp_path
     done = run_image("monitoring", tmp_path, **environment)
     assert done.returncode == 0, done.stderr
     assert "not mounted" in (tmp_path / "output/message").read_text()
+    # A template names no baseline: it is the approved model's.
+    account.approve()
+    del environment["baseline_statistics"], environment["baseline_constraints"]
+    done = run_image("monitoring", tmp_path, **environment, APPROVED_MODEL_PARAMETER=PARAMETER)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "output/message").read_text().startswith("CompletedWithViolations: 1")

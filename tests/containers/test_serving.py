@@ -334,11 +334,12 @@ def test_should_refuse_a_body_beyond_six_megabytes(endpoint: Callable[..., Endpo
     assert server.request("POST", "/invocations", b"{}", content_type=JSON)[0] == 200
 
 
-def test_should_say_503_until_the_model_is_loaded_and_fail_clearly_without_one(
-    endpoint: Callable[..., Endpoint], tmp_path: pathlib.Path
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_should_fail_clearly_without_a_model(
+    endpoint: Callable[..., Endpoint], tmp_path: pathlib.Path, workers: str
 ) -> None:
     (tmp_path / "model").mkdir()
-    server = endpoint(tmp_path)
+    server = endpoint(tmp_path, SAGEMAKER_MODEL_SERVER_WORKERS=workers)
     assert server.process.wait(timeout=30) == 1
     _, stderr = server.stop()
     assert "lacks model.onnx, contract.json, fitted.json" in stderr
@@ -400,6 +401,29 @@ def test_should_start_one_worker_per_vcpu_and_end_with_the_first_that_ends(
     os.kill(int(children[0]), signal.SIGKILL)
     assert server.process.wait(timeout=30) == 1
     assert "ended by itself" in server.stop()[1]
+
+
+def test_should_not_answer_that_it_is_loading_once_it_was_ready(
+    endpoint: Callable[..., Endpoint],
+) -> None:
+    for _ in range(3):
+        server = endpoint(SAGEMAKER_MODEL_SERVER_WORKERS="3")
+        server.ready()
+        statuses = {server.request("POST", "/invocations", b"{}", content_type=JSON)[0] for _ in range(60)}
+        assert statuses == {200}
+        assert server.stop()[0] == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_should_end_when_told_so_before_it_is_ready(endpoint: Callable[..., Endpoint], workers: str) -> None:
+    server = endpoint(SAGEMAKER_MODEL_SERVER_WORKERS=workers)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ConnectionError):
+            server.request("GET", "/ping")
+            break
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(timeout=25) == 0
 
 
 def test_should_say_that_a_port_is_taken(endpoint: Callable[..., Endpoint]) -> None:

@@ -116,23 +116,32 @@ class Verdict:
     baseline: str
 
 
+def _baseline(settings: OwnEngine | ModelMonitorEngine) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """Return statistics, constraints and where they come from."""
+    if isinstance(settings, ModelMonitorEngine) and settings.mounted_baseline is not None:
+        statistics, constraints = settings.mounted_baseline
+        return _mounted(statistics), _mounted(constraints), statistics
+    if settings.approved_model_parameter is None:
+        raise BadInputError("no baseline: mount one or set APPROVED_MODEL_PARAMETER")
+    return approved_baseline(settings.approved_model_parameter)
+
+
+def _captured(settings: OwnEngine | ModelMonitorEngine, contract: CompiledContract) -> tuple[Capture, str]:
+    """Return what was captured in the window and where it was looked for."""
+    if isinstance(settings, ModelMonitorEngine):
+        source = settings.dataset_source
+        return read_capture(read_folder(pathlib.Path(source)), contract), source
+    client = boto3.client("s3")
+    bucket, key = bucket_and_key(settings.capture_uri)
+    prefix = f"{key.rstrip('/')}/{settings.endpoint}/".lstrip("/")
+    folders = hour_prefixes(client, bucket, prefix, settings.window.hours())
+    capture = read_capture(read_bucket(client, bucket, folders), contract)
+    return capture, f"{settings.capture_uri} from {settings.window}"
+
+
 def _judge(settings: OwnEngine | ModelMonitorEngine, contract: CompiledContract) -> Verdict:
-    if isinstance(settings, OwnEngine):
-        statistics, constraints, source = approved_baseline(settings.approved_model_parameter)
-        client = boto3.client("s3")
-        bucket, key = bucket_and_key(settings.capture_uri)
-        prefix = f"{key.rstrip('/')}/{settings.endpoint}/".lstrip("/")
-        folders = hour_prefixes(client, bucket, prefix, settings.window.hours())
-        capture = read_capture(read_bucket(client, bucket, folders), contract)
-        where = f"{settings.capture_uri} from {settings.window}"
-    else:
-        statistics, constraints = (
-            _mounted(settings.baseline_statistics),
-            _mounted(settings.baseline_constraints),
-        )
-        source = settings.baseline_statistics
-        capture = read_capture(read_folder(pathlib.Path(settings.dataset_source)), contract)
-        where = settings.dataset_source
+    statistics, constraints, source = _baseline(settings)
+    capture, where = _captured(settings, contract)
     if not capture.files:
         raise UnjudgedError(f"nothing was captured in {where}")
     minimum = contract.monitoring["minimum_records"]

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from ml_runtime.job import BadInputError
 
 HOURS_LIMIT = 24 * 31
-#: Names the baseline and the capture that Model Monitor mounts.
-MODEL_MONITOR_VARIABLES = ("dataset_source", "baseline_statistics", "baseline_constraints", "output_path")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +54,16 @@ class OwnEngine(Common):
 
 @dataclasses.dataclass(frozen=True)
 class ModelMonitorEngine(Common):
-    """SageMaker Model Monitor: capture and baseline are mounted, results are written where it says."""
+    """SageMaker Model Monitor: the capture is mounted, results are written where it says.
+
+    The baseline is mounted too when the monitor's job definition names one. A template cannot: it does not
+    know which model will be approved. Then it is the approved model's, as with our own engine.
+    """
 
     dataset_source: str
-    baseline_statistics: str
-    baseline_constraints: str
     output_path: str
+    mounted_baseline: tuple[str, str] | None
+    approved_model_parameter: str | None
     start: str | None
     end: str | None
 
@@ -87,12 +89,15 @@ def _window(environment: Mapping[str, str]) -> Window:
 def read_settings(environment: Mapping[str, str]) -> OwnEngine | ModelMonitorEngine:
     """Return the settings. Raises BadInputError naming every variable that is missing."""
     managed = "dataset_source" in environment
+    statistics = environment.get("baseline_statistics")
+    constraints = environment.get("baseline_constraints")
+    mounted = (statistics, constraints) if statistics and constraints else None
     needed = ["ENVIRONMENT", "WORKLOAD"]
     needed += (
-        MODEL_MONITOR_VARIABLES
-        if managed
-        else ["ENDPOINT_NAME", "CAPTURE_URI", "WINDOW_HOURS", "SCHEDULED_TIME", "APPROVED_MODEL_PARAMETER"]
+        ["output_path"] if managed else ["ENDPOINT_NAME", "CAPTURE_URI", "WINDOW_HOURS", "SCHEDULED_TIME"]
     )
+    if not managed or mounted is None:
+        needed.append("APPROVED_MODEL_PARAMETER")
     missing = [name for name in needed if not environment.get(name)]
     if missing:
         raise BadInputError(f"environment variables are missing: {', '.join(missing)}")
@@ -104,9 +109,9 @@ def read_settings(environment: Mapping[str, str]) -> OwnEngine | ModelMonitorEng
             workload,
             contract_uri,
             dataset_source=environment["dataset_source"],
-            baseline_statistics=environment["baseline_statistics"],
-            baseline_constraints=environment["baseline_constraints"],
             output_path=environment["output_path"],
+            mounted_baseline=mounted,
+            approved_model_parameter=environment.get("APPROVED_MODEL_PARAMETER"),
             start=environment.get("start_time"),
             end=environment.get("end_time"),
         )

@@ -1,4 +1,4 @@
-"""Entry of the image; SageMaker appends ``serve``. ``worker FD`` is what it starts itself as."""
+"""Entry of the image; SageMaker appends ``serve``. ``worker ...`` is what it starts itself as."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ def main(argv: list[str]) -> int:
     """Serve until told to stop."""
     if argv in ([], ["serve"]):
         return serve(os.environ)
-    if len(argv) == 2 and argv[0] == "worker" and argv[1].isdecimal():
-        return run_worker(int(argv[1]))
+    match argv:
+        case ["worker", listener, "leads", end] if listener.isdecimal() and end.isdecimal():
+            return run_worker(int(listener), announce=int(end))
+        case ["worker", listener, "follows", end] if listener.isdecimal() and end.isdecimal():
+            return run_worker(int(listener), follow=int(end))
     print(f"error: the only command is 'serve', got {' '.join(argv)!r}", file=sys.stderr)
     return 2
 

@@ -72,16 +72,23 @@ class DrainingServer(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def _load() -> Predictor:
-    predictor = Predictor(Model.load(base_folder() / "model"))
+def _load() -> Predictor | None:
+    """Return the predictor; none when there is no sound model, which is then logged."""
+    try:
+        predictor = Predictor(Model.load(base_folder() / "model"))
+    except BadInputError as error:
+        log.error("the model cannot be loaded: %s", error)  # noqa: TRY400 - the text says all
+        return None
+    except Exception:
+        log.exception("the model cannot be loaded")
+        return None
     # The model lives as long as the process: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
     return predictor
 
 
-async def _serve(listener: socket.socket) -> int:
-    application = Application()
+async def _serve(listener: socket.socket, application: Application, announce: int | None) -> int:
     config = uvicorn.Config(
         application,
         http="httptools",
@@ -94,36 +101,42 @@ async def _serve(listener: socket.socket) -> int:
         timeout_graceful_shutdown=int(DRAIN_SECONDS),
     )
     server = DrainingServer(config, application)
-    failed = False
 
     async def load() -> None:
-        nonlocal failed
-        try:
-            application.predictor = await asyncio.to_thread(_load)
-        except BadInputError as error:
-            log.error("the model cannot be loaded: %s", error)  # noqa: TRY400 - the text says all
-        except Exception:
-            log.exception("the model cannot be loaded")
+        application.predictor = await asyncio.to_thread(_load)
         if application.predictor is None:
-            failed = True
             server.should_exit = True
+        elif announce is not None:
+            os.close(announce)
 
-    loading = asyncio.create_task(load())
+    loading = asyncio.create_task(load()) if application.predictor is None else None
     await server.serve(sockets=[listener])
-    loading.cancel()
-    return 1 if failed else 0
+    if loading is not None:
+        loading.cancel()
+    return 0 if application.predictor is not None or application.draining else 1
 
 
-def run_worker(descriptor: int) -> int:
-    """Serve from a socket that is already bound, until told to stop."""
+def run_worker(descriptor: int, *, announce: int | None = None, follow: int | None = None) -> int:
+    """Serve from a socket that is already bound, until told to stop.
+
+    The first worker listens at once, says 503 until its model is loaded, and then closes ``announce``. Any
+    other one listens when its own model is loaded and ``follow``, the other end, has ended: once /ping was
+    200, no worker answers that it is not ready.
+    """
     import uvloop
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    application = Application()
+    if follow is not None:
+        application.predictor = _load()
+        if application.predictor is None:
+            return 1
+        os.read(follow, 1)
     listener = socket.socket(fileno=descriptor)
     listener.listen(BACKLOG)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(listener))
+        return runner.run(_serve(listener, application, announce))
 
 
 def _positive(environment: Mapping[str, str], name: str, default: int, maximum: int) -> int:
@@ -134,7 +147,8 @@ def _positive(environment: Mapping[str, str], name: str, default: int, maximum: 
 
 
 def _bound(host: str, port: int, *, shared: bool) -> socket.socket:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # Named as TCP: asyncio turns Nagle's delay off only where the protocol says so.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if shared:
         # The kernel hands each connection to one of the workers; a shared listener would let the first take
@@ -179,14 +193,17 @@ def _supervise(listeners: list[socket.socket]) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    for listener in listeners:
-        descriptor = listener.fileno()
-        command = [sys.executable, "-m", "ml_serving", "worker", str(descriptor)]
-        children.append(subprocess.Popen(command, pass_fds=[descriptor]))
+    follow, announce = os.pipe()
+    for position, listener in enumerate(listeners):
+        role, end = ("follows", follow) if position else ("leads", announce)
+        command = [sys.executable, "-m", "ml_serving", "worker", str(listener.fileno()), role, str(end)]
+        children.append(subprocess.Popen(command, pass_fds=[listener.fileno(), end]))
     # Only the workers may hold them: the kernel would go on handing connections to a listener of a dead
-    # worker.
+    # worker, and a pipe ends when nobody holds its other end.
     for listener in listeners:
         listener.close()
+    os.close(follow)
+    os.close(announce)
     # Looks without reaping, so that each child's exit code stays its own.
     os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
     if not stopping:
@@ -195,4 +212,5 @@ def _supervise(listeners: list[socket.socket]) -> int:
         for child in children:
             child.wait()
         return 1
-    return max(abs(child.wait()) for child in children)
+    # One that was told to stop before it served has nothing to drain: the signal ends it.
+    return max(code if (code := child.wait()) != -signal.SIGTERM else 0 for child in children)
