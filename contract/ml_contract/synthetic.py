@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime as dt
 import math
 import random
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +16,7 @@ from typing import Any, Final
 from ml_contract.compiled import Column, CompiledContract
 from ml_contract.dates import date_parser
 from ml_contract.identifiers import NewIdentifiers
+from ml_contract.patterns import PatternError, Texts
 
 __all__ = ["Drift", "drift_records", "generate"]
 
@@ -24,7 +24,6 @@ __all__ = ["Drift", "drift_records", "generate"]
 FIRST_DAY: Final = dt.datetime(2015, 1, 1)
 DAYS: Final = 60
 MISSING_SHARE: Final = 0.05
-_ROOM: Final = (999_999_999, 99_999_999, 9_999_999, 999_999, 99_999, 9_999, 1_999)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,9 +184,9 @@ def _identifier(column: Column, seed: int) -> Callable[[random.Random, int], Any
         width = min(column.max_length or 12, 12)
         start = block if width >= 9 else 0
         return lambda _rng, i: f"{start + i:0{width}d}"
-    pattern = _Pattern(column)
-    start = block if pattern.fits(999_999_999) else 0
-    return lambda _rng, i: pattern.counted(start + i)
+    texts = _texts(column)
+    start = block if texts.count >= 1_000_000_000 else 0
+    return lambda _rng, i: texts[start + i]
 
 
 def _text(column: Column) -> Callable[[random.Random, int], Any]:
@@ -195,8 +194,10 @@ def _text(column: Column) -> Callable[[random.Random, int], Any]:
         allowed = column.allowed
         return lambda rng, _i: rng.choice(allowed)
     if column.pattern is not None:
-        pattern = _Pattern(column)
-        return lambda rng, _i: pattern.counted(rng.randrange(1000))
+        texts = _texts(column)
+        # Few enough to come again: codes do.
+        step = max(texts.count // 50, 1)
+        return lambda rng, _i: texts[rng.randrange(min(texts.count, 50)) * step]
     names = [f"{column.name[:12]}-{letter}"[: column.max_length] for letter in "abcdef"]
     return lambda rng, _i: rng.choice(names)
 
@@ -219,59 +220,13 @@ def _date(column: Column, *, event: bool) -> Callable[[random.Random, int], str]
     return make
 
 
-class _Pattern:
-    """Texts that match a pattern, by trying shapes that identifiers and codes have."""
-
-    _SHAPES: Final = (
-        "{n}", "{n:02d}", "{n:03d}", "{n:04d}", "{n:05d}", "{n:06d}", "{n:07d}", "{n:08d}", "{n:09d}",
-        "{n:010d}", "{n:012d}", "{n:x}", "{n:08x}", "{n:016x}", "{n:032x}",
-        "{l}", "{u}", "{l2}", "{u2}", "{l3}", "{u3}", "{u}{n}", "{l}{n}", "{u2}{n:04d}", "{u2}{n:06d}",
-        "{u}-{n}", "{u}-{n:04d}", "{u2}-{n:04d}", "{u2}-{n:06d}", "{u3}-{n:04d}", "{u3}-{n:06d}",
-        "{l3}-{n:06d}", "{l3}_{n:06d}",
-        "00000000-0000-4000-8000-{n:012x}", "a{n}@example.com", "+1555{n:07d}",
-    )  # fmt: skip
-
-    def __init__(self, column: Column) -> None:
-        matches = re.compile(rf"(?:{column.pattern})\Z").match
-        fits = [
-            shape
-            for shape in self._SHAPES
-            if all(
-                matches(text) and len(text) <= (column.max_length or len(text))
-                for text in (self._fill(shape, n) for n in (0, 7, 123))
-            )
-        ]
-        # The shape that has room for the most different texts.
-        shape = max(fits, key=lambda s: [matches(self._fill(s, n)) is not None for n in _ROOM], default=None)
-        if shape is None:
-            raise ValueError(
-                f"{column.name}: no text could be made up for the pattern {column.pattern!r}; "
-                "give the workload a generate.py or rehearse with DATA=file.csv"
-            )
-        self._shape = shape
-        self._matches = matches
-
-    @staticmethod
-    def _fill(shape: str, n: int) -> str:
-        letter, second, third = (chr(ord("a") + (n // 26**k) % 26) for k in range(3))
-        return shape.format(
-            n=n,
-            l=letter,
-            u=letter.upper(),
-            l2=letter + second,
-            u2=(letter + second).upper(),
-            l3=letter + second + third,
-            u3=(letter + second + third).upper(),
-        )
-
-    def fits(self, n: int) -> bool:
-        return self._matches(self._fill(self._shape, n)) is not None
-
-    def counted(self, n: int) -> str:
-        text = self._fill(self._shape, n)
-        if not self.fits(n):
-            raise ValueError(f"{text!r} is the first text that no longer matches; ask for fewer records")
-        return text
+def _texts(column: Column) -> Texts:
+    try:
+        return Texts(column.pattern or "", max_length=column.max_length)
+    except PatternError as error:
+        raise ValueError(
+            f"{column.name}: {error}; give the workload a generate.py or rehearse with DATA=file.csv"
+        ) from None
 
 
 # --- drift of records that are there -------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zoo  # type: ignore[import-not-found]  # beside this file, where pytest looks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_contract.compiled import CompiledContract
@@ -19,9 +20,7 @@ from ml_contract.frame import FrameError, feature_frame
 from ml_contract.load import LoadedWorkload
 from ml_contract.row import row_function
 
-from tests.contract import zoo
-from tests.contract.zoo import QUICK
-
+QUICK: settings = zoo.QUICK
 CONTRACT = zoo.contract()
 NAMES = [f.name for f in CONTRACT.features]
 ROW = row_function(CONTRACT)

@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 import pytest
+import zoo  # type: ignore[import-not-found]  # beside this file, where pytest looks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_contract.compiled import Column, CompiledContract, LabelSpec
@@ -17,9 +18,7 @@ from ml_contract.dates import date_parser
 from ml_contract.load import LoadedWorkload
 from ml_contract.records import Record, RecordCodec, Rejected
 
-from tests.contract import zoo
-from tests.contract.zoo import QUICK
-
+QUICK: settings = zoo.QUICK
 COLUMNS = (
     Column(name="key", source="Key", type="string", required=True, pattern="[A-Z]{2}[0-9]+"),
     Column(name="seen", source="seen", type="date", required=True, format="%d.%m.%Y"),

@@ -1,0 +1,68 @@
+"""The workload that docs/workloads.md tells one to write works as it says."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from ml_contract.__main__ import main
+from ml_contract.load import ContractError, load_workload
+from ml_contract.records import Record, RecordCodec
+from ml_contract.row import row_function
+from ml_contract.synthetic import generate
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "docs" / "workloads.md").read_text()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "workloads" / "pump_failures"
+    path.mkdir(parents=True)
+    for name, content in re.findall(r"```\w+ file=(\S+)\n(.*?)```", TEXT, re.DOTALL):
+        (path / name).write_text(content)
+    monkeypatch.chdir(tmp_path)
+    return Path("workloads/pump_failures")
+
+
+def test_should_check_the_documented_workload(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(folder)]) == 0
+    shown = re.search(r"ml_contract check workloads/pump_failures\n(.*)\n```", TEXT)
+    assert shown is not None
+    assert capsys.readouterr().out.strip() == shown[1]
+
+
+def test_should_run_the_documented_workload(folder: Path) -> None:
+    contract = load_workload(folder).compiled
+    function = row_function(contract)
+    codec = RecordCodec(contract)
+    for record in generate(contract, 50, 1):
+        result = codec.decode(json.dumps(record).encode())
+        assert isinstance(result, Record)
+        features = function(result.values)
+        assert set(features) == {f.name for f in contract.features}
+        assert features["weekend"] in (0.0, 1.0)
+        assert features["strain"] in ("high", "normal")
+
+
+def test_should_give_the_documented_error(folder: Path) -> None:
+    file = folder / "workload.yaml"
+    file.write_text(file.read_text().replace("read_at: {type: timestamp", "read_at: {type: timestap"))
+    with pytest.raises(ContractError) as caught:
+        load_workload(folder)
+    assert str(caught.value.problems[0]) in TEXT
+
+
+def test_should_name_every_operation_and_reason() -> None:
+    import typing
+
+    from ml_contract import records
+    from ml_contract.expressions import Expr
+
+    methods = {name for name, member in vars(Expr).items() if callable(member) and not name.startswith("_")}
+    for name in methods - {"to_json", "from_json", "columns", "walk"}:
+        assert re.search(rf"\.{name}\(", TEXT), name
+    for code in typing.get_args(records.Code):
+        assert f"`{code}`" in TEXT, code
