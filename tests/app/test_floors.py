@@ -1,0 +1,132 @@
+"""Who may import whom: lower floors never import higher ones."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cdk_support import ROOT
+from ml_contract.load import load_workload
+
+#: Folder -> what of ours it may import.
+LAMBDAS = {"record_transform", "retrain_trigger", "model_promotion", "approval_parameter"}
+GLUE = {"lake_files", "curate", "build_features"}
+IMAGES = {"ml_processing", "ml_training", "ml_serving", "ml_monitoring", "ml_runtime", "ml_statistics"}
+OURS = (
+    {"ml_contract", "ml_lifecycle", "environments", "stacks", "rehearsal", "app", "benchmarks", "workloads"}
+    | LAMBDAS
+    | GLUE
+    | IMAGES
+)
+FLOORS: dict[str, set[str]] = {
+    "contract": {"ml_contract"},
+    "workloads": {"ml_contract"},
+    "lambda": {"ml_contract"} | LAMBDAS,
+    "glue": {"ml_contract"} | GLUE,
+    "containers": {"ml_contract"} | IMAGES,
+    "constructs": {"ml_contract", "ml_lifecycle"},
+    "environments": {"ml_contract", "ml_lifecycle", "environments"},
+    "stacks": {"ml_contract", "ml_lifecycle", "environments", "stacks"},
+    "rehearsal": {"ml_contract", "rehearsal"},
+}
+#: What runs in an account reads the compiled contract: neither the CDK nor what reads YAML.
+RUNTIME = ("lambda", "glue", "containers")
+NEVER_AT_RUNTIME = {"aws_cdk", "constructs", "pydantic", "ruamel", "yaml"}
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Top-level package of every import, wherever it stands in the file."""
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name.partition(".")[0]) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.lineno, node.module.partition(".")[0]
+
+
+def sources(folder: str) -> list[Path]:
+    return sorted(p for p in (ROOT / folder).rglob("*.py") if "__pycache__" not in p.parts)
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_should_import_from_the_same_floor_or_below(floor: str) -> None:
+    found = sources(floor)
+    assert found, f"{floor} holds no source"
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in found
+        for line, name in imports(path)
+        if name in OURS - FLOORS[floor]
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("floor", RUNTIME)
+def test_should_run_in_an_account_without_the_cdk_and_yaml(floor: str) -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in sources(floor)
+        for line, name in imports(path)
+        if name in NEVER_AT_RUNTIME
+    ]
+    assert wrong == []
+
+
+def test_should_see_an_import_wherever_it_stands(tmp_path: Path) -> None:
+    source = tmp_path / "x.py"
+    source.write_text("def f():\n    from stacks.stage import LifecycleStage\n    import rehearsal.cdk\n")
+    assert list(imports(source)) == [(2, "stacks"), (3, "rehearsal")]
+
+
+def test_should_not_shadow_the_package_constructs() -> None:
+    assert not (ROOT / "constructs" / "__init__.py").exists()
+    import constructs
+
+    assert "site-packages" in str(constructs.__file__)
+
+
+def test_should_make_no_package_of_the_path_roots() -> None:
+    for folder in ("lambda", "glue", "containers"):
+        assert not (ROOT / folder / "__init__.py").exists(), folder
+
+
+def test_should_keep_the_app_short() -> None:
+    assert len((ROOT / "app.py").read_text().splitlines()) <= 40
+
+
+def spoken(path: Path) -> Iterator[tuple[int, str]]:
+    """Names and texts that a program acts on: no docstrings, no comments."""
+    tree = ast.parse(path.read_text(), str(path))
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.lineno, node.value
+        elif isinstance(node, ast.Name):
+            yield node.lineno, node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.lineno, node.attr
+
+
+def test_should_know_nothing_of_the_worked_example_outside_its_folder() -> None:
+    example = {*load_workload(ROOT / "workloads/claims_fraud").workload.record.fields} | {"fraud"}
+    # Words that other domains have too.
+    example -= {"age"}
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}: {word}"
+        for floor in FLOORS
+        if floor != "workloads"
+        for path in sources(floor)
+        # Its --workload has a default: the example.
+        if path != ROOT / "rehearsal/__main__.py"
+        for line, text in spoken(path)
+        for word in example
+        if word in text.lower()
+    ]
+    assert wrong == []
