@@ -23,6 +23,8 @@ from rehearsal import ministack_bridge as bridge
 from rehearsal.control import ControlError, control
 from rehearsal.executors import delivery_format
 from rehearsal.executors.delivery_format import Column, ConversionError
+from rehearsal.iam import AccessDeniedError
+from rehearsal.ministack_bridge import Check
 
 if TYPE_CHECKING:
     from rehearsal.runtime import Runtime
@@ -139,11 +141,30 @@ class Delivery:
             source = description["Source"]["KinesisStreamSourceDescription"]
             stream = source["KinesisStreamARN"]
             since = source["DeliveryStartTimestamp"]
+            self._require_stream_key(source["RoleARN"], stream)
             client = self.runtime.client("kinesis", role=source["RoleARN"], region=self.region)
             for shard in client.list_shards(StreamARN=stream)["Shards"]:
                 for record in self._shard(client, stream, shard["ShardId"]):
                     if record.arrival >= since.replace(microsecond=0):
                         self.add([self._on_our_clock(record)], description)
+
+    def _require_stream_key(self, role: str, stream: str) -> None:
+        """Check that the source's role may decrypt an encrypted stream.
+
+        :raises AccessDeniedError: it may not
+        """
+        runtime = self.runtime
+        runtime.authorizer.note_service_use(role, ("kinesis:DescribeStream",), stream, self.region)
+        operator = runtime.client("kinesis", region=self.region)
+        summary = operator.describe_stream_summary(StreamARN=stream)["StreamDescriptionSummary"]
+        if summary.get("EncryptionType") != "KMS":
+            return
+        key = bridge.kms_key_arn(summary["KeyId"], account=runtime.account, region=self.region)
+        principal = runtime.identities.principal(runtime.identities.for_role(role).access_key_id)
+        if key is None or principal is None:
+            raise DeliveryError(f"the key {summary['KeyId']} of {stream} is not there")
+        check = Check(action="kms:Decrypt", resource=key)
+        runtime.authorizer.require(principal, "kms", [check], self.region)
 
     def _on_our_clock(self, record: Pending) -> Pending:
         """Move an arrival from the machine's clock, which the stream lives on, to the rehearsal's."""
@@ -355,6 +376,8 @@ class Delivery:
             outcome.failed.append(line)
 
     def _answers(self, event: Mapping[str, Any], role: str, function: str) -> dict[str, dict[str, Any]]:
+        actions = ("lambda:GetFunctionConfiguration",)
+        self.runtime.authorizer.note_service_use(role, actions, function, self.region)
         client = self.runtime.client("lambda", role=role, region=self.region)
         try:
             answer = client.invoke(FunctionName=function, Payload=json.dumps(event).encode())
@@ -476,6 +499,9 @@ class Delivery:
                 unit="None",
                 values=[float(value)],
             )
+        role, region, bucket = destination["RoleARN"], self.region, destination["BucketARN"]
+        for resource, actions in ((bucket, _BUCKET_ACTIONS), (f"{bucket}/{_key(key)}", _OBJECT_ACTIONS)):
+            self.runtime.authorizer.note_service_use(role, actions, resource, region)
         logging = destination.get("CloudWatchLoggingOptions", {})
         if delivered and logging.get("Enabled"):
             region, account = self.region, self.runtime.account
@@ -499,6 +525,15 @@ class Delivery:
             )
         except ClientError as error:
             self.runtime.ledger.failed("firehose", self.name, f"its error log was not written: {error}")
+
+
+#: What Firehose also does with the bucket (Developer Guide, "Controlling access").
+_BUCKET_ACTIONS = ("s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads")
+_OBJECT_ACTIONS = ("s3:AbortMultipartUpload", "s3:GetObject")
+
+
+def _key(uri: str) -> str:
+    return uri.removeprefix("s3://").partition("/")[2]
 
 
 class _InvocationError(Exception):
@@ -714,8 +749,11 @@ def _flush(runtime: Runtime, body: dict[str, Any]) -> dict[str, Any]:
         )
     chosen = [deliveries.get(name, region) for name in known if wanted in (None, name)]
     for delivery in chosen:
-        if delivery.describe()["DeliveryStreamType"] == "KinesisStreamAsSource":
-            delivery.pull()
+        try:
+            if delivery.describe()["DeliveryStreamType"] == "KinesisStreamAsSource":
+                delivery.pull()
+        except (ClientError, AccessDeniedError) as error:
+            raise ControlError(f"{delivery.name} cannot read its source: {error}") from None
         delivery.flush()
     return {"delivery_streams": {delivery.name: _summary(delivery) for delivery in chosen}}
 

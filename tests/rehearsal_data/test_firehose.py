@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from rehearsal.server import ServerProcess
+from rehearsal.server import ServerError, ServerProcess
 
 pytestmark = [pytest.mark.slow, pytest.mark.rehearsal]
 
@@ -203,3 +203,13 @@ def test_should_deliver_when_the_buffering_interval_is_over(stage: Stage) -> Non
     stage.server.control("POST", "/clock/advance", {"minutes": 11})
     assert stage.server.control("GET", "/idle?timeout_seconds=60")["idle"]
     assert [row["id"] for row in stage.rows()] == ["a"]
+
+
+def test_should_not_read_an_encrypted_stream_whose_key_its_role_may_not_use(stage: Stage, allow: Any) -> None:
+    key = stage.client("kms").create_key()["KeyMetadata"]["Arn"]
+    stage.client("kinesis").start_stream_encryption(StreamName=stage.name, EncryptionType="KMS", KeyId=key)
+    stage.send({"id": "a", "amount": 1})
+    with pytest.raises(ServerError, match="kms:Decrypt"):
+        stage.flush()
+    allow(stage.name, [{"Action": ["kinesis:*", "lambda:*", "glue:*", "s3:PutObject", "kms:Decrypt"]}])
+    assert stage.flush()["delivered"] == 1
