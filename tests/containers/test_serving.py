@@ -120,6 +120,21 @@ def test_should_answer_csv_and_lines_when_asked(binary: Trained) -> None:
     assert predictor.answer(json.dumps(records).encode(), JSON, "text/html").status == 406
 
 
+def test_should_take_a_number_too_large_for_the_model(predictor: Predictor) -> None:
+    """Beyond 32 bits a number is infinite in a table, and so it must be in a single record."""
+    record = {"distance-km": 1e300}
+    alone, (first, second) = answered(predictor, record)[0], answered(predictor, [record, record])
+    assert first == second
+    assert alone["score"] == pytest.approx(first["score"], abs=1e-6)
+
+
+def test_should_keep_no_trace_of_the_record_before(predictor: Predictor, workload: Trained) -> None:
+    records = unlabelled(make_records(workload.task, 20, seed=6))
+    forth = [answered(predictor, record)[0] for record in records]
+    back = [answered(predictor, record)[0] for record in reversed(records)]
+    assert forth == back[::-1]
+
+
 def test_should_ask_for_no_label_and_no_field(predictor: Predictor) -> None:
     assert math.isfinite(answered(predictor, {})[0]["score"])
 
