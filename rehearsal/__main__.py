@@ -44,6 +44,7 @@ def run(  # noqa: PLR0917 - typer calls it by name, one parameter per option
     app_folder: AppFolder = None,
     port: Port = None,
     until: Annotated[str | None, typer.Option(help="Last step to run, by its id.")] = None,
+    hold: Annotated[bool, typer.Option("--hold", help="Leave the embedded AWS up at the end.")] = False,
 ) -> None:
     """Deploy every stack and run the whole lifecycle; exit 0 only if every step passed."""
     from rehearsal.preflight import PreflightError
@@ -61,6 +62,7 @@ def run(  # noqa: PLR0917 - typer calls it by name, one parameter per option
         app=app_folder,
         port=port,
         until=until,
+        hold=hold,
     )
     try:
         report, code = rehearse(options, terminal)

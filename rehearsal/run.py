@@ -40,6 +40,7 @@ class Options:
     app: Path | None
     port: int | None
     until: str | None = None
+    hold: bool = False
 
 
 def clear(out: Path) -> None:
@@ -134,13 +135,27 @@ def rehearse(options: Options, listener: Listener) -> tuple[Report, int]:
         report.seconds = round(time.monotonic() - started, 3)
         try:
             _close_books(tale)
-        finally:
-            if tale.server is not None:
-                tale.server.stop()
             document = report.to_json()
             write(document, out / REPORT_JSON)
             (out / REPORT_HTML).write_text(render(document), encoding="utf-8")
+            if options.hold and report.outcome != "interrupted" and tale.server is not None:
+                _hold(tale.server, listener)
+        finally:
+            if tale.server is not None:
+                tale.server.stop()
     return report, 0 if report.outcome == "passed" else 1
+
+
+def _hold(server: ServerProcess, listener: Listener) -> None:
+    """Leave the embedded AWS up for a look at it, until Ctrl-C."""
+    listener.say(f"the embedded AWS is left up at {server.endpoint} until Ctrl-C; for a shell of yours:")
+    for name, value in server.environment().items():
+        listener.say(f"  export {name}={value}")
+    try:
+        while server.process.poll() is None:
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        listener.say("stopped")
 
 
 def _close_books(tale: Tale) -> None:

@@ -139,6 +139,17 @@ class Cloud:
         entries: list[dict[str, Any]] = self.server.control("GET", "/ledger")["entries"]
         return entries
 
+    def function_errors(self) -> list[str]:
+        """The latest warnings and errors that the functions logged, a line each."""
+        logs = self.client("logs")
+        found = []
+        for group in logs.describe_log_groups()["logGroups"]:
+            for event in logs.filter_log_events(logGroupName=group["logGroupName"])["events"]:
+                text = event["message"].strip()
+                if '"level": "ERROR"' in text or '"level": "WARNING"' in text or "Traceback" in text:
+                    found.append((event["timestamp"], f"{group['logGroupName']}: {text[:600]}"))
+        return [text for _, text in sorted(found)[-8:]]
+
     def permissions(self) -> list[dict[str, Any]]:
         """Per role: its grants with whether they were used, and what was refused."""
         roles: list[dict[str, Any]] = self.server.control("GET", "/iam")["roles"]

@@ -62,6 +62,9 @@ class Listener(Protocol):
     def end(self, result: StepResult) -> None:
         """The step ended."""
 
+    def say(self, text: str) -> None:
+        """Something to be read, apart from any step."""
+
 
 def tell(steps: Sequence[Step], tale: Tale, listener: Listener) -> Iterable[StepResult]:
     """Run the steps; yield the result of each. Ends after the first that failed.
@@ -82,6 +85,7 @@ def tell(steps: Sequence[Step], tale: Tale, listener: Listener) -> Iterable[Step
             tale.log(traceback.format_exc())
         if reason is not None:
             evidence["reason"] = reason
+            evidence |= _diagnosis(tale)
         result = StepResult(
             id=step.id,
             title=step.title,
@@ -95,6 +99,28 @@ def tell(steps: Sequence[Step], tale: Tale, listener: Listener) -> Iterable[Step
         yield result
         if reason is not None:
             return
+
+
+def _diagnosis(tale: Tale) -> Evidence:
+    """What the server knows that may explain a failure: what failed in the background, what was refused."""
+    if tale.server is None or tale.server.process.poll() is not None:
+        return {}
+    try:
+        failed = [e for e in tale.cloud.ledger() if e["outcome"] == "failed"]
+        refused = [
+            f"{r['action']} on {r['resource']} for {role['role'].rsplit('/', 1)[-1]}"
+            for role in tale.cloud.permissions()
+            for r in role["refused"]
+        ]
+        lines = tale.cloud.function_errors()
+    except Exception as error:  # noqa: BLE001 - the step's own reason matters more than a failing look-up
+        tale.log(traceback.format_exc())
+        return {"diagnosis_failed": str(error)}
+    return {
+        "failed_in_the_background": [f"{e['kind']} {e['name']}: {e['why']}" for e in failed[-5:]],
+        "refused": refused[-5:],
+        "functions_said": lines,
+    }
 
 
 def wait_until(

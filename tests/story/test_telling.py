@@ -27,11 +27,15 @@ class Listener:
     def end(self, result: StepResult) -> None:
         self.told.append(f"end {result.id} {result.status}")
 
+    def say(self, text: str) -> None:
+        self.told.append(text)
+
 
 class FakeTale:
     """A tale without an AWS."""
 
     workload: Any = None
+    server: Any = None
 
     def __init__(self) -> None:
         self.logged: list[str] = []
