@@ -801,6 +801,90 @@ def give_s3_its_key() -> None:
     _replace(s3, "_resolve_sse_write_headers", resolve)
 
 
+# -- what AWS's services may do -----------------------------------------------------------------------------
+
+#: The permission by which a service delivers to a resource, from the resource's own policy.
+_DELIVERIES = {"lambda": "lambda:InvokeFunction", "sqs": "sqs:SendMessage", "sns": "sns:Publish"}
+
+
+def _service_is_let(principal: str, check: Check, *, source_arn: str, account: str, region: str) -> bool:
+    """Say whether the own policy of a check's resource lets a service act on it."""
+    evaluator = importlib.import_module("ministack.core.iam_evaluator")
+    own = evaluator._resource_policy(check.action.partition(":")[0], check.resource)
+    if own is None:
+        return False
+    request = evaluator.EvalContext(
+        principal_arn=principal,
+        principal_type="Service",
+        principal_account=account,
+        action=check.action,
+        resource_arn=check.resource,
+        region=region,
+        secure_transport=True,
+        service_context={
+            "aws:sourcearn": source_arn,
+            "aws:sourceaccount": account,
+            "aws:principalisawsservice": "true",
+            **{key.lower(): value for key, value in check.context.items()},
+        },
+    )
+    return bool(evaluator.evaluate_resource_policy(own[0], request, service=principal).decision == "Allow")
+
+
+def delivery_refusal(
+    principal: str, target: str, *, source_arn: str, account: str, region: str
+) -> str | None:
+    """Return why a service cannot deliver to a function, queue or topic; None when it can.
+
+    The target's own policy must let the service, and so must that of a key that encrypts the target.
+    """
+    service = target.split(":")[2]
+    action = _DELIVERIES.get(service)
+    if action is None:
+        return None
+    with account_scope(account, region):
+        needed = Check(action=action, resource=target)
+        checks = [needed, *kms_checks(service, [needed], {}, account=account, region=region)]
+        for check in checks:
+            if not _service_is_let(principal, check, source_arn=source_arn, account=account, region=region):
+                return (
+                    f"the policy of {check.resource} does not let {principal} {check.action} for {source_arn}"
+                )
+    return None
+
+
+def guard_event_targets(refused: Callable[[str, str, str], None]) -> None:
+    """Drop events for targets that EventBridge may not deliver to, as AWS does.
+
+    ``refused(rule ARN, target ARN, why)`` is told: on AWS only the metric FailedInvocations tells.
+    """
+    eventbridge = importlib.import_module("ministack.services.eventbridge")
+    responses = importlib.import_module("ministack.core.responses")
+    original = eventbridge._invoke_target
+
+    def invoke(target: dict[str, Any], event: Any, rule: Any, view: Any = None) -> None:
+        arn, source = str(target.get("Arn", "")), str(rule.get("Arn", ""))
+        account, region = responses.get_account_id(), responses.get_region()
+        why = None
+        if arn.startswith("arn:") and not target.get("RoleArn"):
+            why = delivery_refusal(
+                "events.amazonaws.com", arn, source_arn=source, account=account, region=region
+            )
+        if why is not None:
+            refused(source, arn, why)
+            return
+        original(target, event, rule, view)
+
+    _replace(eventbridge, "_invoke_target", invoke)
+
+
+def function_role(name: str) -> str | None:
+    """Return the role of a function given by name or ARN, None when there is no such function."""
+    functions = importlib.import_module("ministack.services.lambda_svc")
+    found = functions._functions.get(functions._resolve_request_scoped_name(name))
+    return None if found is None else str(found["config"]["Role"])
+
+
 # -- ECR ----------------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from rehearsal.cloudformation.resources import Resources
 from rehearsal.cloudformation.rows import ROWS
 from rehearsal.cloudformation.schemas import UnknownTypeError, problems, schema_of
 from rehearsal.cloudformation.trust import untrusted
+from rehearsal.deliveries import unreadable_source
 
 if TYPE_CHECKING:
     from rehearsal.runtime import Runtime
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["install", "judge"]
 
 #: Types that the registry does not describe: they are CloudFormation's own or the app's.
+_EVENT_SOURCE = "AWS::Lambda::EventSourceMapping"
 _UNDESCRIBED = ("Custom::", "AWS::CloudFormation::", "AWS::CDK::")
 
 
@@ -56,7 +58,10 @@ def install(runtime: Runtime) -> None:
     supported = bridge.resource_types()
     bridge.judge_resources(
         lambda resource_type, properties: judge(resource_type, properties, supported),
-        untrusted,
+        lambda resource_type, properties: [
+            *untrusted(resource_type, properties),
+            *(unreadable_source(runtime, properties) if resource_type == _EVENT_SOURCE else ()),
+        ],
     )
     bridge.replace_by_schema(_create_only)
 
