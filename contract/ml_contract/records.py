@@ -25,6 +25,8 @@ __all__ = ["MAX_RECORD_BYTES", "Reason", "Record", "RecordCodec", "Rejected"]
 MAX_RECORD_BYTES: Final = 65_536
 _SHOWN: Final = 100
 _INT64: Final = 2**63
+#: A pattern that is one class of plain ASCII characters and a number of times: ``[0-9]{1,12}``.
+_CHARACTERS: Final = re.compile(r"(\[[A-Za-z0-9_-]+\])\{([0-9]+)(?:,([0-9]+))?\}")
 #: Texts remembered per field that has a pattern.
 _REMEMBERED: Final = 1_024
 
@@ -116,12 +118,14 @@ class RecordCodec:
         self.contract = contract
         self.max_bytes = max_bytes
         required = frozenset() if inference else frozenset(c.name for c in contract.columns if c.required)
-        self._checks = [_FieldCheck(c, contract, required=c.name in required) for c in _in_order(contract)]
+        self._checks = [
+            _FieldCheck(c, contract, required=c.name in required) for c in _in_order(contract, required)
+        ]
         self._by_source = {check.column.source: i for i, check in enumerate(self._checks)}
         self._type = _struct(contract, required)
         self._any = msgspec.json.Decoder().decode
         self.decode = _decoder(self._type, self._checks, self._slow, max_bytes)
-        self.encode = _encoder(contract)
+        self.encode = _encoder(contract, [check.column for check in self._checks])
 
     def check(self, values: Mapping[str, Any]) -> Record | Rejected:
         """The same for values under source names: JSON values, or the texts of a CSV row."""
@@ -192,16 +196,12 @@ def _struct(contract: CompiledContract, required: frozenset[str]) -> type[Record
     """
     fields: list[Any] = []
     rename = {}
-    columns = _in_order(contract)
+    columns = _in_order(contract, required)
     for i, column in enumerate(columns):
         kind = _annotation(column, contract)
         if column.missing:
             kind = kind | Literal[column.missing]
-        # Required ones have a default too: a struct lists fields without one first, and the order is the
-        # columns'.
-        fields.append(
-            (f"f{i}", kind, msgspec.UNSET) if column.name in required else (f"f{i}", kind | None, None)
-        )
+        fields.append((f"f{i}", kind) if column.name in required else (f"f{i}", kind | None, None))
         rename[f"f{i}"] = column.source
     for name in ("record_id", "received_at"):
         fields.append((name, msgspec.UnsetType, msgspec.UNSET))
@@ -220,9 +220,11 @@ def _struct(contract: CompiledContract, required: frozenset[str]) -> type[Record
     return made
 
 
-def _in_order(contract: CompiledContract) -> list[Column]:
-    """Columns in the order of the struct: renamed ones first, so that a line begins with their keys."""
-    return sorted(contract.columns, key=lambda c: c.source == c.name)
+def _in_order(contract: CompiledContract, required: frozenset[str]) -> list[Column]:
+    """Columns in the order of the struct: those without a default first, as structs have them; then renamed
+    ones, so that their keys stand near the beginning of a line.
+    """
+    return sorted(contract.columns, key=lambda c: (c.name not in required, c.source == c.name))
 
 
 def _delivery_key(name: str, contract: CompiledContract) -> str:
@@ -250,8 +252,22 @@ def _annotation(column: Column, contract: CompiledContract) -> Any:  # noqa: PLR
         if choices is not None and column.pattern is None and column.max_length is None:
             # One Literal with the missing texts: msgspec allows one per union.
             return Literal[tuple(dict.fromkeys((*choices, *column.missing)))]
+        simple = _characters(column)
+        if simple is not None and not column.missing:
+            return Annotated[str, msgspec.Meta(min_length=max(simple[1], 1), max_length=simple[2])]
         return Annotated[str, msgspec.Meta(min_length=1, max_length=column.max_length)]
     return Annotated[str, msgspec.Meta(min_length=1)]
+
+
+def _characters(column: Column) -> tuple[str, int, int] | None:
+    """Characters, least and greatest length, when the pattern says no more than these."""
+    simple = None if column.pattern is None else _CHARACTERS.fullmatch(column.pattern)
+    if simple is None:
+        return None
+    matches = _whole(simple[1])
+    characters = "".join(c for c in map(chr, range(128)) if matches(c))
+    low, high = int(simple[2]), int(simple[3] or simple[2])
+    return characters, low, high if column.max_length is None else min(high, column.max_length)
 
 
 def _decoder(
@@ -271,7 +287,6 @@ def _decoder(
         "    except ERRORS: return slow(data)",
     ]
     namespace: dict[str, Any] = {
-        "UNSET": msgspec.UNSET,
         "ERRORS": (msgspec.MsgspecError, UnicodeDecodeError, RecursionError),
         "fast": msgspec.json.Decoder(struct).decode,
         "slow": slow,
@@ -283,17 +298,14 @@ def _decoder(
             namespace[f"p{i}"] = check.parse_date
             body += [f"r.f{i} = x = p{i}(x)", "if x is None: return slow(data)"]
         if column.pattern is not None:
-            namespace[f"g{i}"], namespace[f"k{i}"] = _remembering(column.pattern)
-            body.append(f"if x not in g{i} and not k{i}(x): return slow(data)")
+            body.append(f"if {_mismatch(column, i, namespace)}: return slow(data)")
         if column.missing:
             namespace[f"m{i}"] = column.missing[0] if len(column.missing) == 1 else frozenset(column.missing)
             gone = "return slow(data)" if check.required else f"r.f{i} = None"
             test = "==" if len(column.missing) == 1 else "in"
             otherwise = ["else:", *(f"    {line}" for line in body)] if body else []
             body = [f"if x {test} m{i}: {gone}", *otherwise]
-        if check.required:
-            body = ["if x is UNSET: return slow(data)", *body]
-        elif body:
+        if body and not check.required:
             body = ["if x is not None:", *(f"    {line}" for line in body)]
         if body:
             lines += [f"    x = r.f{i}", *(f"    {line}" for line in body)]
@@ -302,6 +314,19 @@ def _decoder(
     exec(compile("\n".join(lines), f"<decode {struct.__name__}>", "exec"), namespace)  # noqa: S102
     function: Callable[[bytes], Record | Rejected] = namespace["decode"]
     return function
+
+
+def _mismatch(column: Column, i: int, namespace: dict[str, Any]) -> str:
+    """Code that is true when the text ``x`` does not match the column's pattern."""
+    simple = _characters(column)
+    if simple is None:
+        namespace[f"g{i}"], namespace[f"k{i}"] = _remembering(column.pattern or "")
+        return f"x not in g{i} and not k{i}(x)"
+    # Codes and numbers are so many characters of one class: nothing is left when these are stripped. The
+    # struct checks the length already, unless it has to let 'missing' texts pass.
+    characters, low, high = simple
+    namespace[f"c{i}"] = characters
+    return f"x.strip(c{i})" + (f" or not {low} <= len(x) <= {high}" if column.missing else "")
 
 
 def _remembering(pattern: str) -> tuple[set[str], Callable[[str], bool]]:
@@ -324,7 +349,7 @@ def _whole(pattern: str) -> Callable[[str], re.Match[str] | None]:
     return re.compile(rf"(?:{pattern})\Z").match
 
 
-def _encoder(contract: CompiledContract) -> _Encode:
+def _encoder(contract: CompiledContract, columns: list[Column]) -> _Encode:
     """Encoder under column names: the struct writes source names, which are replaced in the line.
 
     ``"name":`` with two plain quotes occurs as a key only: inside a text every quote has a backslash before
@@ -334,7 +359,7 @@ def _encoder(contract: CompiledContract) -> _Encode:
     pairs = {
         msgspec.json.encode(written) + b":": msgspec.json.encode(wanted) + b":"
         for written, wanted in (
-            *((c.source, c.name) for c in _in_order(contract)),
+            *((c.source, c.name) for c in columns),
             *((_delivery_key(name, contract), name) for name in ("record_id", "received_at")),
         )
         if written != wanted

@@ -247,6 +247,24 @@ def test_should_agree_on_both_paths(record: dict[str, Any], whole: bool) -> None
         assert fast == slow
 
 
+@settings(QUICK, max_examples=300)
+@given(
+    text=st.one_of(st.text("0129azAZ_- \n", max_size=7), st.text(max_size=4)),
+    pattern=st.sampled_from(
+        ["[0-9]{1,4}", "[A-Z]{2}", "[a-z0-9_-]{2,5}", "[0-9]+", "[0-9]{2}[a-z]{1,3}", "[^0-9]{1,3}"]
+    ),
+)
+def test_should_match_patterns_as_re_does(text: str, pattern: str) -> None:
+    """Simple patterns are checked without a regular expression."""
+    import re
+
+    columns = (*COLUMNS[:2], Column(name="code", source="code", type="string", pattern=pattern), COLUMNS[-1])
+    result = RecordCodec(zoo.with_columns(CONTRACT, columns=columns)).decode(
+        json.dumps(GOOD | {"code": text}).encode()
+    )
+    assert isinstance(result, Record) == (text == "" or re.fullmatch(pattern, text) is not None)
+
+
 def test_should_take_the_fast_path_for_typed_records(
     monkeypatch: pytest.MonkeyPatch, claims: LoadedWorkload
 ) -> None:
