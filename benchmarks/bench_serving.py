@@ -277,6 +277,8 @@ def run() -> Result:
         return Result(
             name="serving", skipped="wrk is not installed; on Debian: apt-get install wrk nginx-light"
         )
+    # The images' packages are installed nowhere but in their images.
+    sys.path += [path for part in IMAGE_PATHS if (path := str(ROOT / part)) not in sys.path]
     with (
         tempfile.TemporaryDirectory(prefix="bench-serving-") as folder,
         _stacks(pathlib.Path(folder)) as started,
