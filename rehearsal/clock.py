@@ -37,11 +37,15 @@ class Due:
 
 @dataclass(frozen=True, kw_only=True)
 class Fired:
-    """What an advance fired; `error` is the text of the exception that `run` raised, if it did."""
+    """What an advance fired; `error` is the text of the exception that `run` raised, if it did.
+
+    `skipped`: it fell due in a jump that passed over it.
+    """
 
     when: datetime
     title: str
     error: str | None = None
+    skipped: bool = False
 
 
 class Source(Protocol):
@@ -180,9 +184,16 @@ class Clock:
             self._sources[next(self._numbers)] = (source, self.now())
             self._changed.notify_all()
 
-    def advance(self, seconds: float, *, settle_s: float = 900.0) -> list[Fired]:
+    def advance(
+        self,
+        seconds: float,
+        *,
+        settle_s: float = 900.0,
+        skip: Callable[[Due], bool] = lambda _due: False,
+    ) -> list[Fired]:
         """Move the clock forward by `seconds`, firing what is due on the way, in order.
 
+        :param skip: says of a piece of work that it is passed over; it is returned as skipped
         :param settle_s: real seconds that background work may take before the next piece fires
         :raises ValueError: `seconds` is negative
         :raises TimeoutError: background work did not end within `settle_s`; the message names it
@@ -199,7 +210,12 @@ class Clock:
                 while batch := self._take(target):
                     with self._changed:
                         self._anchor(max(self.now(), batch[0].when))
-                    fired += [done for done in map(self._fire, batch) if done.title != _WAKE]
+                    for due in batch:
+                        passed = due.title != _WAKE and skip(due)
+                        done = (
+                            Fired(when=due.when, title=due.title, skipped=True) if passed else self._fire(due)
+                        )
+                        fired += [] if due.title == _WAKE else [done]
                     self.settle(settle_s)
                 with self._changed:
                     self._anchor(max(self.now(), target))

@@ -438,11 +438,14 @@ def use_clock(now: Callable[[], float]) -> None:
 
     Their own timers are switched off: who brings the clock fires schedules and evaluates alarms too.
     """
-    for name in ("cloudwatch", "eventbridge", "scheduler"):
-        module = importlib.import_module(f"ministack.services.{name}")
-        _replace(module, "time", SimpleNamespace(time=now, sleep=_real_time.sleep))
-    for name in ("eventbridge", "scheduler"):
-        _replace(importlib.import_module(f"ministack.services.{name}"), "start_scheduler", lambda: None)
+    clock = SimpleNamespace(time=now, sleep=_real_time.sleep)
+    services = {n: importlib.import_module(f"ministack.services.{n}") for n in ("eventbridge", "scheduler")}
+    _replace(importlib.import_module("ministack.services.cloudwatch"), "time", clock)
+    _replace(services["scheduler"], "time", clock)
+    # Only the times that EventBridge shows: what it puts into a queue is due by the queue's own clock.
+    _replace(services["eventbridge"], "_now_ts", now)
+    for module in services.values():
+        _replace(module, "start_scheduler", lambda: None)
 
 
 def _replace(module: ModuleType, name: str, value: object) -> None:

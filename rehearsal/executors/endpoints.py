@@ -250,7 +250,7 @@ def delete(service: Service, call: Call) -> dict[str, Any]:
     _tell(endpoint)
     for fleet in (endpoint.blue, endpoint.green):
         if fleet is not None:
-            _end(service.runtime, fleet)
+            _end(endpoint, fleet)
     service.remove("Endpoint", record.name)
     return {}
 
@@ -392,7 +392,7 @@ def _start_fleet(endpoint: _Endpoint, config: Record, keep: _Fleet | None) -> _F
             )
             fleet.variants.append(_start_variant(endpoint, fleet, spec, retained))
     except (FleetError, transfer.TransferError, ApiError) as error:
-        _end(endpoint.service.runtime, fleet)
+        _end(endpoint, fleet)
         raise FleetError(str(error)) from error
     return fleet
 
@@ -521,7 +521,8 @@ def _await_ping(endpoint: _Endpoint, instance: _Instance, variant: str, limit: f
     )
 
 
-def _end(runtime: Runtime, fleet: _Fleet) -> None:
+def _end(endpoint: _Endpoint, fleet: _Fleet) -> None:
+    runtime = endpoint.service.runtime
     for capture in fleet.captures.values():
         capture.flush()
     for variant in fleet.variants:
@@ -532,8 +533,8 @@ def _end(runtime: Runtime, fleet: _Fleet) -> None:
                 runtime,
                 instance.folder,
                 role=variant.role,
-                region=runtime.region,
-                group=f"/aws/sagemaker/Endpoints/{fleet.config_name}",
+                region=endpoint.service.region,
+                group=f"/aws/sagemaker/Endpoints/{endpoint.record.name}",
                 stream=f"{variant.name}/{instance.folder.root.name}",
             )
 
@@ -565,7 +566,7 @@ def _deploy(endpoint: _Endpoint, config: Record, steps: Plan, retain: bool) -> N
         old, endpoint.blue, endpoint.green, endpoint.share = endpoint.blue, green, None, 0.0
     if old is not None:
         runtime.clock.sleep(steps.termination_wait_seconds, stop=runtime.stopping)
-        _end(runtime, old)
+        _end(endpoint, old)
     record.data.pop("PendingDeploymentSummary", None)
     service.update(record, status="InService", EndpointConfigName=config.name)
     runtime.ledger.ran(
@@ -627,7 +628,7 @@ def _roll_back(endpoint: _Endpoint, config: Record, reason: str, history: list[d
     with endpoint.lock:
         green, endpoint.green, endpoint.share = endpoint.green, None, 0.0
     if green is not None:
-        _end(service.runtime, green)
+        _end(endpoint, green)
     record.data.pop("PendingDeploymentSummary", None)
     text = f"Endpoint deployment of {config.name} failed and was rolled back: {reason}"
     service.update(

@@ -11,6 +11,7 @@ import json
 import re
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -375,19 +376,30 @@ def _duration(body: Mapping[str, Any]) -> float:
 
 @control("POST", "/clock/advance")
 def _advance(runtime: Runtime, body: dict[str, Any]) -> dict[str, Any]:
-    """Let time pass: {"hours": 1}. Answers when everything that fell due has begun."""
-    seconds = _duration(body)
+    """Let time pass: {"hours": 1}. Answers when everything that fell due has begun.
+
+    {"days": 3, "skip_schedules": true} passes over schedules, scheduled rules and monitoring schedules; the
+    ledger keeps how often each was passed over. Alarms and scaling are evaluated all the same.
+    """
+    given = dict(body)
+    skips = given.pop("skip_schedules", False)
+    seconds = _duration(given)
     endpoints.flush_captures()
     try:
-        fired = runtime.clock.advance(seconds)
+        fired = runtime.clock.advance(
+            seconds, skip=lambda due: bool(skips) and due.title not in _EVERY_MINUTE
+        )
     except (ValueError, TimeoutError) as error:
         raise ControlError(str(error)) from error
+    for title, count in sorted(Counter(item.title for item in fired if item.skipped).items()):
+        runtime.ledger.recorded("clock", title, f"passed over {count} times by a jump of {seconds:g} s")
     return {
         "now": runtime.clock.now().isoformat(),
+        "skipped": sum(item.skipped for item in fired),
         "fired": [
             {"when": item.when.isoformat(), "title": item.title, "error": item.error}
             for item in fired
-            if item.title not in _EVERY_MINUTE or item.error is not None
+            if not item.skipped and (item.title not in _EVERY_MINUTE or item.error is not None)
         ],
     }
 

@@ -74,6 +74,14 @@ class Rehearsal:
         )
         return arn
 
+    def make_queue(self, name: str) -> tuple[str, str]:
+        """A queue that EventBridge may send to; its URL and its ARN."""
+        arn = f"arn:aws:sqs:us-east-1:123456789012:{name}"
+        statement = {"Principal": {"Service": "events.amazonaws.com"}, **allow("sqs:SendMessage", on=arn)}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        url: str = self.client("sqs").create_queue(QueueName=name, Attributes={"Policy": policy})["QueueUrl"]
+        return url, arn
+
     def ledger(self, **query: str) -> list[dict[str, Any]]:
         """The ledger's entries."""
         text = "&".join(f"{key}={value}" for key, value in query.items())

@@ -50,6 +50,14 @@ def test_should_fire_everything_a_source_has_due_at_one_moment_once() -> None:
     assert source.seen == [(name, hour) for hour in hours for name in ("a", "b")]
 
 
+def test_should_pass_over_what_a_jump_skips() -> None:
+    clock, source = frozen(), Hourly()
+    clock.add_source(source)
+    fired = clock.advance(3 * 3600, skip=lambda due: due.title == "b")
+    assert [name for name, _ in source.seen] == ["a", "a", "a"]
+    assert [item.skipped for item in fired] == [False, True] * 3
+
+
 def test_should_not_fire_cancelled_work() -> None:
     clock = frozen()
     cancel = clock.at(START + timedelta(minutes=1), "x", lambda: pytest.fail("fired"))

@@ -275,7 +275,7 @@ def test_should_tell_eventbridge_of_the_execution_and_the_package(
     rehearsal: Rehearsal, pipeline: str
 ) -> None:
     events, sqs = rehearsal.client("events"), rehearsal.client("sqs")
-    queue = sqs.create_queue(QueueName="lifecycle")["QueueUrl"]
+    queue, queue_arn = rehearsal.make_queue("lifecycle")
     pattern = {
         "source": ["aws.sagemaker"],
         "detail-type": [
@@ -284,7 +284,7 @@ def test_should_tell_eventbridge_of_the_execution_and_the_package(
         ],
     }
     events.put_rule(Name="lifecycle", EventPattern=json.dumps(pattern))
-    target = {"Id": "queue", "Arn": "arn:aws:sqs:us-east-1:123456789012:lifecycle"}
+    target = {"Id": "queue", "Arn": queue_arn}
     events.put_targets(Rule="lifecycle", Targets=[target])
     _, steps = run(rehearsal, pipeline)
     arn = steps["Register"]["Metadata"]["RegisterModel"]["Arn"]

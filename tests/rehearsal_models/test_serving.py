@@ -265,20 +265,23 @@ def test_should_move_the_traffic_by_a_canary_and_stay_available(rehearsal: Rehea
     deployed = rehearsal.ledger(kind="deployment")[-1]["detail"]
     assert [step["share"] for step in deployed["traffic"]] == [0.3, 1.0]
     first = deployed["traffic"][0]["served"]
-    assert 0 < first["green"]
+    assert first["green"] > 0
 
 
 def test_should_roll_back_when_the_alarm_rings_and_still_answer(rehearsal: Rehearsal, endpoint: str) -> None:
+    alarm_on_errors(rehearsal, endpoint)
     make_model(rehearsal, "broken", -1)
+    before = status_of(rehearsal, endpoint)["EndpointConfigName"]
+    expected = ask(rehearsal, endpoint)
     with traffic(rehearsal, endpoint) as outcomes:
         rehearsal.client("sagemaker").update_endpoint(
             EndpointName=endpoint, EndpointConfigName="broken", DeploymentConfig=CANARY
         )
         answer = status_of(rehearsal, endpoint)
-    assert (answer["EndpointStatus"], answer["EndpointConfigName"]) == ("InService", "twenty")
+    assert (answer["EndpointStatus"], answer["EndpointConfigName"]) == ("InService", before)
     assert "the alarm serving-errors is in ALARM" in answer["FailureReason"]
     assert "ModelError" in outcomes
-    assert ask(rehearsal, endpoint)["sum"] == 21.0
+    assert ask(rehearsal, endpoint) == expected
     states = [entry["detail"]["state"] for entry in rehearsal.ledger(kind="alarm")]
     assert "ALARM" in states
     rehearsal.server.control("POST", "/clock/advance", {"minutes": 30})
@@ -492,3 +495,57 @@ def test_should_deploy_a_package_only_when_it_is_approved(rehearsal: Rehearsal) 
     assert status_of(rehearsal, "packaged")["EndpointStatus"] == "InService"
     assert ask(rehearsal, "packaged", "4")["sum"] == 7.0
     sagemaker.delete_endpoint(EndpointName="packaged")
+
+
+def test_should_fire_a_scheduled_rule_and_pass_over_it_in_a_jump(rehearsal: Rehearsal) -> None:
+    events, sqs = rehearsal.client("events"), rehearsal.client("sqs")
+    queue, arn = rehearsal.make_queue("hourly")
+    events.put_rule(Name="hourly", ScheduleExpression="rate(1 hour)")
+    events.put_targets(Rule="hourly", Targets=[{"Id": "queue", "Arn": arn}])
+    answer = rehearsal.server.control("POST", "/clock/advance", {"hours": 24, "skip_schedules": True})
+    assert (answer["skipped"], answer["fired"]) == (24, [])
+    assert "Messages" not in sqs.receive_message(QueueUrl=queue)
+    rehearsal.server.control("POST", "/clock/advance", {"hours": 1})
+    event = json.loads(sqs.receive_message(QueueUrl=queue)["Messages"][0]["Body"])
+    assert (event["source"], event["detail-type"]) == ("aws.events", "Scheduled Event")
+    assert event["time"][:13] == rehearsal.server.control("GET", "/clock")["now"][:13]
+    events.remove_targets(Rule="hourly", Ids=["queue"])
+    events.delete_rule(Name="hourly")
+
+
+def test_should_tell_of_composite_alarms_and_of_states_that_are_set(rehearsal: Rehearsal) -> None:
+    events, sqs, cloudwatch = (
+        rehearsal.client("events"),
+        rehearsal.client("sqs"),
+        rehearsal.client("cloudwatch"),
+    )
+    queue, arn = rehearsal.make_queue("alarms")
+    events.put_rule(Name="alarms", EventPattern=json.dumps({"source": ["aws.cloudwatch"]}))
+    events.put_targets(Rule="alarms", Targets=[{"Id": "queue", "Arn": arn}])
+    cloudwatch.put_metric_alarm(
+        AlarmName="queue-depth",
+        Namespace="App",
+        MetricName="Depth",
+        Statistic="Maximum",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=10,
+        ComparisonOperator="GreaterThanThreshold",
+    )
+    cloudwatch.put_composite_alarm(AlarmName="any", AlarmRule='ALARM("queue-depth")')
+    cloudwatch.put_metric_data(Namespace="App", MetricData=[{"MetricName": "Depth", "Value": 11}])
+    rehearsal.server.control("POST", "/clock/advance", {"minutes": 2})
+    seen: list[tuple[str, str]] = []
+
+    def read() -> list[tuple[str, str]]:
+        for message in sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", ()):
+            detail = json.loads(message["Body"])["detail"]
+            seen.append((detail["alarmName"], detail["state"]["value"]))
+            sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+        return seen
+
+    await_(read, lambda found: {("queue-depth", "ALARM"), ("any", "ALARM")} <= set(found))
+    cloudwatch.set_alarm_state(AlarmName="queue-depth", StateValue="OK", StateReason="by hand")
+    await_(read, lambda found: ("queue-depth", "OK") in found)
+    cloudwatch.delete_alarms(AlarmNames=["any"])
+    cloudwatch.delete_alarms(AlarmNames=["queue-depth"])
