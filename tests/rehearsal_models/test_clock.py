@@ -1,9 +1,11 @@
 """The clock of the rehearsal."""
 
+import re
 import threading
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -196,3 +198,11 @@ def test_should_fire_by_itself_as_time_passes() -> None:
 def test_should_refuse_a_time_that_makes_no_sense(call: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()  # type: ignore[operator]
+
+
+def test_should_do_what_the_page_about_it_shows() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "rehearsal-models.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "docs/rehearsal-models.md", "exec"), {})
