@@ -1,4 +1,4 @@
-"""Synthesis: the whole app against an empty CDK app on the same Python and Node; both validate their templates."""
+"""Synthesis: the whole app against an empty CDK app on the same Python and Node, validation included."""
 
 from __future__ import annotations
 

@@ -103,8 +103,18 @@ def synthesise_stacks(folder: Path, builders: dict[str, Builder]) -> dict[str, T
 
 
 def normalised(template: Template) -> Template:
-    """Hide what changes with the content of deployed code: asset hashes."""
-    result: Template = json.loads(re.sub(r"[0-9a-f]{64}", "<hash>", json.dumps(template)))
+    """Hide what changes with the content of deployed code: asset hashes, and the order that hangs on them."""
+
+    def calm(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {name: calm(child, name) for name, child in value.items()}
+        if isinstance(value, list):
+            items = [calm(child) for child in value]
+            # The CDK sorts the resources of merged statements by their text.
+            return sorted(items, key=json.dumps) if key == "Resource" else items
+        return re.sub(r"[0-9a-f]{64}", "<hash>", value) if isinstance(value, str) else value
+
+    result: Template = calm(template)
     return result
 
 

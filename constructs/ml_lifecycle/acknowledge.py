@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import aws_cdk as cdk
 
 from constructs import IConstruct
 
 _PACK = "AwsSolutions"
+#: One per construct, not one per acknowledgement: each costs a call of the jsii kernel.
+_validations: WeakKeyDictionary[IConstruct, cdk.Validations] = WeakKeyDictionary()
 
 
 def acknowledge(construct: IConstruct, rule: str, reason: str) -> None:
@@ -17,6 +21,7 @@ def acknowledge(construct: IConstruct, rule: str, reason: str) -> None:
     """
     if len(reason.split()) < 4:
         raise ValueError(f"reason must say in a sentence what compensates for {rule}, got {reason!r}")
-    cdk.Validations.of(construct).acknowledge(
-        cdk.Acknowledgment(id=f"{_PACK}::{_PACK}-{rule}", reason=reason)
-    )
+    validations = _validations.get(construct)
+    if validations is None:
+        validations = _validations[construct] = cdk.Validations.of(construct)
+    validations.acknowledge(cdk.Acknowledgment(id=f"{_PACK}::{_PACK}-{rule}", reason=reason))

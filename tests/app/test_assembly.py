@@ -172,7 +172,7 @@ def test_should_destroy_data_only_when_environment_and_command_line_both_say_so(
 
     def policies(environment: Any, context: dict[str, str]) -> set[str]:
         stack = DataLakeStack(cdk.App(context=context), "Lake", environment=environment)
-        template: Template = assertions.Template.from_stack(stack).to_json()
+        template = assertions.Template.from_stack(stack).to_json()
         return {r["DeletionPolicy"] for r in template["Resources"].values() if r["Type"] == "AWS::S3::Bucket"}
 
     assert policies(DEV, {}) == {"Retain"}
@@ -213,7 +213,8 @@ def test_should_spell_out_every_action_of_an_environment(assembly: Assembly) -> 
 
 
 def test_should_use_a_bare_wildcard_only_where_aws_offers_no_resource(assembly: Assembly) -> None:
-    wrong, used = [], set()
+    wrong: list[str] = []
+    used: set[str] = set()
     for stack, template in assembly.templates().items():
         if stack == "Delivery":
             continue

@@ -88,6 +88,7 @@ def templates(tmp_path_factory: pytest.TempPathFactory, contract: CompiledContra
 
 
 def job(template: Template, script: str) -> Template:
+    found: Template
     (found,) = [
         j["Properties"]
         for name, j in resources(template, "AWS::Glue::Job").items()
