@@ -48,6 +48,14 @@ _RESOURCES: Mapping[tuple[str, str], tuple[str, str]] = {
     ("sagemaker-featurestore-runtime", "PutRecord"): ("FeatureGroup", "FeatureGroupName"),
     ("sagemaker-featurestore-runtime", "GetRecord"): ("FeatureGroup", "FeatureGroupName"),
     ("sagemaker-featurestore-runtime", "DeleteRecord"): ("FeatureGroup", "FeatureGroupName"),
+    # A run has no ARN of its own: permissions name its workflow or job ("Actions, resources, and condition
+    # keys for AWS Glue").
+    **{("glue", f"{verb}WorkflowRun"): ("Workflow", "Name") for verb in ("Start", "Get", "Stop", "Resume")},
+    ("glue", "NotifyEvent"): ("Workflow", "Name"),
+    **{
+        ("glue", operation): ("Job", "JobName")
+        for operation in ("StartJobRun", "GetJobRun", "BatchStopJobRun")
+    },
 }
 
 

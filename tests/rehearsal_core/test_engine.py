@@ -144,6 +144,8 @@ def _checks(service: str, operation: str, **params: Any) -> list[Check]:
             "sagemaker:PutRecord",
             "feature-group/g",
         ),
+        ("glue", "StartWorkflowRun", {"Name": "w"}, "glue:StartWorkflowRun", "workflow/w"),
+        ("glue", "StartJobRun", {"JobName": "j"}, "glue:StartJobRun", "job/j"),
     ],
 )
 def test_should_know_the_resource_of_a_call(
@@ -151,7 +153,8 @@ def test_should_know_the_resource_of_a_call(
 ) -> None:
     (check,) = _checks(service, operation, **params)
     assert check.action == action
-    assert check.resource == f"arn:aws:sagemaker:eu-west-1:123456789012:{resource}"
+    namespace = action.split(":")[0]
+    assert check.resource == f"arn:aws:{namespace}:eu-west-1:123456789012:{resource}"
 
 
 def test_should_ask_for_passing_every_role_of_a_call() -> None:
