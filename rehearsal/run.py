@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from rehearsal.inputs import InputError, load_inputs
 from rehearsal.preflight import PreflightError, app_folder, check_tools, find_workload
 from rehearsal.report import Report, render, write
 from rehearsal.server import ServerProcess, start_server
 from rehearsal.story import STORY, Listener, Step, Tale, tell
+from rehearsal.story.books import close_ledger, close_permissions
 
 __all__ = ["REPORT_HTML", "REPORT_JSON", "Options", "clear", "rehearse"]
 
@@ -163,37 +163,9 @@ def _close_books(tale: Tale) -> None:
     if tale.server is None or tale.server.process.poll() is not None:
         return
     try:
-        entries = tale.cloud.ledger()
-        roles = tale.cloud.permissions()
+        close_ledger(tale)
+        # Roles go with their stacks: a story that came to the end has read them before the destroy.
+        if not tale.report.iam["unused"]:
+            close_permissions(tale)
     except Exception as error:  # noqa: BLE001 - the report of a broken run is worth having without them
         tale.log(f"the ledger cannot be read: {error}")
-        return
-    tale.report.ledger = {
-        outcome: [
-            {"kind": e["kind"], "name": e["name"], "why": e["why"]}
-            for e in entries
-            if e["outcome"] == outcome
-        ]
-        for outcome in ("ran", "recorded", "failed")
-    }
-    tale.report.iam = {"unused": _unused(roles), "denied": _denied(roles)}
-
-
-def _unused(roles: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Granted actions that no call needed, per role."""
-    rows = []
-    for role in roles:
-        actions = sorted({g["action"] for g in role["grants"] if not g["used"]})
-        if actions:
-            rows.append(
-                {"role": role["role"].rsplit("/", 1)[-1], "called": role["called"], "actions": actions}
-            )
-    return rows
-
-
-def _denied(roles: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [
-        {"role": role["role"].rsplit("/", 1)[-1], "action": r["action"], "resource": r["resource"]}
-        for role in roles
-        for r in role["refused"]
-    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from rehearsal.story.books import close_permissions
 from rehearsal.story.deployment import DELIVERY
 from rehearsal.story.tale import Cloud, Tale
 from rehearsal.story.telling import Evidence, Step, require
@@ -95,6 +96,7 @@ def _resources(tale: Tale) -> list[dict[str, Any]]:
 
 
 def _destroy(tale: Tale, evidence: Evidence) -> None:
+    close_permissions(tale)
     resources = _resources(tale)
     tale.known["resources"] = resources
     objects = len(tale.cloud.objects.list(tale.outputs("Data")["RawDataUri"]))

@@ -153,7 +153,7 @@ def test_should_know_the_resource_of_a_call(
 ) -> None:
     (check,) = _checks(service, operation, **params)
     assert check.action == action
-    namespace = action.split(":")[0]
+    namespace = action.split(":", maxsplit=1)[0]
     assert check.resource == f"arn:aws:{namespace}:eu-west-1:123456789012:{resource}"
 
 
