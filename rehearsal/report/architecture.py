@@ -13,10 +13,12 @@ from typing import Any
 
 __all__ = ["picture"]
 
-BOX_WIDTH, LINE_HEIGHT, COLUMN_GAP, ROW_GAP, PADDING = 168, 19, 34, 22, 12
+BOX_WIDTH, LINE_HEIGHT, COLUMN_GAP, ROW_GAP, PADDING = 208, 19, 44, 22, 12
 HEADER = 44
 #: How many services a box names before it sums up the rest.
 MOST_SERVICES = 12
+#: Characters of a title that fit into a box; the whole id is its tooltip.
+TITLE_LENGTH = 25
 
 #: A part of the platform -> the services that make it; gives the colour of a service's dot.
 FAMILIES = {
@@ -162,11 +164,15 @@ def _arrow(source: _Box, target: _Box) -> str:
     return f'<path class="edge" d="{curve}" marker-end="url(#arrow)"/>'
 
 
+def _short(title: str) -> str:
+    return title if len(title) <= TITLE_LENGTH else f"{title[: TITLE_LENGTH - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
 def _box(box: _Box) -> str:
     parts = [
         f'<g transform="translate({box.x:.0f} {box.y:.0f})"><title>{escape(box.id)}</title>',
         f'<rect class="box" width="{BOX_WIDTH}" height="{box.height:.0f}" rx="10"/>',
-        f'<text class="title" x="{PADDING}" y="22">{escape(box.title)}</text>',
+        f'<text class="title" x="{PADDING}" y="22">{escape(_short(box.title))}</text>',
         f'<text class="sub" x="{PADDING}" y="37">{escape(box.subtitle)}</text>',
     ]
     for number, (service, count, family) in enumerate(box.lines):

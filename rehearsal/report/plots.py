@@ -90,7 +90,7 @@ def _svg(figure: Figure, name: str, label: str) -> str:
     for stand_in, variable in VARIABLES.items():
         text = text.replace(stand_in, f"var({variable})")
     size = re.search(r'<svg[^>]*?\bwidth="([\d.]+)pt"', text)
-    limit = f"max-width:{float(size.group(1)) * 1.9:.0f}px" if size else ""
+    limit = f"max-width:{float(size.group(1)) * 1.45:.0f}px" if size else ""
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', rf'\1 style="{limit}"', text, count=1)
     text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font: \1px var(--sans)", text)
@@ -140,7 +140,7 @@ def _cell(column: int, row: int, colour: str, alpha: float) -> Any:
 def metric_bars(values: Mapping[str, float | None], *, axis: str) -> str:
     """One metric of several models or data sets, as horizontal bars."""
     present = {title: value for title, value in values.items() if value is not None}
-    with _figure(5.6, 0.7 + 0.45 * max(1, len(present))) as (figure, axes):
+    with _figure(9.6, 0.6 + 0.38 * max(1, len(present))) as (figure, axes):
         titles = list(present)
         colours = [FAINT, BAD, SECOND, FIRST]
         axes.barh(titles, list(present.values()), color=colours[: len(titles)], height=0.55)
@@ -156,7 +156,7 @@ def metric_bars(values: Mapping[str, float | None], *, axis: str) -> str:
 def drift(features: Sequence[Mapping[str, Any]]) -> str:
     """Drift of each feature before and after the change, with its threshold."""
     ordered = sorted(features, key=lambda f: -(f.get("after") or 0.0))[:40]
-    with _figure(7.4, 0.9 + 0.25 * max(1, len(ordered))) as (figure, axes):
+    with _figure(9.6, 0.9 + 0.22 * max(1, len(ordered))) as (figure, axes):
         names = [str(f["feature"]) for f in ordered]
         after = [float(f.get("after") or 0.0) for f in ordered]
         before = [float(f.get("before") or 0.0) for f in ordered]
@@ -170,9 +170,9 @@ def drift(features: Sequence[Mapping[str, Any]]) -> str:
         axes.scatter([], [], color=SECOND, s=34, label="changed traffic, within it")
         axes.scatter(limits, rows, color=FAINT, marker="|", s=110, zorder=2, label="threshold")
         axes.set_yticks(list(rows), names)
-        axes.invert_yaxis()
-        axes.set_xlim(left=0)
-        axes.margins(y=0.02)
+        # Room for the dots at zero, which would be cut in half at the axis.
+        axes.set_xlim(left=-0.012 * max([*after, *limits, 0.1]))
+        axes.set_ylim(len(names) - 0.4, -0.6)
         distances = sorted({str(f.get("distance", "")) for f in ordered})
         axes.set_xlabel(f"distance from the baseline ({', '.join(distances)})")
         axes.tick_params(axis="y", length=0, labelcolor=INK)
@@ -183,7 +183,7 @@ def drift(features: Sequence[Mapping[str, Any]]) -> str:
 
 def traffic_share(series: Sequence[Mapping[str, float]], *, name: str) -> str:
     """Answers per second of the old and the new model, and failed requests, over the seconds of a rollout."""
-    with _figure(7.4, 2.6) as (figure, axes):
+    with _figure(9.6, 2.7) as (figure, axes):
         at = [float(point["at"]) for point in series]
         parts = [[float(point.get(key, 0)) for point in series] for key in ("old", "new", "failed")]
         axes.stackplot(
@@ -203,7 +203,7 @@ def traffic_share(series: Sequence[Mapping[str, float]], *, name: str) -> str:
 
 def seconds_bars(steps: Sequence[tuple[str, float]]) -> str:
     """Seconds per step, in the order of the story."""
-    with _figure(7.4, 0.6 + 0.24 * max(1, len(steps))) as (figure, axes):
+    with _figure(9.6, 0.6 + 0.22 * max(1, len(steps))) as (figure, axes):
         names = [name for name, _ in steps]
         values = [seconds for _, seconds in steps]
         axes.barh(range(len(names)), values, color=FIRST, height=0.6)

@@ -115,6 +115,13 @@ class Cloud:
         """S3 by URI."""
         return Objects(self.client("s3"))
 
+    def pass_over(self, *, hours: float) -> int:
+        """Move the clock forward without firing schedules; return how many were passed over (and recorded)."""
+        answer = self.server.control(
+            "POST", "/clock/advance", {"hours": hours, "skip_schedules": True}, timeout_seconds=600
+        )
+        return int(answer["skipped"])
+
     def advance(self, *, hours: float = 0, minutes: float = 0, seconds: float = 0) -> list[dict[str, Any]]:
         """Move the rehearsal's clock forward; return what became due on the way."""
         answer = self.server.control(

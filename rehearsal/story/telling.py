@@ -78,6 +78,7 @@ def tell(steps: Sequence[Step], tale: Tale, listener: Listener) -> Iterable[Step
         reason = None
         try:
             step.run(tale, evidence)
+            _require_no_new_failure(tale)
         except StoryError as error:
             reason = str(error)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this step's failure and is told as such
@@ -99,6 +100,17 @@ def tell(steps: Sequence[Step], tale: Tale, listener: Listener) -> Iterable[Step
         yield result
         if reason is not None:
             return
+
+
+def _require_no_new_failure(tale: Tale) -> None:
+    """Fail when something has failed behind the step's back, even if all that it looked at was right."""
+    if tale.server is None or tale.server.process.poll() is not None:
+        return
+    failed = [e for e in tale.cloud.ledger() if e["outcome"] == "failed"]
+    seen: int = tale.known.get("failures told", 0)
+    tale.known["failures told"] = len(failed)
+    new = [f"{e['kind']} {e['name']}: {e['why']}" for e in failed[seen:]]
+    require(not new, f"failed in the background: {'; '.join(new[:3])}")
 
 
 def _diagnosis(tale: Tale) -> Evidence:

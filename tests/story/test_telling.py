@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -36,9 +37,11 @@ class FakeTale:
 
     workload: Any = None
     server: Any = None
+    cloud: Any = None
 
     def __init__(self) -> None:
         self.logged: list[str] = []
+        self.known: dict[str, Any] = {}
 
     def log(self, text: str) -> None:
         self.logged.append(text)
@@ -91,6 +94,48 @@ def test_should_fail_with_one_line_and_keep_the_trace_when_a_step_breaks() -> No
     assert "\n" not in results[0].evidence["reason"]
     assert results[0].evidence["reason"].startswith("KeyError: ")
     assert "Traceback" in tale.logged[0]
+
+
+class FakeCloud:
+    """A server whose ledger is given."""
+
+    def __init__(self, *ledgers: list[dict[str, str]]) -> None:
+        self.ledgers = list(ledgers)
+
+    def ledger(self) -> list[dict[str, str]]:
+        return self.ledgers.pop(0) if len(self.ledgers) > 1 else self.ledgers[0]
+
+    def permissions(self) -> list[dict[str, Any]]:
+        return [{"role": "arn:role/R", "refused": [{"action": "s3:GetObject", "resource": "b"}]}]
+
+    def function_errors(self) -> list[str]:
+        return ["f: broke"]
+
+
+class Running:
+    """A process that runs."""
+
+    def poll(self) -> None:
+        return None
+
+
+def test_should_fail_a_step_behind_whose_back_something_failed() -> None:
+    failed = {"outcome": "failed", "kind": "schedule", "name": "monitor", "why": "AccessDenied"}
+    ran = {"outcome": "ran", "kind": "lambda", "name": "f", "why": ""}
+    tale = FakeTale()
+    tale.server = SimpleNamespace(process=Running())
+    tale.cloud = FakeCloud([ran], [ran, failed])
+
+    results = list(tell([step("one", showing), step("two", showing)], cast(Tale, tale), Listener()))
+
+    assert [r.status for r in results] == ["passed", "failed"]
+    assert results[1].evidence == {
+        "seen": 1,
+        "reason": "failed in the background: schedule monitor: AccessDenied",
+        "failed_in_the_background": ["schedule monitor: AccessDenied"],
+        "refused": ["s3:GetObject on b for R"],
+        "functions_said": ["f: broke"],
+    }
 
 
 def test_should_let_the_user_s_interruption_through() -> None:
