@@ -116,7 +116,7 @@ class Cloud:
         return Objects(self.client("s3"))
 
     def pass_over(self, *, hours: float) -> int:
-        """Move the clock forward without firing schedules; return how many were passed over (and recorded)."""
+        """Move the clock forward without firing schedules; return how many were passed over."""
         answer = self.server.control(
             "POST", "/clock/advance", {"hours": hours, "skip_schedules": True}, timeout_seconds=600
         )
