@@ -61,7 +61,7 @@ def _family(service: str) -> str:
 def _services(resources: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, int, str], ...]:
     """Return ``(service, resources, family)``, most first."""
     counts = Counter(
-        parts[1] if len(parts := str(r["type"]).split("::")) == 3 else str(r["type"]) for r in resources
+        parts[1] if len(parts := str(r["type"]).split("::")) == 3 else parts[0] for r in resources
     )
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     lines = [(service, count, _family(service)) for service, count in ordered[:MOST_SERVICES]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
@@ -33,6 +34,7 @@ def render(document: Mapping[str, Any]) -> str:
     environment.filters["count"] = _count
     environment.filters["evidence"] = _evidence
     environment.filters["number"] = _number
+    environment.filters["short"] = _short
     steps = list(document["steps"])
     page = environment.get_template("report.html.j2").render(
         report=document,
@@ -91,7 +93,7 @@ def _by_kind(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ordered = sorted(entries, key=lambda e: str(e["kind"]))
     kinds = []
     for kind, group in groupby(ordered, key=lambda e: str(e["kind"])):
-        names = [str(e["name"]) for e in group]
+        names = [_short(str(e["name"])) for e in group]
         kinds.append({"kind": kind, "times": len(names), "names": sorted(set(names))})
     return kinds
 
@@ -112,6 +114,20 @@ def _number(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
     return _count(value)
+
+
+#: A name that CloudFormation has made: stack, logical id with its hash, and a random part.
+_GENERATED = re.compile(r"(.+?)[0-9A-F]{8}-[A-Za-z0-9]{12,14}")
+_IMAGE = re.compile(r"\d+\.dkr\.ecr\..+:([0-9a-f]{10})[0-9a-f]+")
+
+
+def _short(name: str) -> str:
+    """A generated name without what only tells it apart from an earlier one."""
+    image = _IMAGE.fullmatch(name)
+    if image is not None:
+        return f"image {image[1]}"
+    generated = _GENERATED.fullmatch(name)
+    return name if generated is None else generated[1]
 
 
 def _moment(text: str) -> str:

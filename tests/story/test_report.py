@@ -15,6 +15,7 @@ import pytest
 from rehearsal.report import ReportError, read, render, write
 from rehearsal.report.architecture import picture
 from rehearsal.report.document import SCHEMA_PATH, Report
+from rehearsal.report.render import _short
 
 from .example import report as example
 
@@ -244,3 +245,19 @@ def test_should_sum_up_the_services_that_do_not_fit() -> None:
 
     assert "8 more services" in svg
     assert "20 resources" in svg
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        (
+            "Dev-ClaimsFraudData-IngestionReadLateD59F83F6-578070C4E379A",
+            "Dev-ClaimsFraudData-IngestionReadLate",
+        ),
+        ("drift: alarm Dev-X-MonitorDrift4E9CCB12-34A059F5D6304", "drift: alarm Dev-X-MonitorDrift"),
+        ("1.dkr.ecr.us-east-1.amazonaws.com/cdk-assets:2db81211944a7dc2a21660", "image 2db8121194"),
+        ("dev-claims-fraud", "dev-claims-fraud"),
+    ],
+)
+def test_should_show_a_generated_name_without_its_random_end(name: str, short: str) -> None:
+    assert _short(name) == short
