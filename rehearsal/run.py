@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -142,8 +144,21 @@ def rehearse(options: Options, listener: Listener) -> tuple[Report, int]:
                 _hold(tale.server, listener)
         finally:
             if tale.server is not None:
-                tale.server.stop()
+                # An impatient second Ctrl-C must not leave processes behind.
+                with _uninterrupted():
+                    tale.server.stop()
     return report, 0 if report.outcome == "passed" else 1
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C and a request to end wait until the body is through."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _hold(server: ServerProcess, listener: Listener) -> None:

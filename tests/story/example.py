@@ -220,6 +220,9 @@ def report() -> Report:
             ],
             "failed": [],
         },
-        iam={"unused": [{"role": "RetrainRole", "actions": ["sqs:SendMessage"]}], "denied": []},
+        iam={
+            "unused": [{"role": "RetrainRole", "called": False, "actions": ["sqs:SendMessage"]}],
+            "denied": [],
+        },
         survivors=[{"stack": "Dev-DataLake", "type": "AWS::S3::Bucket", "name": "raw"}],
     )
