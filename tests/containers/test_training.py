@@ -44,7 +44,7 @@ def test_should_read_strings_as_sagemaker_sends_them() -> None:
         "subsample": 0.8,
         "lambda": 2.0,
         "objective": "binary:logistic",
-        "eval_metric": ["logloss", "auc"],
+        "eval_metric": ["auc", "logloss"],
     }
 
 

@@ -93,9 +93,10 @@ OBJECTIVES: dict[Task, tuple[str, ...]] = {
     "multiclass": ("multi:softprob",),
     "regression": ("reg:squarederror", "reg:absoluteerror", "reg:pseudohubererror"),
 }
-#: What is measured each round; early stopping follows the last one.
+#: What is measured each round. Early stopping follows the last, a loss: AUC on a small validation split is
+#: often best after a few rounds, with scores that are still far from being probabilities.
 METRICS: dict[Task, tuple[str, ...]] = {
-    "binary": ("logloss", "auc"),
+    "binary": ("auc", "logloss"),
     "multiclass": ("merror", "mlogloss"),
     "regression": ("mae", "rmse"),
 }
