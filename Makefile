@@ -26,7 +26,8 @@ rehearse: setup ## Deploy and run the whole lifecycle here [WORKLOAD= DATA= RECO
 	@$(RUN) -m rehearsal run --workload '$(WORKLOAD)' --records '$(RECORDS)' --seed '$(SEED)' --out '$(OUT)' $(if $(DATA),--data '$(DATA)')
 
 test: setup ## Run every test, a quick rehearsal included
-	@$(RUN) -m pytest -n $(WORKERS) --dist loadgroup
+	@$(RUN) -m pytest -n $(WORKERS) --dist loadgroup -m 'not story'
+	@$(RUN) -m pytest -m story
 
 unit: setup ## Run the tests that take no more than a few seconds
 	@$(RUN) -m pytest -n $(WORKERS) --dist loadgroup -m 'not slow and not rehearsal'

@@ -37,7 +37,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.rehearsal, pytest.mark.xdist_group("rehearsal")]
+pytestmark = [pytest.mark.slow, pytest.mark.rehearsal, pytest.mark.story]
 
 
 def evidence(report: dict[str, Any], step_id: str) -> dict[str, Any]:
