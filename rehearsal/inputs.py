@@ -1,11 +1,12 @@
 """The records of a rehearsal: made up, or divided from a data file.
 
-Four sets, none of which shares a record with another:
+Four sets:
 
 - ``initial``: sent to the stream first; the first model is trained on them;
 - ``live``: labelled records like them that no model is trained on; asked of the endpoint as usual traffic;
 - ``changed``: labelled records after the world has changed; sent to the stream, the second model learns from
-  them;
+  them. Made up, they are new records. A file has no new ones: its records are sent again as they are after
+  the change, and replace what they were before;
 - ``changed_live``: records of the same change that no model is trained on; asked of the endpoint as changed
   traffic.
 """
@@ -41,8 +42,9 @@ FEWEST_RECORDS = 200
 HELD_OUT = 0.3
 #: Made-up live records: enough that the distribution of a field with twenty values is well known.
 FEWEST_LIVE, MOST_LIVE = 400, 1_000
-#: Changed records are more than the first ones: half as many could not teach a model a second world.
-CHANGED_SHARE = 1.5
+#: Made-up changed records are more than the first ones, and never few: the second model has to learn a second
+#: world beside the first.
+CHANGED_SHARE, FEWEST_CHANGED = 1.5, 1_500
 #: Every field means something else afterwards, and is measured elsewhere in its range.
 CHANGE = Drift(covariate=0.5, concept=1.0)
 
@@ -136,7 +138,7 @@ def _generated(
 ) -> Inputs:
     contract = loaded.compiled
     held_out = min(max(FEWEST_LIVE, records // 2), MOST_LIVE)
-    changes = round(CHANGED_SHARE * records)
+    changes = max(FEWEST_CHANGED, round(CHANGED_SHARE * records))
     try:
         # One draw per set would repeat identifiers; one draw for all cannot.
         drawn = generate(records + changes + 2 * held_out, seed)
@@ -149,7 +151,7 @@ def _generated(
             f"{_why(unfit[0], contract)}"
         )
     ordinary, later = fit[: records + held_out], fit[records + held_out :]
-    changed = _changed(later, contract, seed)
+    changed = _changed(later, contract, seed, new_identifiers=True)
     return Inputs(
         source=source,
         rows=records,
@@ -183,7 +185,7 @@ def _from_table(loaded: LoadedWorkload, data: Path, records: int, seed: int) -> 
         )
     held_out = round(HELD_OUT * len(labelled))
     live, initial = labelled[:held_out], labelled[held_out:]
-    changed = _changed([*initial, *live], contract, seed)
+    changed = _changed([*initial, *live], contract, seed, new_identifiers=False)
     return Inputs(
         source=data.name,
         rows=len(used),
@@ -198,9 +200,11 @@ def _from_table(loaded: LoadedWorkload, data: Path, records: int, seed: int) -> 
     )
 
 
-def _changed(records: Sequence[Raw], contract: CompiledContract, seed: int) -> list[Raw]:
+def _changed(
+    records: Sequence[Raw], contract: CompiledContract, seed: int, *, new_identifiers: bool
+) -> list[Raw]:
     """The records after the change. One call for all: the change is drawn from what it is given."""
-    return drift_records(records, contract, CHANGE, seed, new_identifiers=True)
+    return drift_records(records, contract, CHANGE, seed, new_identifiers=new_identifiers)
 
 
 def _describe(drift: Drift) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rehearsal.story.ingestion import deliver, plain, send
+from rehearsal.story.ingestion import deliver, plain, read_parquet, send
 from rehearsal.story.judging import judge, metric_of
 from rehearsal.story.processing import check_curated, curate
 from rehearsal.story.tale import Tale
@@ -88,6 +88,13 @@ def _new_claims(tale: Tale, evidence: Evidence) -> None:
     deliver(tale, batch, evidence)
     report = curate(tale, evidence)
     check_curated(tale, evidence, report)
+    identifier = tale.contract.identifier
+    outputs = tale.outputs("Data")
+    curated = read_parquet(tale, outputs["CuratedDataUri"], [identifier, "record_id"])
+    kept = set(curated["record_id"].to_pylist())
+    older = len(set(batch.ids) - kept)
+    evidence["in_the_curated_zone"] = len(batch.messages) - older
+    require(not older, f"{older} records were not replaced by the version that was sent last")
 
 
 def _changed_traffic(tale: Tale, evidence: Evidence) -> None:
@@ -163,7 +170,7 @@ STEPS = (
     ),
     Step(
         id="new-claims",
-        title="The world changes: new labelled records arrive and become features",
+        title="The world changes: labelled records of the new world arrive and become features",
         chapter=CHAPTER,
         run=_new_claims,
         capabilities=lambda _: ("stream.kinesis", "stream.firehose", "process.spark"),

@@ -12,7 +12,7 @@ import pytest
 from ml_contract.load import LoadedWorkload, load_workload
 from ml_contract.records import RecordCodec, Rejected
 
-from rehearsal.inputs import FEWEST_RECORDS, HELD_OUT, InputError, Inputs, load_inputs
+from rehearsal.inputs import FEWEST_CHANGED, FEWEST_RECORDS, HELD_OUT, InputError, Inputs, load_inputs
 from rehearsal.preflight import app_folder
 
 CLAIMS = app_folder(None) / "workloads" / "claims_fraud"
@@ -86,7 +86,7 @@ def assert_fits(inputs: Inputs, loaded: LoadedWorkload) -> None:
 def test_should_make_up_records_for_a_workload_that_brings_nothing(other: LoadedWorkload) -> None:
     inputs = load_inputs(other, data=None, records=300, seed=5)
 
-    assert (len(inputs.initial), len(inputs.changed)) == (300, 450)
+    assert (len(inputs.initial), len(inputs.changed)) == (300, FEWEST_CHANGED)
     assert len(inputs.live) == len(inputs.changed_live) == 400
     assert inputs.source == "made up from the contract"
     assert_disjoint(inputs, "customer")
@@ -133,7 +133,11 @@ def test_should_divide_a_table_so_that_nothing_judged_was_trained_on(
     assert len(inputs.changed) == len(inputs.initial)
     assert len(inputs.changed_live) == len(inputs.live)
     assert inputs.extra_columns == ("_extra",)
-    assert_disjoint(inputs, "customer")
+    trained = identifiers(inputs.initial, "customer")
+    judged = identifiers(inputs.live, "customer")
+    assert not trained & judged
+    assert identifiers(inputs.changed, "customer") == trained
+    assert identifiers(inputs.changed_live, "customer") == judged
     assert_fits(inputs, other)
 
 
