@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
 import aws_cdk as cdk
@@ -19,9 +20,20 @@ def acknowledge(construct: IConstruct, rule: str, reason: str) -> None:
     The pack's prefix is always written: without it the acknowledgement is dropped with no record.
     ``reason`` must say what compensates, in a sentence.
     """
+    acknowledge_all(construct, [rule], reason)
+
+
+def acknowledge_all(construct: IConstruct, rules: Sequence[str], reason: str) -> None:
+    """Acknowledge several ``rules`` for one ``reason``, as ``acknowledge`` does, in one call of the kernel."""
+    if not rules:
+        return
     if len(reason.split()) < 4:
-        raise ValueError(f"reason must say in a sentence what compensates for {rule}, got {reason!r}")
+        raise ValueError(
+            f"reason must say in a sentence what compensates for {', '.join(rules)}, got {reason!r}"
+        )
     validations = _validations.get(construct)
     if validations is None:
         validations = _validations[construct] = cdk.Validations.of(construct)
-    validations.acknowledge(cdk.Acknowledgment(id=f"{_PACK}::{_PACK}-{rule}", reason=reason))
+    validations.acknowledge(
+        *(cdk.Acknowledgment(id=f"{_PACK}::{_PACK}-{rule}", reason=reason) for rule in rules)
+    )

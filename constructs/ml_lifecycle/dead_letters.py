@@ -9,6 +9,7 @@ from aws_cdk import aws_sqs as sqs
 
 from constructs import Construct
 from ml_lifecycle.acknowledge import acknowledge
+from ml_lifecycle.pseudo import service_principal
 
 __all__ = ["DeadLetterQueue"]
 
@@ -54,7 +55,7 @@ def allow_rules(queue: sqs.Queue, rule_arns: list[str]) -> None:
     queue.add_to_resource_policy(
         iam.PolicyStatement(
             sid="OwnRules",
-            principals=[iam.ServicePrincipal("events.amazonaws.com")],
+            principals=[service_principal("events")],
             actions=["sqs:SendMessage"],
             resources=[queue.queue_arn],
             conditions={"ArnEquals": {"aws:SourceArn": rule_arns}},

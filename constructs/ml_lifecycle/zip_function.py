@@ -14,6 +14,7 @@ from ml_lifecycle import code
 from ml_lifecycle.acknowledge import acknowledge
 from ml_lifecycle.dead_letters import DeadLetterQueue
 from ml_lifecycle.foundation import log_group
+from ml_lifecycle.pseudo import service_principal
 
 __all__ = ["zip_function"]
 
@@ -41,7 +42,7 @@ def zip_function(
         scope,
         f"{construct_id}Role",
         description=description,
-        assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
+        assumed_by=service_principal("lambda"),
     )
     group.grant_write(role)
     if dead_letters is not None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import aws_cdk as cdk
 from aws_cdk import aws_glue as glue
 
 from constructs import Construct
 from ml_lifecycle.data_lake.zone import Zone
-from ml_lifecycle.pseudo import ACCOUNT
+from ml_lifecycle.pseudo import ACCOUNT, stack_of
 
 
 def parquet_table(
@@ -57,7 +56,7 @@ def parquet_table(
             ),
         ),
     )
-    if cdk.Stack.of(scope) is cdk.Stack.of(zone):
+    if stack_of(scope) is stack_of(zone):
         table.add_resource_dependency(zone.database)
     return table
 

@@ -11,6 +11,7 @@ from aws_cdk import aws_kms as kms
 
 from constructs import Construct
 from ml_lifecycle.foundation.logs import log_group
+from ml_lifecycle.pseudo import service_principal
 
 #: The APIs that jobs inside the VPC call: construct id -> service name of the interface endpoint.
 INTERFACE_ENDPOINTS: dict[str, str] = {
@@ -104,14 +105,10 @@ class Network(Construct):
             self._interface_endpoints()
 
     def _flow_logs(self) -> None:
-        stack = cdk.Stack.of(self)
         role = iam.Role(
             self,
             "FlowLogRole",
-            assumed_by=iam.ServicePrincipal(
-                "vpc-flow-logs.amazonaws.com",
-                conditions={"StringEquals": {"aws:SourceAccount": stack.account}},
-            ),
+            assumed_by=service_principal("vpc-flow-logs", own_account=True),
         )
         # The group's ARN ends in ":*" (every stream of it), which is how CloudWatch Logs names the group in
         # policies.

@@ -7,6 +7,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 
 from constructs import Construct
+from ml_lifecycle.pseudo import arn
 from ml_lifecycle.zip_function import zip_function
 
 __all__ = ["NONE_APPROVED", "ApprovalParameter"]
@@ -79,9 +80,7 @@ class ApprovalParameter(Construct):
     @property
     def parameter_arn(self) -> str:
         """ARN of the parameter."""
-        return cdk.Stack.of(self).format_arn(
-            service="ssm", resource="parameter", resource_name=self.parameter_name.lstrip("/")
-        )
+        return arn("ssm", f"parameter/{self.parameter_name.lstrip('/')}")
 
     def grant_read(self, grantee: iam.IGrantable) -> iam.Grant:
         """Grant reading which model is approved."""

@@ -18,6 +18,7 @@ from ml_contract.load import LoadedWorkload
 from constructs import Construct
 from ml_lifecycle.data_lake import Zone
 from ml_lifecycle.dead_letters import DeadLetterQueue, allow_rules
+from ml_lifecycle.pseudo import arn
 from ml_lifecycle.registry.approval import ApprovalParameter
 from ml_lifecycle.training.wildcards import acknowledge_wildcards
 from ml_lifecycle.zip_function import zip_function
@@ -145,16 +146,12 @@ class ModelRegistry(Construct):
     @property
     def group_arn(self) -> str:
         """ARN of the model package group."""
-        return cdk.Stack.of(self).format_arn(
-            service="sagemaker", resource="model-package-group", resource_name=self.group_name
-        )
+        return arn("sagemaker", f"model-package-group/{self.group_name}")
 
     @property
     def versions_arn(self) -> str:
         """ARN of every version in the group; ends with a wildcard."""
-        return cdk.Stack.of(self).format_arn(
-            service="sagemaker", resource="model-package", resource_name=f"{self.group_name}/*"
-        )
+        return arn("sagemaker", f"model-package/{self.group_name}/*")
 
     def grant_approve(self, grantee: iam.IGrantable) -> iam.Grant:
         """Grant seeing the group's versions and approving or rejecting them."""
@@ -227,9 +224,7 @@ class ModelRegistry(Construct):
         )
 
     def _stack_arn(self, suffix: str) -> str:
-        return cdk.Stack.of(self).format_arn(
-            service="cloudformation", resource="stack", resource_name=f"{self.serving_stack_name}/{suffix}"
-        )
+        return arn("cloudformation", f"stack/{self.serving_stack_name}/{suffix}")
 
     def _promotion(
         self, workload: LoadedWorkload, log_key: kms.IKey, log_retention_days: int
@@ -290,11 +285,5 @@ class ModelRegistry(Construct):
             iam.Grant.add_to_principal(
                 grantee=function,
                 actions=["ssm:GetParameters"],
-                resource_arns=[
-                    cdk.Stack.of(self).format_arn(
-                        service="ssm",
-                        resource="parameter",
-                        resource_name=f"cdk-bootstrap/{qualifier}/version",
-                    )
-                ],
+                resource_arns=[arn("ssm", f"parameter/cdk-bootstrap/{qualifier}/version")],
             )

@@ -14,6 +14,7 @@ from ml_contract.load import LoadedWorkload
 
 from constructs import Construct
 from ml_lifecycle.dead_letters import DeadLetterQueue
+from ml_lifecycle.pseudo import arn, service_principal
 from ml_lifecycle.zip_function import zip_function
 
 __all__ = ["Retraining"]
@@ -81,11 +82,7 @@ class Retraining(Construct):
         iam.Grant.add_to_principal(
             grantee=self.function,
             actions=["sagemaker:ListPipelineExecutions", "sagemaker:StartPipelineExecution"],
-            resource_arns=[
-                cdk.Stack.of(self).format_arn(
-                    service="sagemaker", resource="pipeline", resource_name=pipeline_name
-                )
-            ],
+            resource_arns=[arn("sagemaker", f"pipeline/{pipeline_name}")],
         )
         self.rules: list[events.CfnRule] = []
         if rules.on_drift and drift_alarm is not None:
@@ -147,7 +144,7 @@ class Retraining(Construct):
         )
         self.function.add_permission(
             f"Allow{rule_id}",
-            principal=iam.ServicePrincipal("events.amazonaws.com"),
+            principal=service_principal("events"),
             source_arn=rule.attr_arn,
         )
         self.rules.append(rule)
@@ -157,10 +154,7 @@ class Retraining(Construct):
             self,
             "ScheduleRole",
             description="Asks for a training on a schedule",
-            assumed_by=iam.ServicePrincipal(
-                "scheduler.amazonaws.com",
-                conditions={"StringEquals": {"aws:SourceAccount": cdk.Stack.of(self).account}},
-            ),
+            assumed_by=service_principal("scheduler", own_account=True),
         )
         # Function.grant_invoke gives every version and alias too, by a wildcard.
         iam.Grant.add_to_principal(

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import aws_cdk as cdk
-
 from constructs import IConstruct
-from ml_lifecycle.acknowledge import acknowledge
+from ml_lifecycle.acknowledge import acknowledge_all
+from ml_lifecycle.pseudo import stack_of
 
 __all__ = ["acknowledge_wildcards"]
 
@@ -30,14 +29,11 @@ def acknowledge_wildcards(
         understood.
         actions: actions as they were granted, e.g. ``kms:GenerateDataKey*``.
     """
-    stack = cdk.Stack.of(construct)
-    for resource in resources:
-        text = _flat(stack.resolve(resource))
-        if "*" in text:
-            acknowledge(construct, f"IAM5[Resource::{text}]", reason)
-    for action in actions:
-        if "*" in action:
-            acknowledge(construct, f"IAM5[Action::{action}]", reason)
+    wild = [resource for resource in resources if "*" in resource]
+    # One call of the kernel for all of them.
+    findings = [f"Resource::{_flat(node)}" for node in stack_of(construct).resolve(wild)] if wild else []
+    findings += [f"Action::{action}" for action in actions if "*" in action]
+    acknowledge_all(construct, [f"IAM5[{finding}]" for finding in findings], reason)
 
 
 def _flat(node: Any) -> str:
