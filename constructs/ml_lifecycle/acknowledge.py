@@ -24,7 +24,7 @@ def acknowledge(construct: IConstruct, rule: str, reason: str) -> None:
 
 
 def acknowledge_all(construct: IConstruct, rules: Sequence[str], reason: str) -> None:
-    """Acknowledge several ``rules`` for one ``reason``, as ``acknowledge`` does, in one call of the kernel."""
+    """Acknowledge several ``rules`` for one ``reason``, in one call of the jsii kernel."""
     if not rules:
         return
     if len(reason.split()) < 4:
