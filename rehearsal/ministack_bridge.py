@@ -300,8 +300,12 @@ def role_arns(account: str) -> tuple[str, ...]:
         return tuple(role["Arn"] for role in iam._roles.values())
 
 
-def trusts(role_arn: str, service_principal: str) -> bool:
-    """Say whether a role's trust policy lets a service assume it."""
+def trusts(role_arn: str, service_principal: str, *, tells_source: bool = True) -> bool:
+    """Say whether a role's trust policy lets a service assume it.
+
+    A statement with a condition on the source (``aws:SourceAccount``, ``aws:SourceArn``) lets in nobody who
+    does not tell it.
+    """
     iam = importlib.import_module("ministack.services.iam")
     evaluator = importlib.import_module("ministack.core.iam_evaluator")
     role = iam._roles.get_scoped(role_arn.split(":")[4], None, role_arn.rsplit("/", 1)[-1])
@@ -312,6 +316,8 @@ def trusts(role_arn: str, service_principal: str) -> bool:
     statements = parsed.get("Statement", [])
     for statement in statements if isinstance(statements, list) else [statements]:
         principal = statement.get("Principal", {})
+        if not tells_source and "aws:source" in json.dumps(statement.get("Condition", {})).lower():
+            continue
         if statement.get("Effect") == "Allow" and isinstance(principal, dict):
             services = principal.get("Service", [])
             if evaluator._service_principal_matches({"Service": services}, service_principal):

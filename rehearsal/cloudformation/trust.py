@@ -34,8 +34,16 @@ _ROLES: Mapping[str, tuple[tuple[tuple[str, ...], str], ...]] = {
     "AWS::CodePipeline::Pipeline": ((("RoleArn",), "codepipeline.amazonaws.com"),),
     "AWS::CodeBuild::Project": ((("ServiceRole",), "codebuild.amazonaws.com"),),
     "AWS::EC2::FlowLog": ((("DeliverLogsPermissionArn",), "vpc-flow-logs.amazonaws.com"),),
-    "AWS::LakeFormation::Resource": ((("RoleArn",), "lakeformation.amazonaws.com"),),
+    # Lake Formation, "Requirements for roles used to register locations": both.
+    "AWS::LakeFormation::Resource": (
+        (("RoleArn",), "lakeformation.amazonaws.com"),
+        (("RoleArn",), "glue.amazonaws.com"),
+    ),
 }
+#: Where no document says that the service tells for whom it assumes the role, so that a condition on
+#: aws:SourceAccount may keep it out. SageMaker lists its features that do ("Cross-service confused deputy
+#: prevention"); Feature Store is not among them.
+_TELLS_NO_SOURCE = frozenset({"AWS::SageMaker::FeatureGroup", "AWS::LakeFormation::Resource"})
 
 
 def untrusted(resource_type: str, properties: Mapping[str, Any]) -> list[str]:
@@ -47,8 +55,12 @@ def untrusted(resource_type: str, properties: Mapping[str, Any]) -> list[str]:
             # Glue takes a role's name as well; one of another account cannot be looked up here.
             if not arn.startswith("arn:") or not bridge.role_exists(arn):
                 continue
-            if not bridge.trusts(arn, principal):
-                found.append(f"role {arn} cannot be assumed by {principal}; its trust policy must allow that")
+            tells = resource_type not in _TELLS_NO_SOURCE
+            if not bridge.trusts(arn, principal, tells_source=tells):
+                how = "" if tells else ", without a condition on aws:SourceAccount or aws:SourceArn"
+                found.append(
+                    f"role {arn} cannot be assumed by {principal}; its trust policy must allow that{how}"
+                )
     return found
 
 

@@ -416,6 +416,7 @@ def flush_offline(owner: Service, record: Record, rows: Sequence[Mapping[str, An
     bucket, _, prefix = storage["ResolvedOutputS3Uri"].removeprefix("s3://").partition("/")
     role = str(record.data["RoleArn"])
     client = runtime.client("s3", role=role, region=owner.region)
+    _require_offline(owner, role, bucket, prefix)
     now = runtime.clock.now()
     settings: dict[str, Any] = {}
     if storage.get("KmsKeyId"):
@@ -428,10 +429,29 @@ def flush_offline(owner: Service, record: Record, rows: Sequence[Mapping[str, An
         key = f"{prefix}/{hour}/{now:%Y%m%dT%H%M%SZ}_{uuid.uuid4().hex[:16]}.parquet"
         client.put_object(Bucket=bucket, Key=key, Body=_parquet(record, chosen, now), **settings)
         uris.append(f"s3://{bucket}/{key}")
-    # It looks at the bucket's ACL before it writes.
-    runtime.authorizer.note_service_use(role, ("s3:GetBucketAcl",), f"arn:aws:s3:::{bucket}", owner.region)
     runtime.ledger.ran("feature-store", record.name, records=len(rows), objects=len(uris))
     return uris
+
+
+def _require_offline(owner: Service, role: str, bucket: str, prefix: str) -> None:
+    """Ask for what the service needs of the role beside writing (AmazonSageMakerFeatureStoreAccess).
+
+    It looks at the bucket's ACL, and gives each object one.
+    """
+    runtime = owner.runtime
+    principal = runtime.identities.principal(runtime.identities.for_role(role).access_key_id)
+    if principal is None:
+        raise ValueError(f"{role} is no role")
+    checks = [
+        Check(action="s3:GetBucketAcl", resource=f"arn:aws:s3:::{bucket}"),
+        Check(action="s3:PutObjectAcl", resource=f"arn:aws:s3:::{bucket}/{prefix}/x"),
+    ]
+    try:
+        runtime.authorizer.require(principal, "s3", checks, owner.region)
+    except AccessDeniedError as denied:
+        raise ClientError(
+            {"Error": {"Code": "AccessDenied", "Message": str(denied)}}, "PutObject"
+        ) from denied
 
 
 def _parquet(record: Record, rows: Sequence[Mapping[str, Any]], now: datetime) -> bytes:

@@ -215,6 +215,13 @@ def test_should_register_zones_in_hybrid_mode_and_leave_the_accounts_settings_al
         assert registration["Properties"]["HybridAccessEnabled"] is True
         assert registration["Properties"]["UseServiceLinkedRole"] is False
         assert any("RegistrationRole" in name for name in registration["DependsOn"])
+    (role,) = [
+        r["Properties"] for n, r in resources(template, "AWS::IAM::Role").items() if "RegistrationRole" in n
+    ]
+    trusted = role["AssumeRolePolicyDocument"]["Statement"]
+    assert [(sorted(s["Principal"]["Service"]), "Condition" in s) for s in trusted] == [
+        (["glue.amazonaws.com", "lakeformation.amazonaws.com"], False)
+    ]
     assert not resources(template, "AWS::LakeFormation::DataLakeSettings")
 
 

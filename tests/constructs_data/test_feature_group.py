@@ -109,11 +109,33 @@ def test_should_let_the_store_write_below_its_prefix_only(templates: dict[str, T
         "s3:ListBucket",
         "s3:GetBucketLocation",
         "s3:GetBucketAcl",
+        "s3:PutObjectAcl",
+        "glue:GetTable",
+        "glue:UpdateTable",
         "kms:Decrypt",
         "kms:GenerateDataKey",
     }
-    (objects,) = [s for s in found if "s3:PutObject" in s["Action"]]
-    assert objects["Resource"]["Fn::Join"][1][1] == "/parcel-delay/offline-store/*"
+    for action in ("s3:PutObject", "s3:PutObjectAcl"):
+        (objects,) = [s for s in found if action in _listed(s["Action"])]
+        assert objects["Resource"]["Fn::Join"][1][1] == "/parcel-delay/offline-store/*"
+    (tables,) = [s for s in found if "glue:UpdateTable" in s["Action"]]
+    name = only(templates["Default"], GROUP)["FeatureGroupName"].replace("-", "_")
+    assert [resource["Fn::Join"][1][-1].split(":", 2)[-1] for resource in tables["Resource"]] == [
+        "catalog",
+        "database/sagemaker_featurestore",
+        f"table/sagemaker_featurestore/{name}*",
+    ]
+
+
+def _listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def test_should_be_assumed_by_a_service_that_may_not_tell_for_whom(templates: dict[str, Template]) -> None:
+    roles = resources(templates["Default"], "AWS::IAM::Role")
+    (role,) = [r["Properties"] for name, r in roles.items() if name.startswith("FeaturesRole")]
+    (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
+    assert (trust["Principal"], "Condition" in trust) == ({"Service": "sagemaker.amazonaws.com"}, False)
 
 
 def test_should_grant_writing_and_reading_records_of_this_group_only(templates: dict[str, Template]) -> None:

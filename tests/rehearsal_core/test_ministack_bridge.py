@@ -175,6 +175,7 @@ def test_should_know_whom_a_role_trusts() -> None:
     role = _role("trusting", [], trust)
     assert bridge.trusts(role, "glue.amazonaws.com")
     assert not bridge.trusts(role, "lambda.amazonaws.com")
+    assert bridge.trusts(role, "glue.amazonaws.com", tells_source=False)
 
 
 @pytest.mark.parametrize(

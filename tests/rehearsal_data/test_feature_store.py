@@ -58,7 +58,10 @@ def group(
     writer = role(
         name,
         "sagemaker.amazonaws.com",
-        [{"Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{name}/store/*"}],
+        [
+            {"Action": ["s3:PutObject", "s3:PutObjectAcl"], "Resource": f"arn:aws:s3:::{name}/store/*"},
+            {"Action": "s3:GetBucketAcl", "Resource": f"arn:aws:s3:::{name}"},
+        ],
     )
     client("sagemaker").create_feature_group(
         FeatureGroupName=name,
@@ -146,6 +149,10 @@ def test_should_keep_offline_records_while_its_role_may_not_write(group: Group, 
     allow(group.name, [{"Action": "s3:ListBucket"}])
     group.put(id="a", at=DAY.format(1))
     assert group.offline() == []
-    allow(group.name, [{"Action": "s3:PutObject"}])
+    # Feature Store gives each object an ACL: writing alone is not enough.
+    allow(group.name, [{"Action": ["s3:PutObject", "s3:GetBucketAcl"]}])
     group.put(id="b", at=DAY.format(1))
-    assert [row["id"] for row in group.offline()] == ["a", "b"]
+    assert group.offline() == []
+    allow(group.name, [{"Action": ["s3:PutObject", "s3:PutObjectAcl", "s3:GetBucketAcl"]}])
+    group.put(id="c", at=DAY.format(1))
+    assert [row["id"] for row in group.offline()] == ["a", "b", "c"]

@@ -15,6 +15,7 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 from ml_lifecycle.acknowledge import acknowledge
 from ml_lifecycle.data_lake.zone import Zone
+from ml_lifecycle.pseudo import service_principal
 
 ZoneName = Literal["raw", "curated", "features", "artifacts"]
 
@@ -184,9 +185,11 @@ class DataLake(Construct):
             self,
             "RegistrationRole",
             description="Lake Formation reads and writes the registered zones through it",
-            assumed_by=iam.ServicePrincipal(
-                "lakeformation.amazonaws.com",
-                conditions={"StringEquals": {"aws:SourceAccount": cdk.Stack.of(self).account}},
+            # Both services, without a condition, as Lake Formation's "Requirements for roles used to register
+            # locations" says: neither is documented to send aws:SourceAccount there.
+            assumed_by=iam.CompositePrincipal(
+                service_principal("lakeformation"),
+                service_principal("glue"),
             ),
         )
         settings = self._settings(administrators)

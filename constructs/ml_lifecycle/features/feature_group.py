@@ -17,9 +17,13 @@ from ml_contract.compiled import CompiledContract
 from constructs import Construct
 from ml_lifecycle.data_lake import Zone
 from ml_lifecycle.foundation import grant_encrypt_decrypt
+from ml_lifecycle.pseudo import arn, service_principal
+from ml_lifecycle.training.wildcards import acknowledge_wildcards
 
 #: Amazon SageMaker, CreateFeatureGroup: FeatureGroupName.
 _LONGEST_NAME = 64
+#: Glue database that Feature Store makes its tables in.
+_CATALOG_DATABASE = "sagemaker_featurestore"
 
 
 def schema_hash(identifier: str, event_time: str, definitions: Sequence[tuple[str, str]]) -> str:
@@ -96,26 +100,41 @@ class FeatureGroup(Construct):
         )
         self.group.apply_removal_policy(removal_policy)
         self.group.node.add_dependency(self.role)
-        self.arn = cdk.Stack.of(self).format_arn(
-            service="sagemaker", resource="feature-group", resource_name=self.name
-        )
+        self.arn = arn("sagemaker", f"feature-group/{self.name}")
 
     def _role(self, zone: Zone, prefix: str) -> iam.Role:
         role = iam.Role(
             self,
             "Role",
             description="Feature Store writes the offline store through it",
-            assumed_by=iam.ServicePrincipal(
-                "sagemaker.amazonaws.com",
-                conditions={"StringEquals": {"aws:SourceAccount": cdk.Stack.of(self).account}},
-            ),
+            # No aws:SourceAccount: Feature Store is not among the features that are documented to send it
+            # (SageMaker Developer Guide, "Cross-service confused deputy prevention").
+            assumed_by=service_principal("sagemaker"),
         )
         zone.grant_read(role, prefix)
         zone.grant_write(role, prefix)
-        # Feature Store looks at the bucket's ACL before it writes (SageMaker Developer Guide, offline store
-        # access role).
+        # What AmazonSageMakerFeatureStoreAccess (version 3) gives beyond reading and writing: it looks at the
+        # bucket's ACL, writes objects with an ACL, and keeps the Glue table it made up to date.
         iam.Grant.add_to_principal(
             grantee=role, actions=["s3:GetBucketAcl"], resource_arns=[zone.bucket.bucket_arn]
+        )
+        iam.Grant.add_to_principal(
+            grantee=role, actions=["s3:PutObjectAcl"], resource_arns=[zone.arn(prefix)]
+        )
+        table = arn("glue", f"table/{_CATALOG_DATABASE}/{self.name.replace('-', '_')}*")
+        iam.Grant.add_to_principal(
+            grantee=role,
+            actions=["glue:GetTable", "glue:UpdateTable"],
+            resource_arns=[
+                arn("glue", "catalog"),
+                arn("glue", f"database/{_CATALOG_DATABASE}"),
+                table,
+            ],
+        )
+        acknowledge_wildcards(
+            role,
+            "Feature Store ends the table's name with a time of its own; it begins with this group's name.",
+            resources=[table],
         )
         return role
 
