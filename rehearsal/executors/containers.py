@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 _CONTAINER_BASE = "/opt/ml"
+_ROOT = frozenset({None, "root", "0", "root:root", "0:0"})
 # A job on one laptop that takes longer than this hangs; StoppingCondition may only make it shorter.
 REAL_LIMIT_SECONDS = 3600
 
@@ -205,6 +206,12 @@ def start_program(
         program = runtime.images.program(image)
     except ImageError as error:
         raise TransferError(f"ClientError: The image {image} cannot be pulled: {error}") from error
+    if program.user not in _ROOT:
+        raise TransferError(
+            f"ClientError: The image {image} runs as user {program.user}; SageMaker runs containers with "
+            'root users only ("Custom Inference Code with Hosting Services"): '
+            "leave USER out of its Dockerfile"
+        )
     if entrypoint is not None:
         words = [*map(_interpreter, entrypoint), *arguments]
     else:

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from rehearsal import ministack_bridge as bridge
+from rehearsal.iam import AccessDeniedError
+
 if TYPE_CHECKING:
     from rehearsal.runtime import Runtime
 
@@ -101,11 +104,28 @@ def upload_file(
     from botocore.exceptions import ClientError
 
     bucket, key = split_uri(uri)
+    if kms_key is not None:
+        _require_encrypt(runtime, kms_key, uri, role=role, region=region)
     extra = {} if kms_key is None else {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key}
     try:
         _client(runtime, role, region).upload_file(str(file), bucket, key, ExtraArgs=extra)
     except (ClientError, S3UploadFailedError) as error:
         raise TransferError(f"ClientError: Data upload failed: {uri}: {error}") from error
+
+
+def _require_encrypt(runtime: Runtime, kms_key: str, uri: str, *, role: str, region: str) -> None:
+    """Ask for the permission that SageMaker asks for beside S3's own (OutputDataConfig, KmsKeyId)."""
+    principal = runtime.identities.principal(runtime.identities.for_role(role).access_key_id)
+    if principal is None:
+        return  # a role of the CDK's own
+    arn = bridge.kms_key_arn(kms_key, account=principal.account, region=region)
+    if arn is None:
+        raise TransferError(f"ClientError: Data upload failed: {uri}: there is no key {kms_key}")
+    try:
+        check = bridge.Check(action="kms:Encrypt", resource=arn)
+        runtime.authorizer.require(principal, "kms", [check], region)
+    except AccessDeniedError as denied:
+        raise TransferError(f"ClientError: Data upload failed: {uri}: {denied}") from denied
 
 
 def upload(

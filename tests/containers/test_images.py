@@ -174,9 +174,9 @@ def test_should_copy_every_shared_package_that_it_imports(image: str) -> None:
     assert needed <= copies
 
 
-def test_should_serve_as_somebody_else_than_root() -> None:
-    users = [rest for word, rest in instructions("serving") if word == "USER"]
-    assert users == ["1000"]
+@pytest.mark.parametrize("image", IMAGES)
+def test_should_run_as_root_as_sagemaker_asks(image: str) -> None:
+    assert [rest for word, rest in instructions(image) if word == "USER"] == []
 
 
 def test_should_load_no_pickle_anywhere() -> None:

@@ -103,6 +103,15 @@ def allow(*actions: str, on: str | list[str] = "*") -> dict[str, Any]:
     return {"Effect": "Allow", "Action": list(actions), "Resource": on}
 
 
+def build_image(state: Path, uri: str, folder: Path) -> None:
+    """Let the rehearsal know an image, as `docker build` through the CDK CLI does."""
+    subprocess.run(
+        [sys.executable, "-m", "rehearsal.docker_shim", "build", "-t", uri, str(folder)],
+        env={**os.environ, STATE_VARIABLE: str(state)},
+        check=True,
+    )
+
+
 @pytest.fixture(scope="session")
 def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
     """One server for all tests of this folder."""
@@ -111,19 +120,7 @@ def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
         images = {}
         for name in ("job", "server"):
             images[name] = f"{REGISTRY}/{name}:1"
-            subprocess.run(
-                [
-                    sys.executable,
-                    "-m",
-                    "rehearsal.docker_shim",
-                    "build",
-                    "-t",
-                    images[name],
-                    str(IMAGES / name),
-                ],
-                env={**os.environ, STATE_VARIABLE: str(state)},
-                check=True,
-            )
+            build_image(state, images[name], IMAGES / name)
         bare = Rehearsal(
             server=server,
             bucket="models-bucket",

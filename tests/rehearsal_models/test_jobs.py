@@ -2,13 +2,15 @@
 
 import io
 import json
+import shutil
 import tarfile
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from .conftest import Rehearsal, allow, await_
+from .conftest import IMAGES, REGISTRY, Rehearsal, allow, await_, build_image
 
 pytestmark = [pytest.mark.rehearsal, pytest.mark.slow]
 
@@ -97,6 +99,22 @@ def test_should_refuse_a_job_what_its_role_may_not_do(rehearsal: Rehearsal) -> N
     assert "AccessDenied" in denied["FailureReason"]
 
 
+def test_should_ask_for_kms_encrypt_where_a_job_is_told_a_key_for_its_output(rehearsal: Rehearsal) -> None:
+    key = rehearsal.client("kms").create_key()["KeyMetadata"]["Arn"]
+    rehearsal.put("sealed/in/a.txt", "1")
+    request = numbers(rehearsal, "sealed")
+    request["ProcessingOutputConfig"]["KmsKeyId"] = key
+    usual = [allow("s3:*", "logs:*"), allow("kms:Decrypt", "kms:GenerateDataKey", on=key)]
+    short = rehearsal.make_role("no-encrypt", "sagemaker.amazonaws.com", usual)
+    refused = process(rehearsal, "sealed-short", "prepare", **request, RoleArn=short)
+    assert "kms:Encrypt" in refused["FailureReason"]
+    full = rehearsal.make_role(
+        "with-encrypt", "sagemaker.amazonaws.com", [*usual, allow("kms:Encrypt", on=key)]
+    )
+    done = process(rehearsal, "sealed-full", "prepare", **request, RoleArn=full)
+    assert done["ProcessingJobStatus"] == "Completed", done
+
+
 def test_should_fail_a_job_whose_role_does_not_trust_sagemaker(rehearsal: Rehearsal) -> None:
     role = rehearsal.make_role("glue-only", "glue.amazonaws.com", [allow("s3:*")])
     assert "Could not assume role" in process(rehearsal, "untrusted", "say", RoleArn=role)["FailureReason"]
@@ -109,6 +127,18 @@ def test_should_fail_a_job_whose_image_nobody_built(rehearsal: Rehearsal) -> Non
         AppSpecification={"ImageUri": "123456789012.dkr.ecr.us-east-1.amazonaws.com/x:9"},
     )
     assert "cannot be pulled" in job["FailureReason"]
+
+
+def test_should_refuse_an_image_that_runs_as_another_user_than_root(
+    rehearsal: Rehearsal, tmp_path: Path
+) -> None:
+    shutil.copytree(IMAGES / "job", tmp_path / "job")
+    with (tmp_path / "job" / "Dockerfile").open("a") as file:
+        file.write("USER 1000\n")
+    uri = f"{REGISTRY}/somebody:1"
+    build_image(rehearsal.server.state, uri, tmp_path / "job")
+    job = process(rehearsal, "somebody", "say", AppSpecification={"ImageUri": uri})
+    assert "runs as user 1000; SageMaker runs containers with root users only" in job["FailureReason"]
 
 
 def test_should_stop_a_job_that_is_asked_to_or_runs_too_long(rehearsal: Rehearsal) -> None:

@@ -21,9 +21,18 @@ from constructs import Construct
 from ml_lifecycle import code, instance_types
 from ml_lifecycle.data_lake import Zone
 from ml_lifecycle.dead_letters import DeadLetterQueue
+from ml_lifecycle.images import sagemaker_image
+from ml_lifecycle.pseudo import arn, service_principal
 from ml_lifecycle.registry import ModelRegistry
 from ml_lifecycle.training import service_model
-from ml_lifecycle.training.job_role import JobNetwork, grant_asset, grant_key, grant_pull, job_role
+from ml_lifecycle.training.job_role import (
+    JobNetwork,
+    grant_asset,
+    grant_key,
+    grant_output_key,
+    grant_pull,
+    job_role,
+)
 from ml_lifecycle.training.wildcards import acknowledge_wildcards
 
 __all__ = ["METRIC_NAMESPACE", "Engine", "ModelMonitor"]
@@ -111,11 +120,8 @@ class ModelMonitor(Construct):
         self.engine: Engine = spec.monitoring.engine if engine is None else engine
         self.uri = artifacts.uri(f"{spec.slug}/monitoring")
         self.job_prefix = f"{environment_name}-{spec.slug}"[:_NAME_LENGTH].rstrip("-")
-        self.image = image or ecr_assets.DockerImageAsset(
-            self,
-            "Image",
-            directory=str(code.image_context("monitoring")),
-            platform=ecr_assets.Platform.LINUX_AMD64,
+        self.image = image or sagemaker_image(
+            self, "Image", image="monitoring", platform=ecr_assets.Platform.LINUX_AMD64
         )
         self.contract = s3_assets.Asset(self, "Contract", path=str(code.contract_file(workload.compiled)))
         self.role = self._role(volume_key)
@@ -216,25 +222,21 @@ class ModelMonitor(Construct):
         self._artifacts.grant_read(role, f"{slug}/capture/")
         self._artifacts.grant_read(role, f"{slug}/training/")
         self._artifacts.grant_write(role, f"{slug}/monitoring/")
+        grant_output_key(self._artifacts.key, role)
         self._registry.grant_read(role)
         return role
 
     # --- engine: processing -----------------------------------------------------------------------
 
     def _own_schedule(self, message_key: kms.IKey, volume_key: kms.IKey) -> str:
-        stack = cdk.Stack.of(self)
         self.dead_letters = DeadLetterQueue(self, "DeadLetters", key=message_key)
         role = iam.Role(
             self,
             "ScheduleRole",
             description=f"Starts the monitoring runs of {self._endpoint_name}",
-            assumed_by=iam.ServicePrincipal(
-                "scheduler.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": stack.account}}
-            ),
+            assumed_by=service_principal("scheduler", own_account=True),
         )
-        jobs = stack.format_arn(
-            service="sagemaker", resource="processing-job", resource_name=f"{self.job_prefix}-*"
-        )
+        jobs = arn("sagemaker", f"processing-job/{self.job_prefix}-*")
         iam.Grant.add_to_principal(
             grantee=role,
             actions=["sagemaker:AddTags", "sagemaker:CreateProcessingJob"],
@@ -260,7 +262,7 @@ class ModelMonitor(Construct):
             target=scheduler.CfnSchedule.TargetProperty(
                 arn=f"arn:{cdk.Aws.PARTITION}:scheduler:::aws-sdk:sagemaker:createProcessingJob",
                 role_arn=role.role_arn,
-                input=stack.to_json_string(self._request()),
+                input=cdk.Stack.of(self).to_json_string(self._request()),
                 dead_letter_config=scheduler.CfnSchedule.DeadLetterConfigProperty(
                     arn=self.dead_letters.queue.queue_arn
                 ),

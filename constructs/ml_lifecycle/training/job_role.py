@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_iam as iam
@@ -14,9 +13,10 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3_assets as s3_assets
 
 from constructs import Construct
+from ml_lifecycle.pseudo import arn, service_principal
 from ml_lifecycle.training.wildcards import acknowledge_wildcards
 
-__all__ = ["JobNetwork", "grant_asset", "grant_key", "grant_pull", "job_role"]
+__all__ = ["JobNetwork", "grant_asset", "grant_key", "grant_output_key", "grant_pull", "job_role"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,23 +69,15 @@ def job_role(
         metric_namespaces: CloudWatch namespaces the job's own code publishes to.
         description: what acts as this role.
     """
-    stack = cdk.Stack.of(scope)
     role = iam.Role(
         scope,
         construct_id,
         description=description,
-        assumed_by=iam.ServicePrincipal(
-            "sagemaker.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": stack.account}}
-        ),
+        assumed_by=service_principal("sagemaker", own_account=True),
     )
 
     def group(name: str) -> str:
-        return stack.format_arn(
-            service="logs",
-            resource="log-group",
-            resource_name=name,
-            arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
-        )
+        return arn("logs", f"log-group:{name}")
 
     groups = [group(name) for name in log_groups]
     streams = [group(f"{name}:*") for name in log_groups]
@@ -125,15 +117,10 @@ def job_role(
 
 def _grant_network(role: iam.Role, network: JobNetwork) -> None:
     """Let SageMaker make and remove the interfaces that tie a job to the VPC, as its role."""
-    stack = cdk.Stack.of(role)
-
-    def arn(resource: str, name: str) -> str:
-        return stack.format_arn(service="ec2", resource=resource, resource_name=name)
-
-    interfaces = arn("network-interface", "*")
+    interfaces = arn("ec2", "network-interface/*")
     places = [
-        *(arn("subnet", subnet_id) for subnet_id in network.subnet_ids),
-        *(arn("security-group", group_id) for group_id in network.security_group_ids),
+        *(arn("ec2", f"subnet/{subnet_id}") for subnet_id in network.subnet_ids),
+        *(arn("ec2", f"security-group/{group_id}") for group_id in network.security_group_ids),
     ]
     iam.Grant.add_to_principal(
         grantee=role, actions=["ec2:CreateNetworkInterface"], resource_arns=[interfaces, *places]
@@ -179,6 +166,14 @@ def grant_key(key: kms.IKey, grantee: iam.IGrantable) -> iam.Grant:
         actions=["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext"],
         resource_arns=[key.key_arn],
     )
+
+
+def grant_output_key(key: kms.IKey, grantee: iam.IGrantable) -> iam.Grant:
+    """Grant what a job that is told a key for its output must have beside writing to S3.
+
+    "The SageMaker execution role must include permissions to call kms:Encrypt" (OutputDataConfig, KmsKeyId).
+    """
+    return iam.Grant.add_to_principal(grantee=grantee, actions=["kms:Encrypt"], resource_arns=[key.key_arn])
 
 
 def grant_pull(repository: ecr.IRepository, grantee: iam.IRole) -> iam.Grant:

@@ -20,8 +20,17 @@ from ml_contract.load import LoadedWorkload
 from constructs import Construct
 from ml_lifecycle import code, instance_types
 from ml_lifecycle.data_lake import Zone
+from ml_lifecycle.images import sagemaker_image
+from ml_lifecycle.pseudo import arn, service_principal
 from ml_lifecycle.training import definition
-from ml_lifecycle.training.job_role import JobNetwork, grant_asset, grant_key, grant_pull, job_role
+from ml_lifecycle.training.job_role import (
+    JobNetwork,
+    grant_asset,
+    grant_key,
+    grant_output_key,
+    grant_pull,
+    job_role,
+)
 from ml_lifecycle.training.wildcards import acknowledge_wildcards
 
 __all__ = ["ImageName", "TrainingPipeline"]
@@ -130,9 +139,7 @@ class TrainingPipeline(Construct):
     @property
     def pipeline_arn(self) -> str:
         """ARN of the pipeline."""
-        return cdk.Stack.of(self).format_arn(
-            service="sagemaker", resource="pipeline", resource_name=self.pipeline_name
-        )
+        return arn("sagemaker", f"pipeline/{self.pipeline_name}")
 
     def grant_start(self, grantee: iam.IGrantable) -> iam.Grant:
         """Grant starting the pipeline and seeing which executions there are."""
@@ -193,9 +200,7 @@ class TrainingPipeline(Construct):
             else ecr_assets.Platform.LINUX_AMD64,
         }
         return {
-            name: ecr_assets.DockerImageAsset(
-                self, f"{name.title()}Image", directory=str(code.image_context(name)), platform=platform
-            )
+            name: sagemaker_image(self, f"{name.title()}Image", image=name, platform=platform)
             for name, platform in platforms.items()
         }
 
@@ -214,20 +219,18 @@ class TrainingPipeline(Construct):
         grant_key(volume_key, role)
         self._artifacts.grant_read(role, self.artifacts_prefix)
         self._artifacts.grant_write(role, self.artifacts_prefix)
+        grant_output_key(self._artifacts.key, role)
         return role
 
     def _pipeline_role(self, volume_key: kms.IKey) -> iam.Role:
-        stack = cdk.Stack.of(self)
         role = iam.Role(
             self,
             "Role",
             description=f"Steps of {self.pipeline_name}",
-            assumed_by=iam.ServicePrincipal(
-                "sagemaker.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": stack.account}}
-            ),
+            assumed_by=service_principal("sagemaker", own_account=True),
         )
         for job, kind in (("processing-job", "ProcessingJob"), ("training-job", "TrainingJob")):
-            arn = stack.format_arn(service="sagemaker", resource=job, resource_name=f"{_JOB_PREFIX}*")
+            jobs = arn("sagemaker", f"{job}/{_JOB_PREFIX}*")
             iam.Grant.add_to_principal(
                 grantee=role,
                 actions=[
@@ -236,24 +239,16 @@ class TrainingPipeline(Construct):
                     f"sagemaker:Describe{kind}",
                     f"sagemaker:Stop{kind}",
                 ],
-                resource_arns=[arn],
+                resource_arns=[jobs],
             )
             acknowledge_wildcards(
                 role,
                 "Pipelines makes up each job's name; the wildcard ends at its own prefix.",
-                resources=[arn],
+                resources=[jobs],
             )
         versions = [
-            stack.format_arn(
-                service="sagemaker",
-                resource="model-package-group",
-                resource_name=self.model_package_group_name,
-            ),
-            stack.format_arn(
-                service="sagemaker",
-                resource="model-package",
-                resource_name=f"{self.model_package_group_name}/*",
-            ),
+            arn("sagemaker", f"model-package-group/{self.model_package_group_name}"),
+            arn("sagemaker", f"model-package/{self.model_package_group_name}/*"),
         ]
         iam.Grant.add_to_principal(
             grantee=role,
