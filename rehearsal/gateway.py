@@ -126,6 +126,8 @@ class Gateway:
             if refusal is not None:
                 await _send(send, refusal)
                 return
+            if signed.scope == "s3" and request.method in ("GET", "HEAD"):
+                send = self._hiding_absence(send, principal, signed, request, path)
         await self._ministack(scope, _replay(body), send)
 
     # -- who and what -----------------------------------------------------------------------------------
@@ -222,6 +224,65 @@ class Gateway:
             )
             return Response(status=status, body=body, headers=out)
         return None
+
+    def _hiding_absence(
+        self,
+        send: Callable[..., Any],
+        principal: Principal,
+        signed: _Signed,
+        request: Request,
+        path: str,
+    ) -> Callable[..., Any]:
+        """Wrap ``send``: what does not exist is 403 to who may not list the bucket (S3, GetObject,
+        "Permissions").
+
+        The request names a key and no prefix, so permission to list a prefix only does not count.
+        """
+        hidden = False
+
+        async def wrapped(message: dict[str, Any]) -> None:
+            nonlocal hidden
+            if message["type"] == "http.response.start" and message["status"] == 404:
+                refusal = await self._threaded(self._absence, principal, signed, request, path)
+                if refusal is not None:
+                    hidden = True
+                    await _send(send, refusal)
+            if not hidden:
+                await send(message)
+
+        return wrapped
+
+    def _absence(self, principal: Principal, signed: _Signed, request: Request, path: str) -> Response | None:
+        """Return the refusal that stands for "not found"; None when the caller may know."""
+        headers = dict(request.headers)
+        query = {key: list(values) for key, values in request.query.items()}
+        place = {"account": principal.account, "region": signed.region}
+        service, checks = bridge.checks_of(request.method, path, headers, query, request.body, **place)
+        if not checks or checks[0].action != "s3:GetObject":
+            return None
+        bucket = checks[0].resource.partition("/")[0]
+        listing = Check(action="s3:ListBucket", resource=bucket)
+        known = bridge.role_policies(principal.role_arn)
+        policies, boundary = ((), []) if known is None else known
+        decision = bridge.decide(
+            listing,
+            service=service,
+            principal=principal.session_arn,
+            policies=policies,
+            boundary=boundary,
+            **place,
+        )
+        if decision.allowed:
+            return None
+        status, out, body = bridge.access_denied(
+            listing,
+            decision,
+            service=service,
+            principal=principal.session_arn,
+            headers=headers,
+            request_id=str(uuid.uuid4()),
+        )
+        return Response(status=status, body=b"" if request.method == "HEAD" else body, headers=out)
 
     # -- the control plane ------------------------------------------------------------------------------
 

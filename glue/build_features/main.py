@@ -1,7 +1,7 @@
 """The feature job: curated zone to features zone and Feature Store.
 
 Arguments: ``--contract --curated_uri --features_uri --feature_group_name`` (Glue adds ``--JOB_NAME`` and
-``--JOB_RUN_ID``), optional ``--ingest all``. See ``docs/batch.md``.
+``--JOB_RUN_ID``), optional ``--aws_region`` and ``--ingest all``. See ``docs/batch.md``.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class IngestionError(Exception):
 
 def main(argv: Sequence[str]) -> None:
     """Run the job."""
-    optional = [name for name in ("ingest",) if f"--{name}" in argv]
+    optional = [name for name in ("aws_region", "ingest") if f"--{name}" in argv]
     arguments = getResolvedOptions(argv, [*ARGUMENTS, *optional])
     spark_context = SparkContext.getOrCreate()
     glue_context = GlueContext(spark_context)
@@ -67,7 +67,11 @@ def main(argv: Sequence[str]) -> None:
     changed = features
     if arguments.get("ingest", "changed") != "all":
         changed = changed_since(spark, s3, features, arguments["features_uri"])
-    taken, failures = ingest_rows(changed.drop(MONTH), arguments["feature_group_name"], contract.identifier)
+    # Workers are told the Region: nothing says that theirs is in their environment, as it is in the driver's.
+    region = arguments.get("aws_region") or boto3.session.Session().region_name
+    taken, failures = ingest_rows(
+        changed.drop(MONTH), arguments["feature_group_name"], contract.identifier, region
+    )
     summary = {"rows": rows, "ingested": taken, "unchanged": rows - taken - len(failures)}
     if failures:
         for failure in failures:
@@ -115,14 +119,16 @@ def changed_since(spark: SparkSession, s3: Any, features: DataFrame, features_ur
     return features.subtract(known)
 
 
-def ingest_rows(rows: DataFrame, feature_group: str, identifier: str) -> tuple[int, list[ingest.Failure]]:
+def ingest_rows(
+    rows: DataFrame, feature_group: str, identifier: str, region: str | None
+) -> tuple[int, list[ingest.Failure]]:
     """Put the rows from the workers; the driver only hears counts and failures."""
 
     def put_partition(partition: Iterable[Row]) -> Iterator[tuple[int, list[ingest.Failure]]]:
         settings = Config(
             max_pool_connections=ingest.CALLS, retries={"mode": "standard", "total_max_attempts": 1}
         )
-        client = boto3.client("sagemaker-featurestore-runtime", config=settings)
+        client = boto3.client("sagemaker-featurestore-runtime", region_name=region, config=settings)
         rows: Iterator[Mapping[str, Any]] = (row.asDict() for row in partition)
         yield ingest.put_all(client, feature_group, rows, identifier)
 

@@ -1,7 +1,7 @@
 """The curate job: raw zone to curated zone.
 
 Arguments: ``--contract --raw_uri --curated_uri --quality_uri --ruleset_name`` (Glue adds ``--JOB_NAME`` and
-``--JOB_RUN_ID``). See ``docs/batch.md``.
+``--JOB_RUN_ID``), optional ``--aws_region``. See ``docs/batch.md``.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class QualityError(Exception):
 
 def main(argv: Sequence[str]) -> None:
     """Run the job."""
-    arguments = getResolvedOptions(argv, ARGUMENTS)
+    optional = [name for name in ("aws_region",) if f"--{name}" in argv]
+    arguments = getResolvedOptions(argv, [*ARGUMENTS, *optional])
     glue_context = GlueContext(SparkContext.getOrCreate())
     spark = glue_context.spark_session
     job = Job(glue_context)
@@ -65,7 +66,9 @@ def main(argv: Sequence[str]) -> None:
     kept = curated.count()
     report.update(duplicates_dropped=report["rows_read"] - report["rows_rejected"] - kept)
 
-    ruleset = boto3.client("glue").get_data_quality_ruleset(Name=arguments["ruleset_name"])["Ruleset"]
+    # S3 answers without a Region, Glue does not.
+    glue = boto3.client("glue", region_name=arguments.get("aws_region"))
+    ruleset = glue.get_data_quality_ruleset(Name=arguments["ruleset_name"])["Ruleset"]
     outcomes = judge(glue_context, curated, ruleset)
     failed = [outcome for outcome in outcomes if not outcome.passed]
     report.update(rules=[dataclasses.asdict(outcome) for outcome in outcomes], passed=not failed)

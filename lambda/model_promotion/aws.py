@@ -54,9 +54,9 @@ class AwsCloud:
     """``model_promotion.logic.Cloud`` on AWS.
 
     Needs ``sagemaker:DescribeModelPackage`` and ``sagemaker:UpdateModelPackage`` on the group's packages,
-    ``s3:GetObject`` (and ``kms:Decrypt``) on the evaluations, ``ssm:GetParameterHistory`` and
-    ``ssm:PutParameter`` on the parameter, ``cloudformation:DescribeStacks`` and
-    ``cloudformation:UpdateStack`` on the serving stack, and ``ssm:GetParameters`` on the parameter, which
+    ``s3:GetObject`` and ``s3:ListBucket`` (and ``kms:Decrypt``) on the evaluations,
+    ``ssm:GetParameterHistory`` and ``ssm:PutParameter`` on the parameter,
+    ``cloudformation:DescribeStacks`` and ``cloudformation:UpdateStack`` on the serving stack, and ``ssm:GetParameters`` on the parameter, which
     CloudFormation reads for the caller.
     """
 
@@ -102,7 +102,11 @@ class AwsCloud:
             try:
                 body = self._s3.get_object(Bucket=parts.netloc, Key=parts.path.lstrip("/"))["Body"].read()
             except ClientError as error:
-                if _code(error) in ("NoSuchKey", "404"):
+                # To who may list a part of the bucket only, S3 says 403 of what does not exist (GetObject,
+                # "Permissions"); the listing of that part tells which it is.
+                if _code(error) == "NoSuchKey" or (
+                    _code(error) == "AccessDenied" and not self._listed(parts.netloc, parts.path.lstrip("/"))
+                ):
                     return None
                 raise
         try:
@@ -110,6 +114,10 @@ class AwsCloud:
         except ValueError:
             return None
         return report
+
+    def _listed(self, bucket: str, key: str) -> bool:
+        page = self._s3.list_objects_v2(Bucket=bucket, Prefix=key)
+        return any(item["Key"] == key for item in page.get("Contents", ()))
 
     def history(self, parameter_name: str) -> Sequence[ParameterVersion]:
         """Versions of the parameter, oldest first; never empty."""

@@ -118,9 +118,23 @@ def test_should_hand_each_job_exactly_the_arguments_it_reads(templates: dict[str
         for script in ("Curate", "BuildFeatures")
     }
     assert own == {
-        "Curate": {"--contract", "--raw_uri", "--curated_uri", "--quality_uri", "--ruleset_name"},
-        "BuildFeatures": {"--contract", "--curated_uri", "--features_uri", "--feature_group_name"},
+        "Curate": {
+            "--aws_region",
+            "--contract",
+            "--raw_uri",
+            "--curated_uri",
+            "--quality_uri",
+            "--ruleset_name",
+        },
+        "BuildFeatures": {
+            "--aws_region",
+            "--contract",
+            "--curated_uri",
+            "--features_uri",
+            "--feature_group_name",
+        },
     }
+    assert job(templates["Default"], "Curate")["DefaultArguments"]["--aws_region"] == {"Ref": "AWS::Region"}
 
 
 def test_should_take_sizes_and_timeout(templates: dict[str, Template]) -> None:
@@ -247,6 +261,7 @@ def test_should_give_each_job_what_it_touches_and_nothing_else(templates: dict[s
         "s3:DeleteObject",
         "kms:Decrypt",
         "kms:GenerateDataKey",
+        "logs:CreateLogGroup",
         "logs:CreateLogStream",
         "logs:PutLogEvents",
         "logs:AssociateKmsKey",
@@ -263,6 +278,48 @@ def test_should_give_each_job_what_it_touches_and_nothing_else(templates: dict[s
             if statement["Resource"] == "*":
                 assert statement["Action"] == "cloudwatch:PutMetricData"
                 assert statement["Condition"] == {"StringEquals": {"cloudwatch:namespace": "Glue"}}
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def test_should_let_spark_ask_for_folders_and_leave_their_markers(templates: dict[str, Template]) -> None:
+    found = statements(templates["Default"], "BatchFeaturesRole")
+
+    def keys(action: str) -> set[str]:
+        return {
+            resource["Fn::Join"][1][-1]
+            for s in found
+            if action in _listed(s["Action"])
+            for resource in _listed(s["Resource"])
+            if "Fn::Join" in resource and "cdk-" not in json.dumps(resource)
+        }
+
+    markers = {
+        "/parcel-delay/",
+        "/parcel-delay_$folder$",
+        "/parcel-delay/data/",
+        "/parcel-delay/data_$folder$",
+    }
+    assert keys("s3:GetObject") == {"/parcel-delay", "/parcel-delay/data", "/parcel-delay/data/*", *markers}
+    assert keys("s3:PutObject") == {"/parcel-delay/data/*", *markers}
+    unconditional = [
+        resource
+        for s in found
+        if "s3:ListBucket" in _listed(s["Action"]) and "Condition" not in s
+        for resource in _listed(s["Resource"])
+    ]
+    assert len(unconditional) == 2, "the curated and the features zone"
+
+
+def test_should_let_glue_name_log_groups_after_the_security_configuration(
+    templates: dict[str, Template],
+) -> None:
+    for role in ("BatchCurateRole", "BatchFeaturesRole"):
+        (logs,) = [s for s in statements(templates["Default"], role) if "logs:CreateLogGroup" in s["Action"]]
+        assert logs["Resource"]["Fn::Join"][1][-1].startswith(":log-group:/aws-glue/jobs/")
+        assert logs["Resource"]["Fn::Join"][1][-1].endswith("parcel-delay*")
 
 
 def test_should_let_a_job_read_its_own_assets_and_not_the_bucket_of_assets(

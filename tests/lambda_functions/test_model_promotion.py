@@ -664,8 +664,15 @@ def test_should_read_the_evaluation_from_its_uri(aws: Stubbed, body: bytes, expe
 
 def test_should_tell_a_missing_evaluation_from_one_it_may_not_read(aws: Stubbed) -> None:
     aws.s3.add_client_error("get_object", "NoSuchKey", "no such key", 404)
-    aws.s3.add_client_error("get_object", "AccessDenied", "denied", 403)
+    for listed in ("evaluation.json.old", "evaluation.json"):
+        aws.s3.add_client_error("get_object", "AccessDenied", "denied", 403)
+        aws.s3.add_response(
+            "list_objects_v2",
+            {"Contents": [{"Key": listed}]},
+            {"Bucket": "b", "Prefix": "evaluation.json"},
+        )
 
+    assert aws.cloud.evaluation("s3://b/evaluation.json") is None
     assert aws.cloud.evaluation("s3://b/evaluation.json") is None
     with pytest.raises(MisconfiguredError, match="AccessDenied"):
         aws.cloud.evaluation("s3://b/evaluation.json")

@@ -15,7 +15,7 @@ from aws_cdk import aws_s3 as s3
 
 from constructs import Construct
 from ml_lifecycle.acknowledge import acknowledge
-from ml_lifecycle.pseudo import ACCOUNT, PARTITION, REGION
+from ml_lifecycle.pseudo import ACCOUNT, PARTITION, REGION, service_principal, stack_of
 
 _OBJECTS_REASON = (
     "S3 names objects below a prefix by a wildcard only, and their keys are unknown before they exist; "
@@ -31,7 +31,9 @@ class Zone(Construct):
     None without a ``database_name``.
 
     ``bucket.grant_*`` of the CDK gives more than a job needs (``s3:GetObject*`` on the whole bucket): use
-    ``grant_read`` and ``grant_write`` of this class, which take a prefix and spell actions out.
+    ``grant_read`` and ``grant_write`` of this class, which take a prefix and spell actions out. All that they
+    grant stands in the one default policy of the principal, so the ``iam.Grant`` they return (to depend on,
+    to assert) stands for the whole.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class Zone(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         self._zone_id = construct_id
-        self._stack = cdk.Stack.of(self)
+        self._stack = stack_of(self)
         self.key = key
         self.bucket = s3.Bucket(
             self,
@@ -116,7 +118,7 @@ class Zone(Construct):
         )
         access_logs.add_to_resource_policy(
             iam.PolicyStatement(
-                principals=[iam.ServicePrincipal("logging.s3.amazonaws.com")],
+                principals=[service_principal("logging.s3")],
                 actions=["s3:PutObject"],
                 resources=[access_logs.arn_for_objects(f"{prefix}*")],
                 # Not the bucket's own ARN: it would tie the two buckets in a circle.
@@ -135,7 +137,9 @@ class Zone(Construct):
     def grant_read(self, grantee: iam.IGrantable, prefix: str) -> iam.Grant:
         """Grant listing and reading what is below ``prefix``, and decrypting it."""
         grant = self._objects(grantee, prefix, ["s3:GetObject"])
-        return grant.combine(self._bucket(grantee, prefix)).combine(self._key(grantee, ["kms:Decrypt"]))
+        self._bucket(grantee, prefix)
+        self._key(grantee, ["kms:Decrypt"])
+        return grant
 
     def grant_write(self, grantee: iam.IGrantable, prefix: str, *, delete: bool = False) -> iam.Grant:
         """Grant writing below ``prefix``, multipart uploads and encryption included.
@@ -146,7 +150,36 @@ class Zone(Construct):
         grant = self._objects(grantee, prefix, [*actions, "s3:DeleteObject"] if delete else actions)
         # Multipart uploads decrypt what they wrote (Amazon S3, "Uploading and copying objects using
         # multipart upload").
-        return grant.combine(self._key(grantee, ["kms:Decrypt", "kms:GenerateDataKey"]))
+        self._key(grantee, ["kms:Decrypt", "kms:GenerateDataKey"])
+        return grant
+
+    def grant_folder(self, grantee: iam.IGrantable, prefix: str, *, write: bool = False) -> iam.Grant:
+        """Grant what Hadoop's file systems ask of the folder ``prefix`` and of those above it, as Spark does.
+
+        They treat keys as paths: before a file is opened, listed or written they ask for the key of every
+        folder without its slash, and a "not found" is an answer only to who may list the whole bucket; else
+        S3 says 403 (GetObject, "Permissions"). What writes also leaves empty objects, ``<folder>/`` or
+        ``<folder>_$folder$``, that stand for the folders. ``prefix`` itself is granted by ``grant_read`` and
+        ``grant_write``.
+        """
+        parts = prefix.strip("/").split("/")
+        folders = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
+        markers = [marker for folder in folders for marker in (f"{folder}/", f"{folder}_$folder$")]
+        grant = iam.Grant.add_to_principal(
+            grantee=grantee, actions=["s3:ListBucket"], resource_arns=[self._bucket_arn]
+        )
+        iam.Grant.add_to_principal(
+            grantee=grantee,
+            actions=["s3:GetObject"],
+            resource_arns=[f"{self._bucket_arn}/{key}" for key in (*folders, *markers)],
+        )
+        if write:
+            iam.Grant.add_to_principal(
+                grantee=grantee,
+                actions=["s3:DeleteObject", "s3:PutObject"],
+                resource_arns=[f"{self._bucket_arn}/{key}" for key in markers],
+            )
+        return grant
 
     def grant_describe_table(self, role: iam.Role, table: str) -> iam.Grant:
         """Grant reading the schema of ``table``, in IAM and in Lake Formation.
@@ -221,13 +254,13 @@ class Zone(Construct):
             grantee=grantee,
             actions=["s3:ListBucket"],
             resource_arns=[self._bucket_arn],
-            conditions={"StringLike": {"s3:prefix": [prefix, f"{prefix}*"] if prefix else ["*"]}},
+            # No condition for the whole bucket: a request without a prefix would not meet "*".
+            conditions={"StringLike": {"s3:prefix": [prefix, f"{prefix}*"]}} if prefix else None,
         )
-        return listing.combine(
-            iam.Grant.add_to_principal(
-                grantee=grantee, actions=["s3:GetBucketLocation"], resource_arns=[self._bucket_arn]
-            )
+        iam.Grant.add_to_principal(
+            grantee=grantee, actions=["s3:GetBucketLocation"], resource_arns=[self._bucket_arn]
         )
+        return listing
 
     def _key(self, grantee: iam.IGrantable, actions: list[str]) -> iam.Grant:
         return iam.Grant.add_to_principal(grantee=grantee, actions=actions, resource_arns=[self._key_arn])
@@ -239,7 +272,7 @@ class Zone(Construct):
         done = self._acknowledged.setdefault(principal, set())
         if prefix not in done:
             done.add(prefix)
-            own = cdk.Stack.of(principal) is self._stack
+            own = stack_of(principal) is self._stack
             text = self._own_finding if own else self._foreign_finding
             acknowledge(principal, f"IAM5[Resource::{text}/{prefix}*]", _OBJECTS_REASON)
 

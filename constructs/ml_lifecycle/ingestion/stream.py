@@ -21,7 +21,7 @@ from ml_lifecycle.acknowledge import acknowledge
 from ml_lifecycle.code import lambda_context
 from ml_lifecycle.data_lake import Zone, parquet_table
 from ml_lifecycle.foundation import log_group
-from ml_lifecycle.pseudo import ACCOUNT, REGION
+from ml_lifecycle.pseudo import ACCOUNT, REGION, service_principal
 
 #: Partition column of the raw table: the day of arrival (UTC).
 INGEST_DATE = "ingest_date"
@@ -139,7 +139,7 @@ class StreamIngestion(Construct):
         role = iam.Role(
             self,
             "TransformRole",
-            assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
+            assumed_by=service_principal("lambda"),
             description="Checks records, writes refused ones to quarantine",
         )
         _grant_log(group, role)
@@ -164,10 +164,7 @@ class StreamIngestion(Construct):
             self,
             "DeliveryRole",
             description="Firehose: from the stream through the function into the raw zone",
-            assumed_by=iam.ServicePrincipal(
-                "firehose.amazonaws.com",
-                conditions={"StringEquals": {"aws:SourceAccount": ACCOUNT}},
-            ),
+            assumed_by=service_principal("firehose", own_account=True),
         )
         # Amazon Data Firehose Developer Guide, "Controlling access", for a stream source, an S3
         # destination, a function and a Glue schema.
@@ -182,7 +179,8 @@ class StreamIngestion(Construct):
             self.zone.grant_write(role, prefix)
         iam.Grant.add_to_principal(
             grantee=role,
-            actions=["s3:ListBucketMultipartUploads"],
+            # Firehose asks for the bucket itself, which no condition on a prefix would let it.
+            actions=["s3:ListBucket", "s3:ListBucketMultipartUploads"],
             resource_arns=[self.zone.bucket.bucket_arn],
         )
         # The reference, not the name: Lake Formation knows the table only once it is there.
@@ -312,11 +310,10 @@ class StreamIngestion(Construct):
             ],
             resource_arns=[self.stream.stream_arn],
         )
-        return grant.combine(
-            iam.Grant.add_to_principal(
-                grantee=grantee, actions=["kms:Decrypt"], resource_arns=[self.stream_key.key_arn]
-            )
+        iam.Grant.add_to_principal(
+            grantee=grantee, actions=["kms:Decrypt"], resource_arns=[self.stream_key.key_arn]
         )
+        return grant
 
     def grant_read_quarantine(self, grantee: iam.IGrantable) -> iam.Grant:
         """Grant reading refused records."""

@@ -25,7 +25,8 @@ from ml_lifecycle.code import contract_file, glue_library, glue_script
 from ml_lifecycle.data_lake import DataLake, Zone, month_projection, parquet_table
 from ml_lifecycle.features import FeatureGroup
 from ml_lifecycle.foundation import log_group
-from ml_lifecycle.pseudo import ACCOUNT, PARTITION, REGION
+from ml_lifecycle.pseudo import ACCOUNT, PARTITION, REGION, service_principal
+from ml_lifecycle.training.wildcards import acknowledge_wildcards
 
 #: Partition column of the curated and the features table: the month of the event (UTC).
 EVENT_MONTH = "event_month"
@@ -106,9 +107,8 @@ class BatchTransform(Construct):
         self.curate_role = self._job_role(
             "CurateRole", "Reads raw rows, writes curated rows and quality reports"
         )
-        lake.raw.grant_read(self.curate_role, raw_prefix)
-        lake.curated.grant_read(self.curate_role, self.data_prefix)
-        lake.curated.grant_write(self.curate_role, self.data_prefix, delete=True)
+        _grant_spark(self.curate_role, lake.raw, raw_prefix)
+        _grant_spark(self.curate_role, lake.curated, self.data_prefix, write=True)
         lake.artifacts.grant_write(self.curate_role, self.quality_prefix)
         iam.Grant.add_to_principal(
             grantee=self.curate_role,
@@ -132,9 +132,8 @@ class BatchTransform(Construct):
         self.features_role = self._job_role(
             "FeaturesRole", "Reads curated rows, writes features and feature records"
         )
-        lake.curated.grant_read(self.features_role, self.data_prefix)
-        lake.features.grant_read(self.features_role, self.data_prefix)
-        lake.features.grant_write(self.features_role, self.data_prefix, delete=True)
+        _grant_spark(self.features_role, lake.curated, self.data_prefix)
+        _grant_spark(self.features_role, lake.features, self.data_prefix, write=True)
         feature_group.grant_put_records(self.features_role)
         self.features_job = self._job(
             "BuildFeatures",
@@ -248,20 +247,32 @@ class BatchTransform(Construct):
             self,
             construct_id,
             description=description,
-            assumed_by=iam.ServicePrincipal(
-                "glue.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": ACCOUNT}}
-            ),
+            assumed_by=service_principal("glue", own_account=True),
         )
 
     def _job_role(self, construct_id: str, description: str) -> iam.Role:
         role = self._glue_role(construct_id, description)
         for asset in (self.contract_asset, self.library_asset):
             _grant_asset(asset, role)
+        # With a security configuration Glue puts its name, and the role's, into the group's name, makes that
+        # group and ties it to the key in the role's name (AWS Glue Developer Guide, "Security configuration
+        # with continuous logging"). Both begin with our prefix, since the configuration's name does.
+        groups = self._logs_arn(f"{self._log_prefix}*")
         iam.Grant.add_to_principal(
             grantee=role,
-            # With a security configuration Glue ties the group to the key in the role's name.
-            actions=["logs:CreateLogStream", "logs:PutLogEvents", "logs:AssociateKmsKey"],
-            resource_arns=[group.log_group_arn for group in self.log_groups],
+            actions=[
+                "logs:CreateLogGroup",
+                "logs:CreateLogStream",
+                "logs:PutLogEvents",
+                "logs:AssociateKmsKey",
+            ],
+            resource_arns=[groups],
+        )
+        acknowledge_wildcards(
+            role,
+            "Glue puts the names of security configuration and role into the name of a job's log group; the "
+            "wildcard begins with this workload's own prefix.",
+            resources=[groups],
         )
         _grant_glue_metrics(role)
         return role
@@ -300,6 +311,7 @@ class BatchTransform(Construct):
                 "--enable-observability-metrics": "true",
                 "--custom-logGroup-prefix": self._log_prefix,
                 "--extra-py-files": self.library_asset.s3_object_url,
+                "--aws_region": REGION,
                 "--contract": self.contract_asset.s3_object_url,
                 **arguments,
             },
@@ -313,7 +325,7 @@ class BatchTransform(Construct):
 
     def _crawler_role(self) -> iam.Role:
         role = self._glue_role("CrawlerRole", "Registers new partitions of the raw table")
-        self.lake.raw.grant_read(role, self.raw_prefix)
+        _grant_spark(role, self.lake.raw, self.raw_prefix)
         self.lake.raw.grant_maintain_partitions(role, self._raw_table.ref)
         group = self._logs_arn("/aws-glue/crawlers*")
         iam.Grant.add_to_principal(
@@ -418,9 +430,7 @@ class BatchTransform(Construct):
         )
 
     def _start_on_landing(self) -> None:
-        role = self._service_role(
-            "LandingRole", "events.amazonaws.com", "Tells the workflow that data landed"
-        )
+        role = self._service_role("LandingRole", "events", "Tells the workflow that data landed")
         workflow_arn = self._glue_arn("workflow", self.workflow.ref)
         iam.Grant.add_to_principal(grantee=role, actions=["glue:NotifyEvent"], resource_arns=[workflow_arn])
         rule = events.CfnRule(
@@ -440,9 +450,7 @@ class BatchTransform(Construct):
         rule.node.add_dependency(role)
 
     def _start_on_schedule(self, expression: str) -> None:
-        role = self._service_role(
-            "ScheduleRole", "scheduler.amazonaws.com", "Starts the workflow on its schedule"
-        )
+        role = self._service_role("ScheduleRole", "scheduler", "Starts the workflow on its schedule")
         iam.Grant.add_to_principal(
             grantee=role,
             actions=["glue:StartWorkflowRun"],
@@ -484,9 +492,7 @@ class BatchTransform(Construct):
             self,
             construct_id,
             description=description,
-            assumed_by=iam.ServicePrincipal(
-                service, conditions={"StringEquals": {"aws:SourceAccount": ACCOUNT}}
-            ),
+            assumed_by=service_principal(service, own_account=True),
         )
 
     # --- surface --------------------------------------------------------------------------------------------
@@ -530,6 +536,14 @@ class BatchTransform(Construct):
 
     def _logs_arn(self, name: str) -> str:
         return f"arn:{PARTITION}:logs:{REGION}:{ACCOUNT}:log-group:{name}"
+
+
+def _grant_spark(role: iam.Role, zone: Zone, prefix: str, *, write: bool = False) -> None:
+    """Grant Spark, and a crawler, reading below ``prefix`` and, with ``write``, replacing what is there."""
+    zone.grant_read(role, prefix)
+    if write:
+        zone.grant_write(role, prefix, delete=True)
+    zone.grant_folder(role, prefix, write=write)
 
 
 def _grant_asset(asset: s3_assets.Asset, grantee: iam.IGrantable) -> None:

@@ -57,8 +57,19 @@ def _absent(*codes: str, because: str) -> Iterator[None]:
 
 def _object(uri: str) -> bytes:
     bucket, key = bucket_and_key(uri)
-    with _absent("NoSuchKey", "NoSuchBucket", "404", because=f"{uri} does not exist"):
-        content: bytes = boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+    s3 = boto3.client("s3")
+    with _absent("NoSuchKey", "NoSuchBucket", because=f"{uri} does not exist"):
+        try:
+            content: bytes = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        except botocore.exceptions.ClientError as error:
+            # To who may list a part of the bucket only, S3 says 403 of what does not exist (GetObject,
+            # "Permissions"); the listing of that part tells which it is.
+            if error.response["Error"]["Code"] != "AccessDenied":
+                raise
+            page = s3.list_objects_v2(Bucket=bucket, Prefix=key)
+            if any(item["Key"] == key for item in page.get("Contents", ())):
+                raise
+            raise UnjudgedError(f"{uri} does not exist") from error
     return content
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ClientError
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrameReader, DataFrameWriter
 
@@ -59,6 +60,7 @@ class Mirror:
     def pull(self, uri: str) -> str:
         """Fetch an object, or the visible objects of a folder; returns the local path."""
         bucket, key = _split(uri)
+        self._status(bucket, key.rstrip("/"))
         if _GLOB & set(key):
             raise NotImplementedError(f"globs are not expanded here, got {uri!r}; name the folder")
         target = self._root / f"read-{next(self._numbers)}" / bucket
@@ -91,6 +93,7 @@ class Mirror:
         """Put what Spark wrote. ``replace``: ``nothing``, ``everything``, or ``partitions`` that it wrote."""
         bucket, key = _split(uri)
         folder = _folder(key)
+        self._make_folders(bucket, key.strip("/"))
         files = [
             path
             for path in sorted(local.rglob("*"))
@@ -108,6 +111,32 @@ class Mirror:
 
         with ThreadPoolExecutor(TRANSFERS) as pool:
             list(pool.map(store, files))
+
+    def _status(self, bucket: str, path: str) -> bool:
+        """Ask whether a path is there as Hadoop's file systems do: for the key itself, then below it.
+
+        A 403 is an error to them, as it is to S3's caller who may not list the bucket.
+        """
+        if not path:
+            return True
+        try:
+            self.s3.head_object(Bucket=bucket, Key=path)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "404":
+                raise PermissionError(f"{error} on s3://{bucket}/{path}") from error
+        else:
+            return True
+        return next(iter(self._list(bucket, f"{path}/")), None) is not None
+
+    def _make_folders(self, bucket: str, path: str) -> None:
+        """Make the folders above what is written: an empty object stands for each, and is not left here."""
+        parts = path.split("/")
+        for count in range(1, len(parts) + 1):
+            folder = "/".join(parts[:count])
+            if not self._status(bucket, folder):
+                marker = f"{folder}_$folder$"
+                self.s3.put_object(Bucket=bucket, Key=marker, Body=b"")
+                self.s3.delete_object(Bucket=bucket, Key=marker)
 
     def _list(self, bucket: str, prefix: str) -> Iterable[str]:
         for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
