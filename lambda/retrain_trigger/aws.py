@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +12,7 @@ from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 from retrain_trigger.errors import MisconfiguredError, TransientError
 from retrain_trigger.logic import Execution
 
-__all__ = ["SageMakerPipelines"]
+__all__ = ["SageMakerPipelines", "metadata_text"]
 
 #: AWS's common throttling codes, StartPipelineExecution's own ConflictException, and the account's limit on
 #: running executions, which passes.
@@ -43,6 +44,14 @@ def _translated() -> Iterator[None]:
         raise MisconfiguredError(str(error)) from error
     except (ConnectionError, HTTPClientError) as error:
         raise TransientError(str(error)) from error
+
+
+def metadata_text(text: str) -> str:
+    """Return ``text`` as a model package's metadata takes it (CreateModelPackage, CustomerMetadataValue).
+
+    That is 1 to 256 characters: letters, digits, spaces and ``_.:/=+-@``; any other becomes a hyphen.
+    """
+    return re.sub(r"[^\w .:/=+\-@]", "-", " ".join(text.split()))[:256] or "-"
 
 
 class SageMakerPipelines:
@@ -80,8 +89,9 @@ class SageMakerPipelines:
                 ClientRequestToken=token,
                 # 3,072 characters at most (StartPipelineExecution, PipelineExecutionDescription).
                 PipelineExecutionDescription=reason[:3_072],
-                # 1,024 characters at most (Parameter, Value).
-                PipelineParameters=[{"Name": "Reason", "Value": reason[:1_024]}],
+                # It ends in the model package's metadata, and Register would be refused for a text that does
+                # not fit there.
+                PipelineParameters=[{"Name": "Reason", "Value": metadata_text(reason)}],
             )
         arn: str = answer["PipelineExecutionArn"]
         return arn

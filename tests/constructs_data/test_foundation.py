@@ -166,7 +166,11 @@ def test_should_let_alarms_and_events_of_this_account_publish_over_tls(
     assert "KmsMasterKeyId" in only(template, "AWS::SNS::Topic")
     found = only(template, "AWS::SNS::TopicPolicy")["PolicyDocument"]["Statement"]
     (allowed,) = [s for s in found if s["Effect"] == "Allow"]
-    assert sorted(allowed["Principal"]["Service"]) == ["cloudwatch.amazonaws.com", "events.amazonaws.com"]
+    assert sorted(allowed["Principal"]["Service"]) == [
+        "budgets.amazonaws.com",
+        "cloudwatch.amazonaws.com",
+        "events.amazonaws.com",
+    ]
     assert allowed["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
     (denied,) = [s for s in found if s["Effect"] == "Deny"]
     assert denied["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}

@@ -258,9 +258,23 @@ def test_should_refuse_an_instance_type_for_another_purpose(folder: Path) -> Non
         endpoint(cdk.Stack(), workload)
 
 
+def test_should_refuse_inf1_that_no_alarm_rolls_back(folder: Path) -> None:
+    workload = parcels(folder, "serving: {instance_type: ml.inf1.xlarge}\n")
+    with pytest.raises(ValueError, match=r"must not be one of Inf1, got ml\.inf1\.xlarge.*use ml\.inf2"):
+        endpoint(cdk.Stack(), workload)
+
+
+def test_should_refuse_a_linear_step_that_sagemaker_refuses(folder: Path) -> None:
+    workload = parcels(folder, "serving: {rollout: {strategy: linear, step_percent: 5, bake_minutes: 5}}\n")
+    with pytest.raises(
+        ValueError, match="step_percent must be between 10 and 50 .* linear, got 5"
+    ):
+        endpoint(cdk.Stack(), workload)
+
+
 def test_should_refuse_a_rollout_that_takes_too_long(folder: Path) -> None:
-    workload = parcels(folder, "serving: {rollout: {strategy: linear, step_percent: 5, bake_minutes: 60}}\n")
-    with pytest.raises(ValueError, match="must end within 480 minutes, got 20 steps of 60 minutes"):
+    workload = parcels(folder, "serving: {rollout: {strategy: linear, step_percent: 10, bake_minutes: 60}}\n")
+    with pytest.raises(ValueError, match="must end within 480 minutes, got 10 steps of 60 minutes"):
         endpoint(cdk.Stack(), workload)
 
 

@@ -14,7 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import EndpointConnectionError
 from botocore.stub import ANY, Stubber
 from retrain_trigger import handler as entry
-from retrain_trigger.aws import SageMakerPipelines
+from retrain_trigger.aws import SageMakerPipelines, metadata_text
 from retrain_trigger.errors import BadEventError, MisconfiguredError, TransientError
 from retrain_trigger.logic import Execution, retrain, token_of
 from retrain_trigger.settings import Settings
@@ -258,12 +258,25 @@ def test_should_start_with_its_token_and_reason_cut_to_what_sagemaker_takes() ->
             "PipelineName": "p",
             "ClientRequestToken": "t" * 64,
             "PipelineExecutionDescription": "r" * 2000,
-            "PipelineParameters": [{"Name": "Reason", "Value": "r" * 1024}],
+            "PipelineParameters": [{"Name": "Reason", "Value": "r" * 256}],
         },
     )
     with stub:
         assert pipelines.start("p", token="t" * 64, reason="r" * 2000) == ARN
     stub.assert_no_pending_responses()
+
+
+@pytest.mark.parametrize(
+    ("reason", "text"),
+    [
+        ("drift: alarm a-b_c", "drift: alarm a-b_c"),
+        ('on demand: new prices (June), "urgent"!', "on demand: new prices -June-- -urgent--"),
+        ("zwei\nZeilen: größer", "zwei Zeilen: größer"),
+        ("", "-"),
+    ],
+)
+def test_should_give_a_reason_as_a_model_packages_metadata_takes_it(reason: str, text: str) -> None:
+    assert metadata_text(reason) == text
 
 
 @pytest.mark.parametrize(

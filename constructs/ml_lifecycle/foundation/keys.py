@@ -7,6 +7,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 
 from constructs import Construct
+from ml_lifecycle.pseudo import ACCOUNT, REGION, arn, service_principal
 
 
 class Keys(Construct):
@@ -14,20 +15,19 @@ class Keys(Construct):
 
     - ``data_key``: streams, volumes of jobs, the online feature store
     - ``logs``: log groups of this account and region; CloudWatch Logs may use it for those only
-    - ``messages``: topics and queues that EventBridge and CloudWatch alarms of this account send to
+    - ``messages``: topics and queues that EventBridge, CloudWatch alarms and budgets of this account send to
 
     A key costs 1 USD per month, and as much again for its first and second rotation (AWS KMS pricing).
     """
 
     def __init__(self, scope: Construct, construct_id: str) -> None:
         super().__init__(scope, construct_id)
-        stack = cdk.Stack.of(self)
         self.data_key = self._key("Data", "Streams, job volumes and the online feature store")
         self.logs = self._key("Logs", "Log groups")
         self.logs.add_to_resource_policy(
             iam.PolicyStatement(
                 sid="CloudWatchLogsOfThisAccount",
-                principals=[iam.ServicePrincipal(f"logs.{stack.region}.amazonaws.com")],
+                principals=[service_principal(f"logs.{REGION}")],
                 # The actions that CloudWatch Logs documents for a key ("Encrypt log data using AWS KMS").
                 actions=[
                     "kms:Encrypt",
@@ -37,16 +37,7 @@ class Keys(Construct):
                     "kms:DescribeKey",
                 ],
                 resources=["*"],  # in a key policy: this key
-                conditions={
-                    "ArnLike": {
-                        "kms:EncryptionContext:aws:logs:arn": stack.format_arn(
-                            service="logs",
-                            resource="log-group",
-                            resource_name="*",
-                            arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
-                        )
-                    }
-                },
+                conditions={"ArnLike": {"kms:EncryptionContext:aws:logs:arn": arn("logs", "log-group:*")}},
             )
         )
         self.messages = self._key("Messages", "Topics and queues of events and alarms")
@@ -54,12 +45,14 @@ class Keys(Construct):
             iam.PolicyStatement(
                 sid="EventsAndAlarmsOfThisAccount",
                 principals=[
-                    iam.ServicePrincipal("events.amazonaws.com"),
-                    iam.ServicePrincipal("cloudwatch.amazonaws.com"),
+                    service_principal("events"),
+                    service_principal("cloudwatch"),
+                    # AWS Budgets, "Creating an Amazon SNS topic for budget notifications": encrypted.
+                    service_principal("budgets"),
                 ],
                 actions=["kms:Decrypt", "kms:GenerateDataKey"],
                 resources=["*"],  # in a key policy: this key
-                conditions={"StringEquals": {"aws:SourceAccount": stack.account}},
+                conditions={"StringEquals": {"aws:SourceAccount": ACCOUNT}},
             )
         )
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_sns as sns
 
 from constructs import Construct
+from ml_lifecycle.pseudo import ACCOUNT, service_principal
 
 
 class Notices(Construct):
     """Define the topic that alarms and failure events of one environment are published to.
 
-    Encrypted with ``key``, which must let CloudWatch and EventBridge use it (``Keys.messages`` does).
-    ``email`` gets a message after its owner confirms the subscription. CloudWatch alarms and EventBridge
-    rules of this account may publish.
+    Encrypted with ``key``, which must let CloudWatch, EventBridge and Budgets use it (as ``Keys.messages``).
+    ``email`` gets a message after its owner confirms the subscription. CloudWatch alarms, EventBridge
+    rules and budgets of this account may publish.
     """
 
     def __init__(
@@ -27,12 +27,13 @@ class Notices(Construct):
             iam.PolicyStatement(
                 sid="AlarmsAndEventsOfThisAccount",
                 principals=[
-                    iam.ServicePrincipal("cloudwatch.amazonaws.com"),
-                    iam.ServicePrincipal("events.amazonaws.com"),
+                    service_principal("cloudwatch"),
+                    service_principal("events"),
+                    service_principal("budgets"),
                 ],
                 actions=["sns:Publish"],
                 resources=[self.topic.topic_arn],
-                conditions={"StringEquals": {"aws:SourceAccount": cdk.Stack.of(self).account}},
+                conditions={"StringEquals": {"aws:SourceAccount": ACCOUNT}},
             )
         )
         if email is not None:

@@ -15,6 +15,7 @@ from ml_contract.load import LoadedWorkload
 from constructs import Construct
 from ml_lifecycle import instance_types
 from ml_lifecycle.data_lake import Zone
+from ml_lifecycle.pseudo import arn
 from ml_lifecycle.registry.approval import NONE_APPROVED
 from ml_lifecycle.training.job_role import JobNetwork, grant_key, grant_pull, job_role
 
@@ -24,6 +25,8 @@ __all__ = ["VARIANT_NAME", "ModelEndpoint"]
 VARIANT_NAME = "AllTraffic"
 #: UpdateEndpoint, BlueGreenUpdatePolicy.MaximumExecutionTimeoutInSeconds: ten minutes to eight hours.
 _SHORTEST_ROLLOUT, _LONGEST_ROLLOUT = 600, 28_800
+#: A linear step is 10 to 50 percent of the fleet (UpdateEndpoint, TrafficRoutingConfig.LinearStepSize).
+_SMALLEST_LINEAR_PERCENT = 10
 #: What provisioning and draining a fleet takes beside the baking; the rest of the time a rollout is given.
 _FLEET_SECONDS = 3_600
 #: The old fleet answers for this long after the shift, so that a late alarm can still turn back.
@@ -57,7 +60,8 @@ class ModelEndpoint(Construct):
 
     Raises:
         ContractError: an instance type that SageMaker does not offer for endpoints, with its line.
-        ValueError: a rollout that takes longer than the eight hours SageMaker allows.
+        ValueError: a rollout that takes longer than the eight hours SageMaker allows, or an Inf1 instance,
+            which SageMaker rolls out without looking at alarms.
     """
 
     def __init__(
@@ -80,6 +84,8 @@ class ModelEndpoint(Construct):
             raise ValueError(f"alarm_minutes must be between 1 and 60, got {alarm_minutes}")
         spec = workload.workload
         self._serving = spec.serving
+        self._refuse_inf1()
+        self._refuse_small_steps()
         self.endpoint_name = endpoint_name
         self.capture_uri = artifacts.uri(f"{spec.slug}/capture")
         self.role = self._role(artifacts, spec.slug, volume_key, repository, network)
@@ -107,9 +113,7 @@ class ModelEndpoint(Construct):
     @property
     def endpoint_arn(self) -> str:
         """ARN of the endpoint."""
-        return cdk.Stack.of(self).format_arn(
-            service="sagemaker", resource="endpoint", resource_name=self.endpoint_name
-        )
+        return arn("sagemaker", f"endpoint/{self.endpoint_name}")
 
     def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
         """Grant asking the endpoint."""
@@ -276,6 +280,28 @@ class ModelEndpoint(Construct):
                 ),
             ),
         )
+
+    def _refuse_inf1(self) -> None:
+        """Refuse a rollout that SageMaker would drop without a word.
+
+        Endpoints on Inf1 have no deployment guardrails: they move all at once, unwatched by any alarm
+        (SageMaker Developer Guide, deployment guardrails, "Exclusions").
+        """
+        if self._serving.instance_type.startswith("ml.inf1."):
+            raise ValueError(
+                f"serving.instance_type must not be one of Inf1, got {self._serving.instance_type}: "
+                "SageMaker rolls such an endpoint out all at once and rolls back on no alarm; "
+                "use ml.inf2.xlarge or larger"
+            )
+
+    def _refuse_small_steps(self) -> None:
+        rollout = self._serving.rollout
+        # A canary has no least size; a linear step has (TrafficRoutingConfig, LinearStepSize).
+        if rollout.strategy == "linear" and rollout.step_percent < _SMALLEST_LINEAR_PERCENT:
+            raise ValueError(
+                f"serving.rollout.step_percent must be between {_SMALLEST_LINEAR_PERCENT} and 50 with "
+                f"strategy linear, got {rollout.step_percent}; raise it or use strategy canary"
+            )
 
     def _routing(self) -> sagemaker.CfnEndpoint.TrafficRoutingConfigProperty:
         rollout = self._serving.rollout
