@@ -197,6 +197,8 @@ def _as_interrupt(signum: int, frame: FrameType | None) -> NoReturn:
 def main() -> None:
     """Run the command line."""
     signal.signal(signal.SIGTERM, _as_interrupt)
+    # A shell starts what it puts in the background with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         app(prog_name="python -m rehearsal")
     except KeyboardInterrupt:

@@ -5,8 +5,7 @@ Four sets:
 - ``initial``: sent to the stream first; the first model is trained on them;
 - ``live``: labelled records like them that no model is trained on; asked of the endpoint as usual traffic;
 - ``changed``: labelled records after the world has changed; sent to the stream, the second model learns from
-  them. Made up, they are new records. A file has no new ones: its records are sent again as they are after
-  the change, and replace what they were before;
+  them. New records, unless the identifier's field has no room for new ones: then they replace what they were;
 - ``changed_live``: records of the same change that no model is trained on; asked of the endpoint as changed
   traffic.
 """
@@ -45,8 +44,10 @@ FEWEST_LIVE, MOST_LIVE = 400, 1_000
 #: Made-up changed records are more than the first ones, and never few: the second model has to learn a second
 #: world beside the first.
 CHANGED_SHARE, FEWEST_CHANGED = 1.5, 1_500
-#: Every field means something else afterwards, and is measured elsewhere in its range.
-CHANGE = Drift(covariate=0.5, concept=1.0)
+#: Every field means something else afterwards, and is measured elsewhere in its range. More covariate drift
+#: would take away what the second model is to learn from: on the 1,000 real claims a model of both worlds has an
+#: AUC of 0.81 to 0.83 with 0.25, of 0.80 to 0.81 with 0.5.
+CHANGE = Drift(covariate=0.25, concept=1.0)
 
 
 class InputError(Exception):
@@ -151,7 +152,7 @@ def _generated(
             f"{_why(unfit[0], contract)}"
         )
     ordinary, later = fit[: records + held_out], fit[records + held_out :]
-    changed = _changed(later, contract, seed, new_identifiers=True)
+    changed, how = _changed(later, contract, seed)
     return Inputs(
         source=source,
         rows=records,
@@ -159,7 +160,7 @@ def _generated(
         live=ordinary[records:],
         changed=changed[:changes],
         changed_live=changed[changes:],
-        change=_describe(CHANGE),
+        change=f"{_describe(CHANGE)}; {how}",
     )
 
 
@@ -185,7 +186,7 @@ def _from_table(loaded: LoadedWorkload, data: Path, records: int, seed: int) -> 
         )
     held_out = round(HELD_OUT * len(labelled))
     live, initial = labelled[:held_out], labelled[held_out:]
-    changed = _changed([*initial, *live], contract, seed, new_identifiers=False)
+    changed, how = _changed([*initial, *live], contract, seed)
     return Inputs(
         source=data.name,
         rows=len(used),
@@ -196,15 +197,20 @@ def _from_table(loaded: LoadedWorkload, data: Path, records: int, seed: int) -> 
         changed=changed[: len(initial)],
         changed_live=changed[len(initial) :],
         unfit=unfit,
-        change=_describe(CHANGE),
+        change=f"{_describe(CHANGE)}; {how}",
     )
 
 
-def _changed(
-    records: Sequence[Raw], contract: CompiledContract, seed: int, *, new_identifiers: bool
-) -> list[Raw]:
-    """The records after the change. One call for all: the change is drawn from what it is given."""
-    return drift_records(records, contract, CHANGE, seed, new_identifiers=new_identifiers)
+def _changed(records: Sequence[Raw], contract: CompiledContract, seed: int) -> tuple[list[Raw], str]:
+    """The records after the change, and how they are told apart from what they were.
+
+    One call for all: the change is drawn from what it is given.
+    """
+    try:
+        return drift_records(records, contract, CHANGE, seed, new_identifiers=True), "under new identifiers"
+    except ValueError as error:
+        changed = drift_records(records, contract, CHANGE, seed, new_identifiers=False)
+        return changed, f"in place of what they were ({error})"
 
 
 def _describe(drift: Drift) -> str:

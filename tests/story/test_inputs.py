@@ -133,12 +133,23 @@ def test_should_divide_a_table_so_that_nothing_judged_was_trained_on(
     assert len(inputs.changed) == len(inputs.initial)
     assert len(inputs.changed_live) == len(inputs.live)
     assert inputs.extra_columns == ("_extra",)
-    trained = identifiers(inputs.initial, "customer")
-    judged = identifiers(inputs.live, "customer")
-    assert not trained & judged
-    assert identifiers(inputs.changed, "customer") == trained
-    assert identifiers(inputs.changed_live, "customer") == judged
+    assert_disjoint(inputs, "customer")
+    assert inputs.change.endswith("under new identifiers")
     assert_fits(inputs, other)
+
+
+def test_should_replace_records_whose_identifiers_have_no_room_for_new_ones(tmp_path: Path) -> None:
+    folder = tmp_path / "churn"
+    folder.mkdir()
+    field = "customer: {type: string, required: true}"
+    narrow = 'customer: {type: string, required: true, pattern: "c00[0-9]{3}"}'
+    (folder / "workload.yaml").write_text(OTHER.replace(field, narrow))
+
+    inputs = load_inputs(load_workload(folder), data=table(tmp_path / "t.csv", 900), records=1000, seed=5)
+
+    assert identifiers(inputs.changed, "customer") == identifiers(inputs.initial, "customer")
+    assert identifiers(inputs.changed_live, "customer") == identifiers(inputs.live, "customer")
+    assert "in place of what they were" in inputs.change
 
 
 def test_should_keep_rows_that_do_not_fit_for_the_quarantine(other: LoadedWorkload, tmp_path: Path) -> None:
