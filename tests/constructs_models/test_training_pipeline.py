@@ -253,6 +253,15 @@ def test_should_give_training_no_way_to_the_features(templates: dict[str, Templa
     assert all(r.startswith("<LakeArtifacts") and r.endswith("/parcel-delay/training/*") for r in writes)
 
 
+def test_should_let_each_job_use_the_key_that_it_is_told_for_its_output(
+    templates: dict[str, Template],
+) -> None:
+    for role in ("TrainingTrainingRole", "TrainingProcessingRole"):
+        keys = {r for a, r in granted(statements(templates["Default"], role)) if a == "kms:Encrypt"}
+        assert len(keys) == 1
+        assert all(key.startswith("<LakeKey") for key in keys)
+
+
 def test_should_grant_no_wildcard_action(templates: dict[str, Template]) -> None:
     for role in ("TrainingRole", "TrainingTrainingRole", "TrainingProcessingRole"):
         assert not [action for action, _ in granted(statements(templates["Default"], role)) if "*" in action]

@@ -12,9 +12,12 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
+from botocore.stub import Stubber
 from container_support import features_of, make_contract, make_records, run_image
 from ml_contract.compiled import CompiledContract
 from ml_monitoring.capture import DamagedLineError, payload, read_capture
+from ml_monitoring.monitor import UnjudgedError, read_object
 from ml_monitoring.settings import ModelMonitorEngine, OwnEngine, read_settings
 from ml_runtime.job import BadInputError
 from ml_statistics.baseline import baseline
@@ -353,6 +356,21 @@ def test_should_give_no_verdict_without_evidence(
     assert message.startswith("Unjudged: ")
     assert [path.name for path in (tmp_path / "processing/output/report").iterdir()] == ["report.json"]
     assert account.metrics() == {"Unjudged": 1, "RecordsJudged": 0}
+
+
+@pytest.mark.parametrize(
+    ("listed", "expected"), [(["baseline/x.json.old"], UnjudgedError), (["baseline/x.json"], ClientError)]
+)
+def test_should_tell_what_is_not_there_from_what_it_may_not_read(
+    listed: list[str], expected: type[Exception]
+) -> None:
+    """To who may list a part of a bucket only, S3 says 403 of both."""
+    s3 = boto3.client("s3", region_name="eu-central-1", aws_access_key_id="x", aws_secret_access_key="x")
+    with Stubber(s3) as stub:
+        stub.add_client_error("get_object", "AccessDenied", "Access Denied", 403)
+        stub.add_response("list_objects_v2", {"Contents": [{"Key": key} for key in listed]})
+        with pytest.raises(expected):
+            read_object(s3, "s3://b/baseline/x.json")
 
 
 @pytest.mark.slow

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import boto3.session
@@ -10,6 +12,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+import rehearsal
 from rehearsal.server import ServerProcess
 
 pytestmark = [pytest.mark.slow, pytest.mark.rehearsal]
@@ -72,3 +75,48 @@ def test_should_say_403_to_who_may_list_a_part_or_nothing(acting: Callable[..., 
         "zone/here"
     ]
     assert codes(acting("absence-lists-nothing")) == ("AccessDenied", "403")
+
+
+def test_should_let_spark_read_and_write_only_with_leave_to_ask_for_folders(
+    acting: Callable[..., Any],
+    client: Callable[[str], Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a data lake's Zone grants by prefix is not enough for Hadoop's file systems; its folders are."""
+
+    monkeypatch.syspath_prepend(str(Path(rehearsal.__file__).parent / "glue_shim"))
+    local_s3 = importlib.import_module("awsglue.local_s3")
+
+    def objects(actions: list[str], *keys: str) -> dict[str, Any]:
+        return {"Action": actions, "Resource": [f"arn:aws:s3:::{BUCKET}/{key}" for key in keys]}
+
+    listing = {"Action": "s3:ListBucket", "Resource": f"arn:aws:s3:::{BUCKET}"}
+    writing = objects(["s3:PutObject", "s3:DeleteObject"], "zone/out/*")
+    (tmp_path / "written").mkdir()
+    (tmp_path / "written" / "part-0.parquet").write_bytes(b"2")
+
+    def spark(name: str, *statements: dict[str, Any]) -> Any:
+        mirror = local_s3.Mirror(tmp_path / name)
+        mirror._client = acting(name, *statements)
+        return mirror
+
+    by_prefix = spark(
+        "absence-prefix", {**listing, "Condition": {"StringLike": {"s3:prefix": "zone/*"}}}, writing
+    )
+    with pytest.raises(PermissionError, match="403"):
+        by_prefix.pull(f"s3://{BUCKET}/zone/")
+    with pytest.raises(PermissionError, match="403"):
+        by_prefix.push(tmp_path / "written", f"s3://{BUCKET}/zone/out/", replace="nothing")
+
+    by_folder = spark(
+        "absence-folder",
+        listing,
+        writing,
+        objects(["s3:GetObject"], "zone"),
+        objects(["s3:PutObject", "s3:DeleteObject"], "zone_$folder$", "zone/out_$folder$"),
+    )
+    assert Path(by_folder.pull(f"s3://{BUCKET}/zone/").removeprefix("file://"), "here").read_bytes() == b"1"
+    by_folder.push(tmp_path / "written", f"s3://{BUCKET}/zone/out/", replace="nothing")
+    keys = [item["Key"] for item in client("s3").list_objects_v2(Bucket=BUCKET)["Contents"]]
+    assert keys == ["zone/here", "zone/out/part-0.parquet"]

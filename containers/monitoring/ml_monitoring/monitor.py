@@ -55,9 +55,9 @@ def _absent(*codes: str, because: str) -> Iterator[None]:
         raise
 
 
-def _object(uri: str) -> bytes:
+def read_object(s3: Any, uri: str) -> bytes:
+    """Return an object's content; what is not there is no verdict."""
     bucket, key = bucket_and_key(uri)
-    s3 = boto3.client("s3")
     with _absent("NoSuchKey", "NoSuchBucket", because=f"{uri} does not exist"):
         try:
             content: bytes = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
@@ -107,7 +107,8 @@ def approved_baseline(parameter: str) -> tuple[dict[str, Any], dict[str, Any], s
     uris = [data_quality.get(name, {}).get("S3Uri") for name in ("Statistics", "Constraints")]
     if None in uris:
         raise UnjudgedError(f"the model package {value} carries no data quality baseline")
-    statistics, constraints = (_document(_object(uri), uri) for uri in uris)
+    s3 = boto3.client("s3")
+    statistics, constraints = (_document(read_object(s3, uri), uri) for uri in uris)
     return statistics, constraints, value
 
 
