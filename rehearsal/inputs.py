@@ -45,8 +45,8 @@ FEWEST_LIVE, MOST_LIVE = 400, 1_000
 #: world beside the first.
 CHANGED_SHARE, FEWEST_CHANGED = 1.5, 1_500
 #: Every field means something else afterwards, and is measured elsewhere in its range. More covariate drift
-#: would take away what the second model is to learn from: on the 1,000 real claims a model of both worlds has an
-#: AUC of 0.81 to 0.83 with 0.25, of 0.80 to 0.81 with 0.5.
+#: would take away what the second model is to learn from: on the 1,000 real claims a model of both worlds has
+#: an AUC of 0.81 to 0.83 with 0.25, of 0.80 to 0.81 with 0.5.
 CHANGE = Drift(covariate=0.25, concept=1.0)
 
 
