@@ -44,8 +44,8 @@ synth: setup ## Write every environment and the delivery pipeline to cdk.out; no
 list: setup ## List the stacks
 	@tools/cdk list --no-notices
 
-diff: setup ## Compare an environment with what is deployed, or with nothing [ENV=dev]
-	@tools/cdk diff '$(stage)/*' --no-notices
+diff: setup ## Compare an environment with what is deployed; without credentials, with the last synth [ENV=dev]
+	@$(RUN) tools/diff.py '$(ENV)'
 
 deploy: setup ## Deploy an environment to the account of your credentials [ENV=dev]
 	@tools/cdk deploy '$(stage)/*' --no-notices
