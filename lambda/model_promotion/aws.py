@@ -56,8 +56,8 @@ class AwsCloud:
     Needs ``sagemaker:DescribeModelPackage`` and ``sagemaker:UpdateModelPackage`` on the group's packages,
     ``s3:GetObject`` and ``s3:ListBucket`` (and ``kms:Decrypt``) on the evaluations,
     ``ssm:GetParameterHistory`` and ``ssm:PutParameter`` on the parameter,
-    ``cloudformation:DescribeStacks`` and ``cloudformation:UpdateStack`` on the serving stack, and ``ssm:GetParameters`` on the parameter, which
-    CloudFormation reads for the caller.
+    ``cloudformation:DescribeStacks`` and ``cloudformation:UpdateStack`` on the serving stack, and
+    ``ssm:GetParameters`` on the parameter, which CloudFormation reads for the caller.
     """
 
     def __init__(self, *, sagemaker: Any, ssm: Any, s3: Any, cloudformation: Any) -> None:

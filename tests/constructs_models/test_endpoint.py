@@ -266,9 +266,7 @@ def test_should_refuse_inf1_that_no_alarm_rolls_back(folder: Path) -> None:
 
 def test_should_refuse_a_linear_step_that_sagemaker_refuses(folder: Path) -> None:
     workload = parcels(folder, "serving: {rollout: {strategy: linear, step_percent: 5, bake_minutes: 5}}\n")
-    with pytest.raises(
-        ValueError, match="step_percent must be between 10 and 50 .* linear, got 5"
-    ):
+    with pytest.raises(ValueError, match=r"step_percent must be between 10 and 50 .* linear, got 5"):
         endpoint(cdk.Stack(), workload)
 
 

@@ -176,6 +176,10 @@ def test_should_know_whom_a_role_trusts() -> None:
     assert bridge.trusts(role, "glue.amazonaws.com")
     assert not bridge.trusts(role, "lambda.amazonaws.com")
     assert bridge.trusts(role, "glue.amazonaws.com", tells_source=False)
+    condition = {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
+    careful = _role("careful", [], {**trust, "Condition": condition})
+    assert bridge.trusts(careful, "glue.amazonaws.com")
+    assert not bridge.trusts(careful, "glue.amazonaws.com", tells_source=False)
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,14 @@ class Work(cdk.Stack):
                 )
             },
         )
-        lake_role = iam.Role(self, "Lake", assumed_by=iam.ServicePrincipal("lakeformation.amazonaws.com"))
+        lake_role = iam.Role(
+            self,
+            "Lake",
+            assumed_by=iam.CompositePrincipal(
+                iam.ServicePrincipal("lakeformation.amazonaws.com"),
+                iam.ServicePrincipal("glue.amazonaws.com"),
+            ),
+        )
         lakeformation.CfnResource(
             self,
             "Location",
