@@ -57,7 +57,9 @@ def synthesize(app: Path, assembly: Path) -> None:
         raise
     if process.returncode:
         lines = [line.strip() for line in output.splitlines() if line.strip()]
-        telling = [line for line in lines if "rror" in line] or lines
+        # The CLI's own last line says only that there were errors; one finding stands once per environment.
+        found = [line for line in lines if "error" in line.lower() and "finished with errors" not in line]
+        telling = list(dict.fromkeys(found)) or lines
         raise StoryError(f"cdk synth failed: {' | '.join(telling[-3:])}")
 
 

@@ -16,6 +16,13 @@ __all__ = ["Terminal"]
 
 MARKS = {"passed": ("green", "ok"), "recorded": ("yellow", "recorded"), "failed": ("red", "FAILED")}
 NOTE_SECONDS = 0.2
+#: What went wrong around a failed step: key of its evidence -> how it is called on the terminal.
+DIAGNOSES = {
+    "refused": "permission refused",
+    "failed_in_the_background": "failed meanwhile",
+    "functions_said": "a function said",
+}
+DIAGNOSES_SHOWN = 3
 
 
 class Terminal:
@@ -64,6 +71,9 @@ class Terminal:
         )
         if result.status == "failed":
             self.console.print(f"  [red]{escape(str(result.evidence.get('reason')))}[/red]", soft_wrap=True)
+            for kind, name in DIAGNOSES.items():
+                for line in result.evidence.get(kind, [])[:DIAGNOSES_SHOWN]:
+                    self.console.print(f"  {name}: {escape(str(line))}", soft_wrap=True)
 
     def say(self, text: str) -> None:
         """A line of its own."""

@@ -240,6 +240,21 @@ def test_should_print_plain_lines_without_a_terminal(capsys: pytest.CaptureFixtu
     ]
 
 
+def test_should_say_under_a_failed_step_what_was_refused_meanwhile() -> None:
+    console = Console(width=80, highlight=False)
+    terminal = Terminal(console)
+    refused = ["ssm:PutParameter on p for R"]
+    failed = step("one", "The first", "Serve", 1.0, status="failed", reason="it failed", refused=refused)
+
+    with console.capture() as captured:
+        terminal.end(failed)
+
+    assert captured.get().splitlines()[1:] == [
+        "  it failed",
+        "  permission refused: ssm:PutParameter on p for R",
+    ]
+
+
 def test_should_colour_what_a_terminal_shows() -> None:
     console = Console(force_terminal=True, color_system="standard", width=80, highlight=False)
     terminal = Terminal(console)
