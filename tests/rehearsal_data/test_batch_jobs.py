@@ -123,11 +123,16 @@ def batch(
     code = {"Action": "s3:GetObject", "Resource": f"{objects}/code/*"}
     logs = {"Action": ["logs:CreateLogStream", "logs:PutLogEvents"]}
     change = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]
+    # What Spark asks of the folders themselves (Zone.grant_folder).
+    markers = [
+        f"{objects}/{zone}{end}" for zone in ("raw", "curated", "features") for end in ("", "/", "_$folder$")
+    ]
+    folders = {"Action": change, "Resource": markers}
     curate = role(
         "batch-curate",
         "glue.amazonaws.com",
         [
-            *(bucket, code, logs),
+            *(bucket, folders, code, logs),
             {"Action": "s3:GetObject", "Resource": f"{objects}/raw/*"},
             {"Action": change, "Resource": f"{objects}/curated/*"},
             {"Action": "s3:PutObject", "Resource": f"{objects}/quality/*"},
@@ -138,7 +143,7 @@ def batch(
         "batch-features",
         "glue.amazonaws.com",
         [
-            *(bucket, code, logs),
+            *(bucket, folders, code, logs),
             {"Action": "s3:GetObject", "Resource": f"{objects}/curated/*"},
             {"Action": change, "Resource": f"{objects}/features/*"},
             {"Action": "sagemaker:PutRecord"},
@@ -198,7 +203,7 @@ def curated(batch: Batch) -> dict[str, Any]:
     # Delivered twice; the second time later and with another amount.
     again = [{**claim, "witnesses": 9} for claim in claims[:20]]
     batch.land("b", [*claims[200:], *again], "2015-06-02T00:00:00.000Z")
-    late = {**claims[0], "policy_number": "99999", "incident_date": "01/01/2004"}
+    late = {**claims[0], "policy_number": "99999", "incident_date": "01/01/1999"}
     batch.land("c", [late])
     batch.put("raw/ingest_date=2025-06-01/cut.parquet", b"PAR1 this file was cut short")
     whole = bytearray(pq_file(rows=3_000))
