@@ -9,12 +9,13 @@ SEED ?= 7
 OUT ?= out
 DATA ?=
 ENV ?= dev
+TESTS ?=
 WORKERS ?= 2
 
 # dev -> Dev: the id of the environment's stage
 stage = $(shell printf '%s' '$(ENV)' | awk '{print toupper(substr($$0,1,1)) substr($$0,2)}')
 
-.PHONY: help setup rehearse test unit lint format synth list diff deploy destroy snapshot-update bench lock clean
+.PHONY: help setup rehearse test unit fuzz lint format synth list diff deploy destroy snapshot-update bench lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +32,9 @@ test: setup ## Run every test, a quick rehearsal included
 
 unit: setup ## Run the tests that take no more than a few seconds
 	@$(RUN) -m pytest -n $(WORKERS) --dist loadgroup -m 'not slow and not rehearsal'
+
+fuzz: setup ## Run the property tests on examples that nobody has tried [TESTS=tests/containers]
+	@HYPOTHESIS_PROFILE=fuzz $(RUN) -m pytest -n $(WORKERS) --dist loadgroup -m 'not slow and not rehearsal' $(TESTS)
 
 lint: setup ## Check style and types
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy

