@@ -13,7 +13,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from ml_contract.blocks import ColumnName, Percent, Slug, Strict
 
 #: Feature Store reserves these column names (CreateFeatureGroup, FeatureDefinitions).
 RESERVED_COLUMNS = frozenset(
@@ -26,17 +28,6 @@ FieldType = Literal["integer", "number", "string", "boolean", "date", "timestamp
 Sensitivity = Literal["pii", "protected"]
 Classification = Literal["public", "internal", "confidential", "restricted"]
 Task = Literal["binary", "multiclass", "regression"]
-
-Slug = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}[a-z0-9]$")]
-ColumnName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-Percent = Annotated[int, Field(ge=1, le=100)]
-
-
-class Strict(BaseModel):
-    """Every block: unknown keys and ill-typed values are refused, values are frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
 
 # --- the record ---------------------------------------------------------------------------------------
 

@@ -41,7 +41,8 @@ def judge(resource_type: str, properties: Mapping[str, Any], supported: frozense
         return [f"Properties validation failed for resource with message: [{listed}]"]
     if resource_type not in supported:
         return [
-            f"{resource_type} is not emulated by the rehearsal; add a row to rehearsal/cloudformation/rows.py"
+            f"{resource_type} is not emulated by the rehearsal; "
+            "add a row to a module of rehearsal/cloudformation/rows/"
         ]
     return []
 

@@ -2,14 +2,21 @@
 
 from rehearsal.story import (
     deployment,
+    features,
+    governance,
     ingestion,
+    labels,
+    lineage,
     monitoring,
     processing,
     retraining,
     rollback,
     serving,
+    sources,
+    streaming,
     teardown,
     training,
+    windows,
 )
 from rehearsal.story.tale import Tale
 from rehearsal.story.telling import Evidence, Listener, Step, StoryError, tell
@@ -20,9 +27,16 @@ __all__ = ["STORY", "Evidence", "Listener", "Step", "StoryError", "Tale", "tell"
 STORY: tuple[Step, ...] = (
     *deployment.STEPS,
     *ingestion.STEPS,
+    *streaming.STEPS,
+    *sources.STEPS,
     *processing.STEPS,
+    *governance.STEPS,
+    *features.STEPS,
+    *windows.STEPS,
     *training.STEPS,
     *serving.STEPS,
+    *lineage.STEPS,
+    *labels.STEPS,
     *monitoring.STEPS,
     *retraining.STEPS,
     *rollback.STEPS,

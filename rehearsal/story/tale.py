@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
     from rehearsal.inputs import Inputs
 
-__all__ = ["Cloud", "Objects", "Outputs", "Tale"]
+__all__ = ["PARTS", "Cloud", "Objects", "Outputs", "Tale"]
+
+#: What a workload's stacks are called after its id; the ids of stacks that all workloads share end otherwise.
+PARTS = ("Data", "Sources", "Windows", "Labels", "Models", "Serving", "Operations")
 
 
 class Outputs:
@@ -215,14 +219,26 @@ class Tale:
     @cached_property
     def stage_stacks(self) -> tuple[StackArtifact, ...]:
         """The stacks of the stage that this workload needs: its own and those of no workload."""
-        own = {
-            f"{self.stage}/{self.workload.id}{part}" for part in ("Data", "Models", "Serving", "Operations")
-        }
-        shared = {f"{self.stage}/Foundation", f"{self.stage}/DataLake"}
-        return tuple(s for s in stack_artifacts(self.assembly) if s.id.partition(" (")[0] in own | shared)
+        parts = "|".join(PARTS)
+        own = re.compile(rf"{re.escape(self.stage)}/{re.escape(self.workload.id)}({parts})")
+        anyones = re.compile(rf"{re.escape(self.stage)}/.+({parts})")
+        found = []
+        for stack in stack_artifacts(self.assembly):
+            name = stack.id.partition(" (")[0]
+            shared = name.startswith(f"{self.stage}/") and not anyones.fullmatch(name)
+            if shared or own.fullmatch(name):
+                found.append(stack)
+        return tuple(found)
+
+    def has(self, part: str) -> bool:
+        """Whether the workload has such a stack: what it did not switch on is not there."""
+        return any(
+            stack.id.partition(" (")[0] == f"{self.stage}/{self.workload.id}{part}"
+            for stack in self.stage_stacks
+        )
 
     def outputs(self, part: str) -> Outputs:
-        """Outputs of the workload's ``Data``, ``Models``, ``Serving`` or ``Operations`` stack."""
+        """Outputs of one of the workload's stacks (``PARTS``)."""
         stack = f"{self.stage}/{self.workload.id}{part}"
         key = f"outputs of {stack}"
         if key not in self.known:

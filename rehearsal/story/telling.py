@@ -39,7 +39,8 @@ class Step:
     """One step of the story.
 
     ``capabilities`` says which rows of ``docs/capabilities.yaml`` it exercises for a workload. ``recorded``
-    marks a step whose programs only an account runs.
+    marks a step whose programs only an account runs. ``applies`` says whether the workload has switched on
+    what the step shows; the others are not told.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Step:
     run: Callable[[Tale, Evidence], None]
     capabilities: Callable[[Workload], Sequence[str]]
     recorded: bool = False
+    applies: Callable[[Workload], bool] = lambda _: True
 
 
 class Listener(Protocol):
@@ -67,12 +69,13 @@ class Listener(Protocol):
 
 
 def tell(steps: Sequence[Step], tale: Tale, listener: Listener) -> Iterable[StepResult]:
-    """Run the steps; yield the result of each. Ends after the first that failed.
+    """Run the steps that apply; yield the result of each. Ends after the first that failed.
 
     A failed step's evidence holds the ``reason``. KeyboardInterrupt passes through.
     """
-    for number, step in enumerate(steps, start=1):
-        listener.begin(step, number, len(steps))
+    told = [step for step in steps if step.applies(tale.workload)]
+    for number, step in enumerate(told, start=1):
+        listener.begin(step, number, len(told))
         evidence: Evidence = {}
         started = time.monotonic()
         reason = None

@@ -1,111 +1,27 @@
-"""CloudFormation types as rows of a table over AWS's public APIs.
-
-A row says which operations make, read, change and delete a resource. What the registry's schema says (which
-property is the name, what ``Ref`` and ``Fn::GetAtt`` return, what a change replaces) is not repeated here.
-Properties reach the API by their names; where the two differ a ``convert`` says how. A property that no
-parameter takes is an error.
-"""
+"""Rows of the first types: SageMaker, Glue, Lake Formation, scaling, delivery, operations."""
 
 # ruff: noqa: ARG005 - the functions of a row share one signature
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any
 
-if TYPE_CHECKING:
-    from rehearsal.runtime import Runtime
+from rehearsal.cloudformation.rows.base import (
+    Context,
+    Properties,
+    Row,
+    by,
+    flag,
+    nothing,
+    only,
+    reached,
+    text,
+)
 
-__all__ = ["ROWS", "Context", "Row"]
-
-Properties: TypeAlias = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Context:
-    """Where a row is applied."""
-
-    runtime: Runtime
-    region: str
-    stack: str
-    logical_id: str
-    #: The role CloudFormation deploys the stack with, None without one.
-    role: str | None = None
-
-    def client(self, service: str) -> Any:
-        """Return an operator's client."""
-        return self.runtime.client(service, region=self.region)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """How one resource type is made out of API calls.
-
-    ``identify`` gives the parameters that name the resource to ``read``, ``update`` and ``delete``, from the
-    parameters it was made with and the answer to that. ``ref`` gives what ``Ref`` returns where the
-    schema's primary identifier does not. ``finish`` runs after each create and update for what takes a call
-    of its own. ``settled`` looks at what ``read`` answers: None means wait, a text is why it failed, an
-    empty text that it is there.
-    """
-
-    service: str
-    create: str
-    identify: Callable[[Properties, Properties], Properties]
-    read: str | None = None
-    update: str | None = None
-    delete: str | None = None
-    name: str | None = None
-    convert: Callable[[Properties, Context], Properties] | None = None
-    convert_update: Callable[[Properties, Context], Properties] | None = None
-    ref: Callable[[Properties, Properties, Properties], str] | None = None
-    attributes: Callable[[Properties, Properties, Properties], Properties] | None = None
-    finish: Callable[[Properties, Properties, Context], None] | None = None
-    settled: Callable[[Properties, Properties], str | None] | None = None
-    #: Properties that only CloudFormation knows or that ``finish`` handles.
-    beside: frozenset[str] = frozenset()
-    #: Act as the stack's deployment role: the service itself asks who calls (Lake Formation).
-    as_deployer: bool = False
-
-
-def _by(*members: str) -> Callable[[Properties, Properties], Properties]:
-    """Identify a resource by members of the answer, or else of the parameters, that made it."""
-
-    def identify(params: Properties, output: Properties) -> Properties:
-        return {member: output.get(member, params.get(member)) for member in members}
-
-    return identify
-
-
-def _nothing(params: Properties, output: Properties) -> Properties:
-    del params, output
-    return {}
-
-
-def _only(params: Properties, names: Iterable[str]) -> Properties:
-    return {name: params[name] for name in names if name in params}
-
-
-def _text(document: Any) -> str:
-    return document if isinstance(document, str) else json.dumps(document)
-
+__all__ = ["TABLE"]
 
 # -- SageMaker ----------------------------------------------------------------------------------------------
-
-
-def _reached(
-    status: str, good: Iterable[str], bad: Iterable[str]
-) -> Callable[[Properties, Properties], str | None]:
-    good, bad = frozenset(good), frozenset(bad)
-
-    def settled(params: Properties, found: Properties) -> str | None:
-        del params
-        state = found.get(status)
-        if state in good or state is None:
-            return ""
-        return str(found.get("FailureReason", f"{status} is {state}")) if state in bad else None
-
-    return settled
 
 
 def _endpoint_settled(params: Properties, found: Properties) -> str | None:
@@ -165,7 +81,7 @@ def _group_policy(p: Properties, ident: Properties, context: Context) -> None:
     if "ModelPackageGroupPolicy" in p:
         context.client("sagemaker").put_model_package_group_policy(
             ModelPackageGroupName=ident["ModelPackageGroupName"],
-            ResourcePolicy=_text(p["ModelPackageGroupPolicy"]),
+            ResourcePolicy=text(p["ModelPackageGroupPolicy"]),
         )
 
 
@@ -177,7 +93,7 @@ def _sagemaker(noun: str, **given: Any) -> Row:
         "read": f"Describe{noun}",
         "delete": f"Delete{noun}",
         "name": name,
-        "identify": _by(name),
+        "identify": by(name),
     }
     return Row(**{**defaults, **given})
 
@@ -190,8 +106,8 @@ _SAGEMAKER = {
     "FeatureGroup": _sagemaker(
         "FeatureGroup",
         update="UpdateFeatureGroup",
-        settled=_reached("FeatureGroupStatus", ["Created"], ["CreateFailed", "DeleteFailed"]),
-        convert_update=lambda p, c: _only(p, ("FeatureGroupName", "OnlineStoreConfig", "ThroughputConfig")),
+        settled=reached("FeatureGroupStatus", ["Created"], ["CreateFailed", "DeleteFailed"]),
+        convert_update=lambda p, c: only(p, ("FeatureGroupName", "OnlineStoreConfig", "ThroughputConfig")),
     ),
     "ModelPackageGroup": _sagemaker(
         "ModelPackageGroup", finish=_group_policy, beside=frozenset({"ModelPackageGroupPolicy"})
@@ -224,18 +140,18 @@ _SAGEMAKER = {
         beside=frozenset(
             {"EndpointName", "FailureReason", "LastMonitoringExecutionSummary", "MonitoringScheduleStatus"}
         ),
-        settled=_reached("MonitoringScheduleStatus", ["Scheduled", "Stopped"], ["Failed"]),
+        settled=reached("MonitoringScheduleStatus", ["Scheduled", "Stopped"], ["Failed"]),
     ),
     "MlflowTrackingServer": _sagemaker(
         "MlflowTrackingServer", name="TrackingServerName", update="UpdateMlflowTrackingServer"
     ),
-    "MlflowApp": _sagemaker("MlflowApp", name="Name", identify=_by("Arn"), update="UpdateMlflowApp"),
+    "MlflowApp": _sagemaker("MlflowApp", name="Name", identify=by("Arn"), update="UpdateMlflowApp"),
     "ModelCard": _sagemaker(
         "ModelCard",
         update="UpdateModelCard",
-        convert=lambda p, c: {**p, "Content": _text(p["Content"])},
+        convert=lambda p, c: {**p, "Content": text(p["Content"])},
     ),
-    "Domain": _sagemaker("Domain", name="DomainName", identify=_by("DomainId"), update="UpdateDomain"),
+    "Domain": _sagemaker("Domain", name="DomainName", identify=by("DomainId"), update="UpdateDomain"),
     "NotebookInstanceLifecycleConfig": _sagemaker("NotebookInstanceLifecycleConfig"),
     "Image": _sagemaker(
         "Image",
@@ -281,7 +197,7 @@ _LAKE_FORMATION = {
         service="lakeformation",
         create="PutDataLakeSettings",
         update="PutDataLakeSettings",
-        identify=_nothing,
+        identify=nothing,
         convert=_lake_settings,
         convert_update=_lake_settings,
         ref=lambda p, out, found: _digest(p),
@@ -291,12 +207,12 @@ _LAKE_FORMATION = {
         create="RegisterResource",
         update="UpdateResource",
         delete="DeregisterResource",
-        identify=_by("ResourceArn"),
+        identify=by("ResourceArn"),
         convert=lambda p, c: {
             **{k: v for k, v in p.items() if k != "UseServiceLinkedRole"},
-            "UseServiceLinkedRole": _flag(p["UseServiceLinkedRole"]),
+            "UseServiceLinkedRole": flag(p["UseServiceLinkedRole"]),
         },
-        convert_update=lambda p, c: _only(
+        convert_update=lambda p, c: only(
             p, ("ResourceArn", "RoleArn", "WithFederation", "HybridAccessEnabled")
         ),
         ref=lambda p, out, found: str(p["ResourceArn"]),
@@ -305,7 +221,7 @@ _LAKE_FORMATION = {
         service="lakeformation",
         create="CreateLFTag",
         delete="DeleteLFTag",
-        identify=_by("TagKey"),
+        identify=by("TagKey"),
     ),
     "PrincipalPermissions": Row(
         service="lakeformation",
@@ -328,10 +244,6 @@ _LAKE_FORMATION = {
         ref=lambda p, out, found: f"{_digest(p['Resource'])}|{_digest({'t': p['LFTags']})}",
     ),
 }
-
-
-def _flag(value: Any) -> bool:
-    return str(value).lower() == "true"
 
 
 # -- Glue ---------------------------------------------------------------------------------------------------
@@ -379,7 +291,7 @@ _GLUE = {
         update="UpdateCrawler",
         delete="DeleteCrawler",
         name="Name",
-        identify=_by("Name"),
+        identify=by("Name"),
         convert=_crawler,
         convert_update=_crawler_update,
     ),
@@ -390,7 +302,7 @@ _GLUE = {
         update="UpdateWorkflow",
         delete="DeleteWorkflow",
         name="Name",
-        identify=_by("Name"),
+        identify=by("Name"),
         convert_update=lambda p, c: {k: v for k, v in p.items() if k != "Tags"},
     ),
     "Trigger": Row(
@@ -400,10 +312,10 @@ _GLUE = {
         update="UpdateTrigger",
         delete="DeleteTrigger",
         name="Name",
-        identify=_by("Name"),
+        identify=by("Name"),
         convert_update=lambda p, c: {
             "Name": p["Name"],
-            "TriggerUpdate": _only(
+            "TriggerUpdate": only(
                 p, ("Description", "Schedule", "Actions", "Predicate", "EventBatchingCondition")
             ),
         },
@@ -413,7 +325,7 @@ _GLUE = {
         create="CreateSecurityConfiguration",
         delete="DeleteSecurityConfiguration",
         name="Name",
-        identify=_by("Name"),
+        identify=by("Name"),
         convert=_security_configuration,
     ),
     "DataQualityRuleset": Row(
@@ -423,8 +335,8 @@ _GLUE = {
         update="UpdateDataQualityRuleset",
         delete="DeleteDataQualityRuleset",
         name="Name",
-        identify=_by("Name"),
-        convert_update=lambda p, c: _only(p, ("Name", "Description", "Ruleset")),
+        identify=by("Name"),
+        convert_update=lambda p, c: only(p, ("Name", "Description", "Ruleset")),
     ),
 }
 
@@ -513,7 +425,7 @@ def _trail(p: Properties, context: Context) -> Properties:
 
 def _trail_finish(p: Properties, ident: Properties, context: Context) -> None:
     client = context.client("cloudtrail")
-    if _flag(p.get("IsLogging", False)):
+    if flag(p.get("IsLogging", False)):
         client.start_logging(Name=ident["Name"])
     else:
         client.stop_logging(Name=ident["Name"])
@@ -528,7 +440,7 @@ def _connection(service: str) -> Row:
         create="CreateConnection",
         read="GetConnection",
         delete="DeleteConnection",
-        identify=_by("ConnectionArn"),
+        identify=by("ConnectionArn"),
     )
 
 
@@ -544,7 +456,7 @@ _REST = {
         create="RegisterScalableTarget",
         update="RegisterScalableTarget",
         delete="DeregisterScalableTarget",
-        identify=_by(*_SCALABLE),
+        identify=by(*_SCALABLE),
         ref=lambda p, out, found: "|".join(
             str(p[k]) for k in ("ResourceId", "ScalableDimension", "ServiceNamespace")
         ),
@@ -555,7 +467,7 @@ _REST = {
         create="PutScalingPolicy",
         update="PutScalingPolicy",
         delete="DeleteScalingPolicy",
-        identify=_by("PolicyName", *_SCALABLE),
+        identify=by("PolicyName", *_SCALABLE),
         convert=_scaling_policy,
         convert_update=_scaling_policy,
         ref=lambda p, out, found: str(out["PolicyARN"]),
@@ -585,9 +497,9 @@ _REST = {
         create="AllocateAddress",
         delete="ReleaseAddress",
         convert=_tagged("elastic-ip"),
-        identify=_by("AllocationId"),
+        identify=by("AllocationId"),
         ref=lambda p, out, found: str(out["PublicIp"]),
-        attributes=lambda p, out, found: _only(out, ("AllocationId", "PublicIp")),
+        attributes=lambda p, out, found: only(out, ("AllocationId", "PublicIp")),
     ),
     "AWS::EC2::NatGateway": Row(
         service="ec2",
@@ -603,7 +515,7 @@ _REST = {
         create="AuthorizeSecurityGroupIngress",
         delete="RevokeSecurityGroupIngress",
         convert=_security_group_rule("Source"),
-        identify=_by("GroupId", "IpPermissions"),
+        identify=by("GroupId", "IpPermissions"),
         ref=lambda p, out, found: _digest(p),
     ),
     "AWS::EC2::SecurityGroupEgress": Row(
@@ -611,7 +523,7 @@ _REST = {
         create="AuthorizeSecurityGroupEgress",
         delete="RevokeSecurityGroupEgress",
         convert=_security_group_rule("Destination"),
-        identify=_by("GroupId", "IpPermissions"),
+        identify=by("GroupId", "IpPermissions"),
         ref=lambda p, out, found: _digest(p),
     ),
     "AWS::CloudWatch::CompositeAlarm": Row(
@@ -630,7 +542,7 @@ _REST = {
         create="CreateNamedQuery",
         delete="DeleteNamedQuery",
         name="Name",
-        identify=_by("NamedQueryId"),
+        identify=by("NamedQueryId"),
         convert=lambda p, c: p,
     ),
     "AWS::CodePipeline::Pipeline": Row(
@@ -654,7 +566,7 @@ _REST = {
         convert=_trail,
         update="UpdateTrail",
         convert_update=lambda p, c: {k: v for k, v in _trail(p, c).items() if k != "TagsList"},
-        identify=_by("Name"),
+        identify=by("Name"),
         finish=_trail_finish,
         ref=lambda p, out, found: str(out["Name"]),
         attributes=lambda p, out, found: {"Arn": out["TrailARN"]},
@@ -665,7 +577,7 @@ _REST = {
         update="UpdateArchive",
         delete="DeleteArchive",
         name="ArchiveName",
-        identify=_by("ArchiveName"),
+        identify=by("ArchiveName"),
         convert=lambda p, c: _archive(p),
         convert_update=lambda p, c: {k: v for k, v in _archive(p).items() if k != "EventSourceArn"},
         ref=lambda p, out, found: str(p["ArchiveName"]),
@@ -685,17 +597,14 @@ _REST = {
 def _archive(p: Properties) -> Properties:
     out = {("EventSourceArn" if key == "SourceArn" else key): value for key, value in p.items()}
     if "EventPattern" in out:
-        out["EventPattern"] = _text(out["EventPattern"])
+        out["EventPattern"] = text(out["EventPattern"])
     return out
 
 
-def _table() -> dict[str, Row]:
-    rows = {f"AWS::SageMaker::{noun}": row for noun, row in _SAGEMAKER.items()}
-    rows.update({f"AWS::LakeFormation::{noun}": row for noun, row in _LAKE_FORMATION.items()})
-    rows.update({f"AWS::Glue::{noun}": row for noun, row in _GLUE.items()})
-    rows.update(_REST)
-    return rows
-
-
-#: Every type that is made through public APIs.
-ROWS: Mapping[str, Row] = _table()
+#: SageMaker, Lake Formation, Glue and what stands around them.
+TABLE: Mapping[str, Row] = {
+    **{f"AWS::SageMaker::{noun}": row for noun, row in _SAGEMAKER.items()},
+    **{f"AWS::LakeFormation::{noun}": row for noun, row in _LAKE_FORMATION.items()},
+    **{f"AWS::Glue::{noun}": row for noun, row in _GLUE.items()},
+    **_REST,
+}
