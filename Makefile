@@ -27,14 +27,14 @@ rehearse: setup ## Deploy and run the whole lifecycle here [WORKLOAD= DATA= RECO
 	@$(RUN) -m rehearsal run --workload '$(WORKLOAD)' --records '$(RECORDS)' --seed '$(SEED)' --out '$(OUT)' $(if $(DATA),--data '$(DATA)')
 
 test: setup ## Run every test, a quick rehearsal included
-	@$(RUN) -m pytest -n $(WORKERS) --dist loadgroup -m 'not story'
+	@$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m 'not story'
 	@$(RUN) -m pytest -m story
 
 unit: setup ## Run the tests that take no more than a few seconds
-	@$(RUN) -m pytest -n $(WORKERS) --dist loadgroup -m 'not slow and not rehearsal'
+	@$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m 'not slow and not rehearsal'
 
 fuzz: setup ## Run the property tests on examples that nobody has tried [TESTS=tests/containers]
-	@HYPOTHESIS_PROFILE=fuzz $(RUN) -m pytest -n $(WORKERS) --dist loadgroup -m 'not slow and not rehearsal' $(TESTS)
+	@HYPOTHESIS_PROFILE=fuzz $(RUN) -m pytest -n $(WORKERS) --dist loadfile -m 'not slow and not rehearsal' $(TESTS)
 
 lint: setup ## Check style and types
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
