@@ -1,15 +1,43 @@
-"""Glue Data Quality: the contract as a DQDL ruleset. Standard library only."""
+"""Glue Data Quality: the contract as a DQDL ruleset, and what a broken rule does. Standard library only."""
 
 from __future__ import annotations
 
 from ml_contract.compiled import Column, CompiledContract
+from ml_contract.dqdl import Composite, Rule, parse
 
-__all__ = ["dqdl", "quality_rules"]
+__all__ = ["dqdl", "parsed_rules", "quality_rules", "row_rule", "severity_of"]
+
+#: Rule types that judge each row by itself.
+ROW_KINDS = frozenset({"ColumnDataType", "ColumnLength", "ColumnValues", "IsComplete"})
 
 
 def dqdl(contract: CompiledContract) -> str:
     """Ruleset in the Data Quality Definition Language, for the curated table."""
     return "Rules = [\n" + ",\n".join(f"    {rule}" for rule in quality_rules(contract)) + "\n]\n"
+
+
+def parsed_rules(contract: CompiledContract) -> tuple[Rule | Composite, ...]:
+    """The same rules as values. Raises DqdlError for a rule that no engine here evaluates."""
+    return parse(dqdl(contract))
+
+
+def row_rule(rule: Rule | Composite) -> bool:
+    """Whether a single row can break the rule.
+
+    One with a threshold allows some rows to break it, a composite joins verdicts on the table.
+    """
+    return isinstance(rule, Rule) and rule.kind in ROW_KINDS and rule.threshold is None
+
+
+def severity_of(rule: Rule | Composite, contract: CompiledContract) -> str:
+    """``stop``, ``quarantine`` or ``warn``: what the contract says of this rule, else of its type."""
+    severity = contract.batch.get("severity", {})
+    by_text = severity.get(rule.text)
+    if by_text is not None:
+        return str(by_text)
+    if isinstance(rule, Composite):
+        return "stop"
+    return str(severity.get(rule.kind, "stop"))
 
 
 def quality_rules(contract: CompiledContract) -> list[str]:

@@ -6,7 +6,6 @@ Databases, tables and partitions are ministack's. Crawlers stand in `glue_crawle
 
 from __future__ import annotations
 
-import importlib
 import os
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
+from ml_contract import dqdl
 
 from rehearsal import ministack_bridge as bridge
 from rehearsal.executors.spark import SparkError, gateway, spark_environment
@@ -138,8 +138,6 @@ def _update_ruleset(service: Service, call: Call) -> dict[str, Any]:
 
 def _check_rules(ruleset: str) -> None:
     """Refuse what is no DQDL as Glue does, when the ruleset is made."""
-    # For scripts the stand-in is an import root of its own; naming it here would give its modules two names.
-    dqdl = importlib.import_module("rehearsal.glue_shim.awsgluedq.dqdl")
     try:
         dqdl.parse(ruleset)
     except dqdl.DqdlError as error:

@@ -87,9 +87,9 @@ def test_should_say_why_a_rule_failed_and_what_was_measured(people: DataFrame) -
 
 
 def test_should_refuse_an_unknown_rule_instead_of_passing_it(people: DataFrame) -> None:
-    from awsgluedq.dqdl import DqdlError
+    from ml_contract.dqdl import DqdlError
 
-    with pytest.raises(DqdlError, match="rule type 'DataFreshness' is not emulated"):
+    with pytest.raises(DqdlError, match="rule type 'DataFreshness' is not known here"):
         outcomes(people, 'DataFreshness "day" <= 24')
     with pytest.raises(DqdlError, match="ColumnDataType is"):
         outcomes(people, 'ColumnDataType "age" = "Money"')

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
-
-from rehearsal.executors.glue import SHIM
-
-sys.path.insert(0, str(SHIM))
-
-from awsgluedq.dqdl import KEYWORDS, Composite, Condition, DqdlError, Rule, parse
+from ml_contract.dqdl import KEYWORDS, Composite, Condition, DqdlError, Rule, parse
 
 
 def only(ruleset: str) -> Rule:
@@ -54,11 +47,11 @@ def test_should_name_each_rule_by_its_own_text() -> None:
 @pytest.mark.parametrize(
     ("ruleset", "message"),
     [
-        ('Rules = [ Entropy "a" > 1 ]', "rule type 'Entropy' is not emulated"),
-        ("Rules = [ ]", "rule type ']' is not emulated"),
+        ('Rules = [ Entropy "a" > 1 ]', "rule type 'Entropy' is not known here"),
+        ("Rules = [ ]", "rule type ']' is not known here"),
         ('Rules = [ IsComplete "a" > 1 ]', "IsComplete takes no condition"),
         ('Rules = [ ColumnValues "a" ]', "ColumnValues takes a condition"),
-        ('Rules = [ ColumnValues "a" > now() ]', "operand 'now' is not emulated"),
+        ('Rules = [ ColumnValues "a" > now() ]', "operand 'now' is not known here"),
         ("Rules = [ RowCount > 1 with threshold > 0.5 ]", "RowCount takes no threshold"),
         ('Rules = [ IsComplete "a" ] Analyzers = [ RowCount ]', "only Rules are evaluated here"),
         ('Rules = [ IsComplete "a"', "ends too early"),

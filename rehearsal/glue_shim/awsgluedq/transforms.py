@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from awsglue.dynamicframe import DynamicFrame
+from ml_contract.dqdl import KEYWORDS, Composite, Condition, DqdlError, Keyword, Operand, Rule, parse
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
 from pyspark.sql import types as st
-
-from .dqdl import KEYWORDS, Composite, Condition, DqdlError, Keyword, Operand, Rule, parse
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

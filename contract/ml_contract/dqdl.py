@@ -1,6 +1,7 @@
-"""AWS Glue's Data Quality Definition Language: the subset that is evaluated here, read into values.
+"""AWS Glue's Data Quality Definition Language, read into values: the subset that every engine evaluates.
 
 A rule type, operator or option outside of the subset is a ``DqdlError``: an unknown rule must never pass.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ Operand: TypeAlias = "float | str | Keyword"
 
 
 class DqdlError(ValueError):
-    """The ruleset is not DQDL, or uses what is not emulated."""
+    """The ruleset is not DQDL, or uses what no engine here evaluates."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ class Rule:
     where: str | None
     text: str
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The rule type."""
+        return (self.kind,)
+
 
 @dataclass(frozen=True)
 class Composite:
@@ -55,6 +61,11 @@ class Composite:
     operator: Logic
     parts: tuple[Rule | Composite, ...]
     text: str
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The rule types of its parts."""
+        return tuple(kind for part in self.parts for kind in part.kinds)
 
 
 @dataclass(frozen=True)
@@ -205,7 +216,7 @@ class _Parser:
         kind = self._next()
         signature = RULES.get(kind.text) if kind.kind == "name" else None
         if signature is None:
-            raise DqdlError(f"rule type {kind.text!r} is not emulated; known: {', '.join(sorted(RULES))}")
+            raise DqdlError(f"rule type {kind.text!r} is not known here; known: {', '.join(sorted(RULES))}")
         parameters = [self._string(kind.text) for _ in range(signature.parameters)]
         while signature.more_parameters and (token := self._peek()) is not None and token.kind == "string":
             parameters.append(self._string(kind.text))
@@ -266,7 +277,7 @@ class _Parser:
         if token.text in KEYWORDS:
             return KEYWORDS[token.text]
         raise DqdlError(
-            f"operand {token.text!r} is not emulated; known: numbers, strings, {', '.join(KEYWORDS)}"
+            f"operand {token.text!r} is not known here; known: numbers, strings, {', '.join(KEYWORDS)}"
         )
 
     def _string(self, what: str) -> str:
