@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from ml_contract.dates import FormatError, date_parser
 from ml_contract.expressions import Expr, ExpressionError, type_of
+from ml_contract.governance_checks import check_governance
+from ml_contract.labelling import check_labelling
 from ml_contract.model import (
     DELIVERY_COLUMNS,
     METRICS,
@@ -23,7 +25,11 @@ from ml_contract.model import (
     RegressionLabel,
     Workload,
 )
+from ml_contract.preparation import QuantileBinFeature
+from ml_contract.preparation_checks import check_preparation
 from ml_contract.problems import Lines, Location, Problem, closest, join, nearest, short, suggest
+from ml_contract.streaming_checks import check_stream
+from ml_contract.window_checks import check_windows
 
 __all__ = ["Checks", "field_features"]
 
@@ -45,7 +51,8 @@ class Checks:
     def wrong(self, path: Location, message: str) -> None:
         self.problems.append(Problem(self.file, nearest(self.lines, path), join(path), message))
 
-    def _field(self, path: Location, name: str) -> RecordField | None:
+    def field(self, path: Location, name: str) -> RecordField | None:
+        """The field that a key names; what is wrong with the name is noted."""
         found = self.fields.get(name)
         if found is None:
             close = closest(name, self.fields)
@@ -58,8 +65,12 @@ class Checks:
         self.record()
         self.label()
         self.acceptance_and_monitoring()
+        check_labelling(self.workload, self.wrong)
+        check_stream(self)
+        check_governance(self)
         expressions = self.python(features_file)
         self.features(expressions)
+        check_windows(self)
         return expressions
 
     def record(self) -> None:
@@ -117,7 +128,7 @@ class Checks:
                 self.wrong((*path, "format"), str(error))
 
     def _key(self, role: str, name: str, types: tuple[str, ...]) -> None:
-        field = self._field(("record", role), name)
+        field = self.field(("record", role), name)
         if field is None:
             return
         if field.type not in types:
@@ -128,7 +139,7 @@ class Checks:
     def label(self) -> None:
         label = self.workload.label
         path: Location = ("label", "field")
-        field = self._field(path, label.field)
+        field = self.field(path, label.field)
         if label.field in (self.workload.record.identifier, self.workload.record.event_time):
             self.wrong(
                 path, f"got {label.field!r}, which is the identifier or the event time; name another field"
@@ -179,11 +190,11 @@ class Checks:
                         ("monitoring", where, key),
                         f"got {name!r}, which is no field and no feature{suggest(name, known)}",
                     )
-        if workload.stream.mode == "on_demand" and ("stream", "shards") in self.lines:
-            self.wrong(("stream", "shards"), "goes with mode: provisioned; remove it or set the mode")
 
     def _feature_names(self) -> list[str]:
-        return [*field_features(self.workload), *self.workload.features.derive]
+        windows = self.workload.windows
+        over_time = () if windows is None else windows.features
+        return [*field_features(self.workload), *self.workload.features.derive, *over_time]
 
     def features(self, expressions: Mapping[str, Expr]) -> None:
         features = self.workload.features
@@ -195,7 +206,7 @@ class Checks:
                 self.wrong(("features", "fields"), "names a field twice")
         for i, exclusion in enumerate(features.exclude):
             here: Location = ("features", "exclude", i, "field")
-            if self._field(here, exclusion.field) is None:
+            if self.field(here, exclusion.field) is None:
                 continue
             if features.fields != "all" and exclusion.field not in features.fields:
                 self.wrong(
@@ -207,12 +218,13 @@ class Checks:
             self._derived(("features", "derive", name), name, derived, expressions)
         if not self._feature_names():
             self.wrong(("features",), "leaves no feature; name fields or derive some")
-        total = len(self._feature_names()) + 3
+        check_preparation(self.workload, self._feature_names(), self.wrong)
+        total = len(self._feature_names()) + 4
         if total > MAX_COLUMNS:
             self.wrong(("features",), f"makes {total} columns; Feature Store takes {MAX_COLUMNS}")
 
     def _named_feature(self, path: Location, name: str, keys: tuple[str, ...]) -> None:
-        field = self._field(path, name)
+        field = self.field(path, name)
         if field is None:
             return
         if name in keys:
@@ -231,7 +243,7 @@ class Checks:
             self.wrong(path, f"{name} is reserved; give the feature another name")
         uses: list[tuple[str, str, tuple[str, ...]]] = []
         numbers, dates = ("integer", "number"), ("date", "timestamp")
-        if isinstance(derived, BinFeature):
+        if isinstance(derived, BinFeature | QuantileBinFeature):
             uses = [("field", derived.field, numbers)]
         elif isinstance(derived, DaysBetweenFeature):
             uses = [("since", derived.since, dates), ("until", derived.until, dates)]
@@ -242,14 +254,15 @@ class Checks:
         elif name in expressions:
             self._used_by_python(path, expressions[name])
         for key, used, types in uses:
-            field = self._field((*path, key), used)
+            field = self.field((*path, key), used)
             if field is None:
                 continue
             if field.type not in types:
                 self.wrong((*path, key), f"{used} is {field.type}; {derived.kind} takes {' or '.join(types)}")
-            self._may_be_used((*path, key), used, field)
+            self.may_be_used((*path, key), used, field)
 
-    def _may_be_used(self, path: Location, used: str, field: RecordField) -> None:
+    def may_be_used(self, path: Location, used: str, field: RecordField) -> None:
+        """Note when a feature must not be made from the field."""
         if field.sensitive == "pii":
             self.wrong(path, f"{used} is pii and never part of a feature; use another field")
         if used == self.workload.label.field:
@@ -259,7 +272,7 @@ class Checks:
         for used in sorted(expression.columns()):
             field = self.fields.get(used)
             if field is not None:
-                self._may_be_used(path, used, field)
+                self.may_be_used(path, used, field)
 
     def python(self, file: Path) -> dict[str, Expr]:
         """Expressions of ``features.py``, each checked against its declaration."""
@@ -275,7 +288,9 @@ class Checks:
         if problem is not None:
             self.problems.append(problem)
             return {}
-        types = {name: field.type for name, field in self.fields.items()}
+        types: dict[str, str] = {name: field.type for name, field in self.fields.items()}
+        if self.workload.windows is not None:
+            types |= dict.fromkeys(self.workload.windows.features, "number")
         result: dict[str, Expr] = {}
         for name, expression in defined.items():
             place = Problem(str(file), _line_of_key(file, name), f"FEATURES[{name!r}]", "")

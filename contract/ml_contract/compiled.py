@@ -6,13 +6,15 @@ Lambda function, Glue job and container. Its text is canonical: the same workloa
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Final, Literal
 
 from ml_contract.expressions import Expr
+from ml_contract.windows import Window, WindowSpec
 
 __all__ = ["Column", "CompiledContract", "Feature", "FitSpec", "LabelSpec"]
 
@@ -76,6 +78,14 @@ class FitSpec:
     impute_numbers: Literal["median", "mean", "zero", "none"] = "none"
     max_categories: int = 50
     minimum_category_count: int = 1
+    #: By feature, as the workload's blocks have them; features without an entry take the defaults.
+    impute: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    outliers: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    encode: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    scale: Literal["none", "standard", "min_max", "robust"] = "none"
+    scale_fields: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    #: Number of fitted bins by feature.
+    bins: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +106,9 @@ class CompiledContract:
     monitoring: dict[str, Any]
     training: dict[str, Any]
     rules: tuple[str, ...]
+    #: Of the ``batch`` block: ``dedup`` and the ``severity`` of data quality rules.
+    batch: dict[str, Any] = dataclasses.field(default_factory=dict)
+    windows: WindowSpec | None = None
 
     @property
     def slug(self) -> str:
@@ -108,9 +121,27 @@ class CompiledContract:
         return {c.name: c for c in self.columns}
 
     @cached_property
+    def input_columns(self) -> tuple[Column, ...]:
+        """What features are made from: the fields of the record, and the window features as numbers.
+
+        A request brings the latter, as they stand in the online store; a table has them computed.
+        """
+        if self.windows is None:
+            return self.columns
+        return (
+            *self.columns,
+            *(Column(name=w.name, source=w.name, type="number") for w in self.windows.windows),
+        )
+
+    @cached_property
+    def for_requests(self) -> CompiledContract:
+        """The contract of requests to a model: a caller brings the window features, as any field."""
+        return self if self.windows is None else replace(self, columns=self.input_columns, windows=None)
+
+    @cached_property
     def types(self) -> Mapping[str, str]:
-        """Field type by name."""
-        return {c.name: c.type for c in self.columns}
+        """Type by name, of the fields and the window features."""
+        return {c.name: c.type for c in self.input_columns}
 
     @property
     def label_column(self) -> Column:
@@ -122,13 +153,29 @@ class CompiledContract:
         columns = [(c.name, HIVE_TYPES[c.type]) for c in self.columns]
         return [*columns, ("record_id", "string"), ("received_at", "timestamp")]
 
+    @property
+    def group(self) -> str | None:
+        """The field whose rows stay in one part of the split."""
+        found: str | None = self.split.get("group")
+        return found
+
+    @property
+    def group_key(self) -> str | None:
+        """The group where it is a column of the features table for its own sake: no key and no feature."""
+        others = {self.identifier, self.event_time, self.label.field, *(f.name for f in self.features)}
+        return None if self.group in others else self.group
+
     def feature_columns(self) -> list[tuple[str, str]]:
-        """Columns of the features table with Hive types: identifier, event time, label, then each feature."""
+        """Columns of the features table with Hive types.
+
+        Identifier, event time, label, the group of a grouped split if it is no feature, then each feature.
+        """
         identifier = self.by_name[self.identifier]
         keys = [(self.identifier, HIVE_TYPES[identifier.type]), (self.event_time, "string")]
         label = (self.label.field, "double" if self.label.task == "regression" else "string")
         features = [(f.name, "double" if f.type == "number" else "string") for f in self.features]
-        return [*keys, label, *features]
+        group = [(self.group_key, "string")] if self.group_key is not None else []
+        return [*keys, label, *group, *features]
 
     def feature_definitions(self) -> list[tuple[str, str]]:
         """The same columns with their Feature Store types."""
@@ -157,6 +204,8 @@ class CompiledContract:
             "monitoring": self.monitoring,
             "training": self.training,
             "rules": self.rules,
+            "batch": self.batch,
+            "windows": None if self.windows is None else asdict(self.windows),
         }
         return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
@@ -172,6 +221,7 @@ class CompiledContract:
         features = data.pop("features")
         fit = data.pop("fit")
         rules = data.pop("rules")
+        windows = data.pop("windows")
         return cls(
             columns=tuple(
                 Column(
@@ -194,5 +244,8 @@ class CompiledContract:
             ),
             fit=FitSpec(**fit),
             rules=tuple(rules),
+            windows=None
+            if windows is None
+            else WindowSpec(key=windows["key"], windows=tuple(Window(**w) for w in windows["windows"])),
             **data,
         )

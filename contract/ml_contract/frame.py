@@ -15,6 +15,7 @@ import narwhals as nw
 from ml_contract.compiled import CompiledContract
 from ml_contract.expressions import Expr, type_of
 from ml_contract.row import BLANKS, DECIMAL, EXACT, may_overflow
+from ml_contract.windows import with_windows
 
 __all__ = ["FrameError", "feature_frame"]
 
@@ -34,14 +35,19 @@ class FrameError(ValueError):
 
 
 def feature_frame(native: Any, contract: CompiledContract, *, label: bool = True) -> Any:
-    """Table of identifier, event time (ISO text, UTC), label and features, of the same kind as ``native``.
+    """Table of identifier, event time (ISO text, UTC), label, group and features, of ``native``'s kind.
+
+    The group is there for a grouped split whose group is no feature.
 
     ``native`` is a polars, pandas or Spark table with the contract's columns under their names, typed as
-    ``CompiledContract.glue_columns`` says; further columns are ignored. ``label=False`` leaves the label
+    ``CompiledContract.glue_columns`` says; further columns are ignored. Window features are computed over the
+    table unless it holds them already (a pandas table must). ``label=False`` leaves the label
     out, for tables that have none yet. Raises FrameError naming every column that is missing or of another
     type.
     """
     pandas = _is_pandas(native)
+    if contract.windows is not None and not pandas:
+        native = with_windows(native, contract)
     used = _used_columns(contract, label=label)
     if pandas:
         native = _arrow_backed(native, contract, used)
@@ -53,6 +59,7 @@ def feature_frame(native: Any, contract: CompiledContract, *, label: bool = True
         _key(contract),
         _iso(contract.event_time).alias(contract.event_time),
         *([_label(contract)] if label else []),
+        *_group(contract),
         *_features(contract),
     ).to_native()
     return _plain_pandas(result, contract) if pandas else result
@@ -60,11 +67,13 @@ def feature_frame(native: Any, contract: CompiledContract, *, label: bool = True
 
 def _used_columns(contract: CompiledContract, *, label: bool) -> list[str]:
     used = {contract.identifier, contract.event_time}
+    if contract.group_key is not None:
+        used.add(contract.group_key)
     if label:
         used.add(contract.label.field)
     for feature in contract.features:
         used |= feature.expression.columns()
-    return [c.name for c in contract.columns if c.name in used]
+    return [c.name for c in contract.input_columns if c.name in used]
 
 
 def _features(contract: CompiledContract) -> list[nw.Expr]:
@@ -89,6 +98,18 @@ def _label(contract: CompiledContract) -> nw.Expr:
     if contract.label.task != "regression":
         node = node.cast("string")
     return _Lowering(contract.types).finite(node).alias(contract.label.field)
+
+
+def _group(contract: CompiledContract) -> list[nw.Expr]:
+    name = contract.group_key
+    if name is None:
+        return []
+    # Not through a float: integers of 64 bits stay apart.
+    key = nw.col(name)
+    kind = contract.types[name]
+    if kind == "boolean":
+        return [_text_from_boolean(key.cast(nw.Boolean)).alias(name)]
+    return [(key.cast(nw.Int64) if kind == "integer" else key).cast(nw.String).alias(name)]
 
 
 def _iso(name: str) -> nw.Expr:

@@ -15,9 +15,11 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from ml_contract.batching_checks import batch_problems
 from ml_contract.checks import Checks, field_features
 from ml_contract.compiled import Column, CompiledContract, Feature, FitSpec, LabelSpec
 from ml_contract.expressions import Expr, col, type_of
+from ml_contract.feature_lock import GroupVersion, group_versions, lock_problems
 from ml_contract.findings import findings, without_wrong_values
 from ml_contract.model import (
     BinFeature,
@@ -29,7 +31,9 @@ from ml_contract.model import (
     RegressionLabel,
     Workload,
 )
-from ml_contract.problems import ContractError, Lines, Problem, nearest, split
+from ml_contract.preparation import QuantileBinFeature
+from ml_contract.problems import ContractError, Lines, Problem, join, nearest, split
+from ml_contract.windows import Window, WindowSpec
 from ml_contract.yaml_lines import Source, read_yaml
 
 __all__ = ["ContractError", "LoadedWorkload", "Problem", "discover_workloads", "load_workload"]
@@ -67,9 +71,17 @@ class LoadedWorkload:
         """What runtime code reads."""
         return _compile(self.workload, self.expressions)
 
+    @property
+    def feature_groups(self) -> tuple[tuple[GroupVersion, ...], int]:
+        """The versions of the feature group, oldest first, and the number of the one that readers use."""
+        return group_versions(self.path.parent, self.compiled, self.workload.features.store)
 
-def load_workload(path: Path) -> LoadedWorkload:
-    """Read a workload from its folder or its YAML file. Raises ContractError listing every problem."""
+
+def load_workload(path: Path, *, locked: bool = True) -> LoadedWorkload:
+    """Read a workload from its folder or its YAML file. Raises ContractError listing every problem.
+
+    ``locked`` also holds it against its lock file, ``features.lock.json``.
+    """
     yaml_path = path / YAML_NAME if path.is_dir() else path
     source = read_yaml(yaml_path)
     problems = list(source.problems)
@@ -81,9 +93,17 @@ def load_workload(path: Path) -> LoadedWorkload:
         checks = Checks(workload, yaml_path, source.lines)
         expressions = checks.all(yaml_path.parent / PYTHON_NAME)
         problems += checks.problems
+        if not problems:
+            for place, message in batch_problems(workload.batch, _compile(workload, expressions)):
+                problems.append(Problem(str(yaml_path), nearest(source.lines, place), join(place), message))
     if problems or workload is None:
         raise ContractError(problems)
-    return LoadedWorkload(workload, yaml_path, expressions, source.lines)
+    loaded = LoadedWorkload(workload, yaml_path, expressions, source.lines)
+    if locked:
+        problems += lock_problems(yaml_path.parent, loaded.compiled, workload.features.store)
+        if problems:
+            raise ContractError(problems)
+    return loaded
 
 
 def _validated(source: Source, file: Path) -> tuple[Workload | None, list[Problem]]:
@@ -172,13 +192,18 @@ def _compile(workload: Workload, expressions: Mapping[str, Expr]) -> CompiledCon
         )
         for name in field_features(workload)
     ]
+    windows = _windows(workload)
     types = {c.name: c.type for c in columns}
+    if windows is not None:
+        types |= dict.fromkeys((w.name for w in windows.windows), "number")
     for name, derived in workload.features.derive.items():
         expression = expressions[name] if isinstance(derived, PythonFeature) else _declared(derived)
         kind = type_of(expression, types)
         features.append(
             Feature(name=name, type="category" if kind == "string" else "number", expression=expression)
         )
+    if windows is not None:
+        features += [Feature(name=w.name, type="number", expression=col(w.name)) for w in windows.windows]
     data = workload.json_dict()
     return CompiledContract(
         name=workload.name,
@@ -192,6 +217,16 @@ def _compile(workload: Workload, expressions: Mapping[str, Expr]) -> CompiledCon
             impute_numbers=workload.features.impute_numbers,
             max_categories=workload.features.max_categories,
             minimum_category_count=workload.features.minimum_category_count,
+            impute=data["features"]["impute"],
+            outliers=data["features"]["outliers"],
+            encode=data["features"]["encode"],
+            scale=workload.features.scale,
+            scale_fields=data["features"]["scale_fields"],
+            bins={
+                name: derived.bins
+                for name, derived in workload.features.derive.items()
+                if isinstance(derived, QuantileBinFeature)
+            },
         ),
         decision_threshold=workload.serving.decision_threshold,
         split=data["training"]["split"],
@@ -199,9 +234,23 @@ def _compile(workload: Workload, expressions: Mapping[str, Expr]) -> CompiledCon
         monitoring=data["monitoring"],
         training={
             key: data["training"][key]
-            for key in ("algorithm", "hyperparameters", "rounds", "early_stopping_rounds")
+            for key in ("algorithm", "hyperparameters", "rounds", "early_stopping_rounds", "balance")
         },
         rules=workload.batch.rules,
+        batch={key: data["batch"][key] for key in ("dedup", "severity")},
+        windows=windows,
+    )
+
+
+def _windows(workload: Workload) -> WindowSpec | None:
+    if workload.windows is None:
+        return None
+    return WindowSpec(
+        key=workload.windows.key,
+        windows=tuple(
+            Window(name=name, aggregate=w.aggregate, field=w.field, over_hours=w.over_hours)
+            for name, w in workload.windows.features.items()
+        ),
     )
 
 
@@ -212,6 +261,8 @@ def _class_text(value: str | bool | int) -> str:
 def _declared(derived: DerivedFeature) -> Expr:
     if isinstance(derived, BinFeature):
         return col(derived.field).cut(derived.edges, derived.labels, below=derived.below, above=derived.above)
+    if isinstance(derived, QuantileBinFeature):
+        return col(derived.field)  # the intervals are fitted, so they are no part of the expression
     if isinstance(derived, DaysBetweenFeature):
         return col(derived.since).days_between(col(derived.until))
     if isinstance(derived, RatioFeature):

@@ -15,7 +15,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ml_contract.blocks import ColumnName, Percent, Slug, Strict
+from ml_contract.batching import Batch
+from ml_contract.blocks import Classification, ColumnName, Percent, Slug, Strict
+from ml_contract.governance import GovernanceSpec
+from ml_contract.feature_store import FeatureStore
+from ml_contract.labelling import Labelling
+from ml_contract.preparation import Balance, Encoding, Imputation, Outliers, QuantileBinFeature, Scale
+from ml_contract.sources import Sources
+from ml_contract.streaming import Stream
+from ml_contract.window_blocks import Windows
 
 #: Feature Store reserves these column names (CreateFeatureGroup, FeatureDefinitions).
 RESERVED_COLUMNS = frozenset(
@@ -26,7 +34,6 @@ DELIVERY_COLUMNS = frozenset({"record_id", "received_at"})
 
 FieldType = Literal["integer", "number", "string", "boolean", "date", "timestamp"]
 Sensitivity = Literal["pii", "protected"]
-Classification = Literal["public", "internal", "confidential", "restricted"]
 Task = Literal["binary", "multiclass", "regression"]
 
 # --- the record ---------------------------------------------------------------------------------------
@@ -182,7 +189,7 @@ class PythonFeature(Strict):
 
 
 DerivedFeature = Annotated[
-    BinFeature | DaysBetweenFeature | RatioFeature | DatePartFeature | PythonFeature,
+    BinFeature | QuantileBinFeature | DaysBetweenFeature | RatioFeature | DatePartFeature | PythonFeature,
     Field(discriminator="kind"),
 ]
 
@@ -211,6 +218,23 @@ class Features(Strict):
         description="Most frequent categories kept per field; the rest share one column.",
     )
     minimum_category_count: int = Field(default=1, ge=1)
+    store: FeatureStore = FeatureStore()
+    impute: dict[ColumnName, Imputation] = Field(
+        default_factory=dict, description="Gaps of single features, before they are encoded and scaled."
+    )
+    outliers: dict[ColumnName, Outliers] = Field(
+        default_factory=dict, description="Limits of single number features, before gaps are filled."
+    )
+    encode: dict[ColumnName, Encoding] = Field(
+        default_factory=dict, description="Categories that are not encoded one hot."
+    )
+    scale: Scale = Field(
+        default="none",
+        description="All number columns, and categories encoded as one; trees need none.",
+    )
+    scale_fields: dict[ColumnName, Scale] = Field(
+        default_factory=dict, description="Scales of single features."
+    )
 
 
 # --- training and judging -----------------------------------------------------------------------------
@@ -222,7 +246,10 @@ class Split(Strict):
     train: float = Field(default=0.7, gt=0, lt=1)
     validation: float = Field(default=0.1, gt=0, lt=1)
     test: float = Field(default=0.2, gt=0, lt=1)
-    strategy: Literal["stratified", "shuffled", "time"] = "stratified"
+    strategy: Literal["stratified", "shuffled", "time", "grouped", "stratified_grouped"] = "stratified"
+    group: ColumnName | None = Field(
+        default=None, description="Grouped strategies: rows with the same value stay in one part."
+    )
     seed: int = 7
 
     @model_validator(mode="after")
@@ -230,6 +257,13 @@ class Split(Strict):
         total = self.train + self.validation + self.test
         if abs(total - 1) > 1e-6:
             raise ValueError(f"train + validation + test must be 1, got {total:g}")
+        grouped = self.strategy in ("grouped", "stratified_grouped")
+        if grouped and self.group is None:
+            raise ValueError(f"strategy {self.strategy} needs group, the field whose rows stay together")
+        if self.group is not None and not grouped:
+            raise ValueError(
+                f"group goes with strategy grouped or stratified_grouped, not with {self.strategy}"
+            )
         return self
 
 
@@ -241,6 +275,11 @@ class Training(Strict):
     rounds: int = Field(default=200, ge=1, le=100_000)
     early_stopping_rounds: int | None = Field(default=20, ge=1)
     split: Split = Split()
+    balance: Balance = Field(
+        default="none",
+        description="Classes of unlike size, in the training split only: weights, repeated rows or rows "
+        "made up between neighbours.",
+    )
     instance_type: str = "ml.m5.xlarge"
     instance_count: Literal[1] = 1
     processing_instance_type: str = "ml.m5.xlarge"
@@ -384,33 +423,6 @@ class Retraining(Strict):
 # --- sources ------------------------------------------------------------------------------------------
 
 
-class Stream(Strict):
-    """The streaming source."""
-
-    mode: Literal["on_demand", "provisioned"] = "on_demand"
-    shards: int = Field(default=1, ge=1, description="Provisioned mode only.")
-    retention_hours: int = Field(default=24, ge=24, le=8760)
-    buffer_seconds: int = Field(default=60, ge=0, le=900)
-    buffer_mib: int = Field(
-        default=64, ge=64, le=128, description="64 at least: Firehose's floor with format conversion."
-    )
-
-
-class Batch(Strict):
-    """How raw records become curated rows and features."""
-
-    scale: Literal["small", "large"] = "small"
-    worker_type: Literal["G.1X", "G.2X", "G.4X", "G.8X"] = "G.1X"
-    workers: int = Field(default=2, ge=2, le=299)
-    schedule: str | None = Field(
-        default="cron(0 2 * * ? *)", description="UTC; EventBridge cron or rate; null for none."
-    )
-    on_landing: bool = Field(default=True, description="Also run when new data lands in the raw zone.")
-    rules: tuple[str, ...] = Field(
-        default=(), description="Further DQDL rules beside those made from the fields."
-    )
-
-
 # --- the whole ----------------------------------------------------------------------------------------
 
 
@@ -425,13 +437,17 @@ class Workload(Strict):
     record: RecordSpec
     label: Label
     features: Features = Features()
+    windows: Windows | None = None
     stream: Stream = Stream()
+    sources: Sources = Field(default_factory=dict, description="Batch sources by name, beside the stream.")
     batch: Batch = Batch()
     training: Training = Training()
     acceptance: Acceptance
     serving: Serving = Serving()
     monitoring: Monitoring = Monitoring()
     retraining: Retraining = Retraining()
+    governance: GovernanceSpec = GovernanceSpec()
+    labelling: Labelling | None = None
 
     @property
     def id(self) -> str:

@@ -47,6 +47,10 @@ Code = Literal[
     "too_long",
     "unparseable_date",
     "unknown_label",
+    # Of files (ml_contract.landing):
+    "malformed_row",
+    "unreadable_file",
+    "checksum_mismatch",
 ]
 
 
@@ -103,7 +107,8 @@ class _Encode(Protocol):
 class RecordCodec:
     """Decoder and encoder of one workload's records.
 
-    ``inference=True`` is for requests to a model: no field is required then, nor is the label.
+    ``inference=True`` is for requests to a model: no field is required then, nor is the label, and the
+    window features are fields of numbers.
     """
 
     #: ``decode(data)``: the record in ``data`` (one JSON object, UTF-8), or every reason why it is refused.
@@ -115,6 +120,7 @@ class RecordCodec:
     def __init__(
         self, contract: CompiledContract, *, max_bytes: int = MAX_RECORD_BYTES, inference: bool = False
     ) -> None:
+        contract = contract.for_requests if inference else contract
         self.contract = contract
         self.max_bytes = max_bytes
         required = frozenset() if inference else frozenset(c.name for c in contract.columns if c.required)

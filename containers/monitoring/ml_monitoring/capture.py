@@ -139,7 +139,9 @@ def read_capture(files: Iterable[bytes], contract: CompiledContract) -> Capture:
 
     kept, total = _drawn(records())
     features = row_function(contract)
-    named = dict.fromkeys((c.name for c in contract.columns if c.name != contract.label.field), 0)
+    named = dict.fromkeys(
+        (c.name for c in contract.for_requests.columns if c.name != contract.label.field), 0
+    )
     reasons = collections.Counter[tuple[str, str | None]]()
     rows = []
     for raw in kept:

@@ -58,6 +58,7 @@ class BodyReader:
 
     def __init__(self, contract: CompiledContract) -> None:
         self._codec = RecordCodec(contract, inference=True)
+        contract = contract.for_requests
         self._sources = [c.source for c in contract.columns]
         self._without_label = [c.source for c in contract.columns if c.name != contract.label.field]
         self._columns = {c.source: c.name for c in contract.columns}

@@ -28,7 +28,7 @@ def raw_columns(contract: CompiledContract) -> tuple[RawColumn, ...]:
     """Return the columns that live records are expected to have: all but the label, which comes later."""
     return tuple(
         RawColumn(column.name, column.type, column.required, column.allowed)
-        for column in contract.columns
+        for column in contract.for_requests.columns
         if column.name != contract.label.field
     )
 
