@@ -5,13 +5,13 @@ from __future__ import annotations
 import aws_cdk as cdk
 from ml_contract.load import LoadedWorkload
 from ml_lifecycle.data_lake import DataLake
-from ml_lifecycle.features import FeatureGroup
 from ml_lifecycle.ingestion import StreamIngestion
 from ml_lifecycle.processing import BatchTransform
 
 from constructs import Construct
 from environments import Environment
 from stacks.base import LifecycleStack
+from stacks.feature_groups import feature_groups
 from stacks.foundation import FoundationStack
 
 
@@ -54,14 +54,14 @@ class WorkloadDataStack(LifecycleStack):
             log_retention_days=environment.retention.log_days,
             alarm_topic=topic,
         )
-        self.feature_group = FeatureGroup(
+        groups = feature_groups(
             self,
-            "Features",
-            contract=contract,
+            workload,
             name_prefix=name_prefix,
             zone=lake.features,
             online_key=foundation.keys.data_key,
         )
+        self.feature_group = groups.newest
         self.batch = BatchTransform(
             self,
             "Batch",
@@ -94,6 +94,7 @@ class WorkloadDataStack(LifecycleStack):
             "CrawlerName": self.batch.crawler_name,
             "RulesetName": self.batch.ruleset_name,
             "FeatureGroupName": self.feature_group.name,
+            "ActiveFeatureGroupName": groups.active.name,
         }
         for name, value in outputs.items():
             cdk.CfnOutput(self, name, value=value)

@@ -1,4 +1,6 @@
-"""``python -m ml_contract``: ``check PATH...`` says what is wrong; ``schema`` prints the JSON Schema."""
+"""``python -m ml_contract``: ``check PATH...`` says what is wrong, ``features PATH`` records the feature
+group, ``schema`` prints the JSON Schema.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ml_contract.feature_command import record_features
 from ml_contract.load import (
     YAML_NAME,
     ContractError,
@@ -29,7 +32,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "path", nargs="+", type=Path, help="a workload.yaml, its folder, or a folder of such folders"
     )
     commands.add_parser("schema", help="print the JSON Schema of workload.yaml")
+    features = commands.add_parser("features", help="record the feature group in features.lock.json")
+    features.add_argument("path", type=Path, help="a workload.yaml or its folder")
+    features.add_argument(
+        "--new-version",
+        action="store_true",
+        help="another group beside the old one",
+    )
+    features.add_argument("--activate", type=int, metavar="N", help="the version that readers use now")
+    features.add_argument("--remove", type=int, metavar="N", help="let go of a version that nobody uses")
     options = parser.parse_args(arguments)
+    if options.command == "features":
+        return record_features(
+            options.path,
+            new_version=options.new_version,
+            activate=options.activate,
+            remove=options.remove,
+        )
     if options.command == "schema":
         sys.stdout.write(schema_text())
         return 0

@@ -17,8 +17,8 @@ from pydantic import Field, model_validator
 
 from ml_contract.batching import Batch
 from ml_contract.blocks import Classification, ColumnName, Percent, Slug, Strict
-from ml_contract.governance import GovernanceSpec
 from ml_contract.feature_store import FeatureStore
+from ml_contract.governance import GovernanceSpec
 from ml_contract.labelling import Labelling
 from ml_contract.preparation import Balance, Encoding, Imputation, Outliers, QuantileBinFeature, Scale
 from ml_contract.sources import Sources

@@ -1,5 +1,7 @@
 """Features: where they are kept for training and for serving."""
 
-from ml_lifecycle.features.feature_group import FeatureGroup, schema_hash
+from ml_contract.feature_lock import GroupVersion, schema_hash
 
-__all__ = ["FeatureGroup", "schema_hash"]
+from ml_lifecycle.features.feature_group import FeatureGroup, Throughput
+
+__all__ = ["FeatureGroup", "GroupVersion", "Throughput", "schema_hash"]
