@@ -1,10 +1,22 @@
 """How the lifecycle runs: one object per environment, in the order of promotion."""
 
 from environments.dev import DEV
+from environments.governance import Audit, Governance, Personas
 from environments.model import Environment, Network, Retention
 from environments.prod import PROD
 from environments.staging import STAGING
 
 ENVIRONMENTS: tuple[Environment, ...] = (DEV, STAGING, PROD)
 
-__all__ = ["DEV", "ENVIRONMENTS", "PROD", "STAGING", "Environment", "Network", "Retention"]
+__all__ = [
+    "DEV",
+    "ENVIRONMENTS",
+    "PROD",
+    "STAGING",
+    "Audit",
+    "Environment",
+    "Governance",
+    "Network",
+    "Personas",
+    "Retention",
+]

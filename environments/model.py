@@ -8,6 +8,9 @@ from ipaddress import AddressValueError, IPv4Network, NetmaskValueError
 
 from ml_lifecycle.foundation.logs import LOG_RETENTION_DAYS
 
+from environments.governance import Governance
+from environments.refusal import refuse
+
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
@@ -33,7 +36,7 @@ class Network:
             # Amazon VPC, "VPC CIDR blocks": /16 to /28; subnets need room.
             if not 16 <= prefix <= 24:
                 problems.append(f"cidr must have a prefix between /16 and /24, got /{prefix}")
-        _refuse("network", problems)
+        refuse("network", problems)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +68,7 @@ class Retention:
         for name in ("access_log_days", "noncurrent_version_days", "capture_days", "failed_delivery_days"):
             if getattr(self, name) < 1:
                 problems.append(f"{name} must be at least 1, got {getattr(self, name)}")
-        _refuse("retention", problems)
+        refuse("retention", problems)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +81,7 @@ class Environment:
 
     ``lake_administrators`` are added to Lake Formation's administrators. They need to name the role that
     deploys (the CDK's CloudFormation execution role) in accounts where Lake Formation permissions are
-    enforced.
+    enforced. With ``governance`` they are, and the deploying role is added by itself.
     """
 
     name: str
@@ -91,6 +94,7 @@ class Environment:
     alarm_email: str | None = None
     budget_usd: int | None = None
     lake_administrators: tuple[str, ...] = ()
+    governance: Governance | None = None
 
     def __post_init__(self) -> None:
         problems = []
@@ -114,14 +118,10 @@ class Environment:
             for arn in self.lake_administrators
             if not re.fullmatch(r"arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/\S+", arn)
         ]
-        _refuse(f"environment {self.name!r}", problems)
+        refuse(f"environment {self.name!r}", problems)
 
     @property
     def id(self) -> str:
         """Construct id of the environment's stage: ``dev`` is ``Dev``."""
         return self.name[:1].upper() + self.name[1:]
 
-
-def _refuse(what: str, problems: list[str]) -> None:
-    if problems:
-        raise ValueError(f"{what}: " + "; ".join(problems))

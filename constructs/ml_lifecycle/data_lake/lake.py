@@ -52,6 +52,10 @@ class DataLake(Construct):
     role that deploys; without any, the account's settings are not touched. PutDataLakeSettings itself
     replaces the whole list; ``MutationType: APPEND`` of CloudFormation does not.
 
+    ``governed`` puts Lake Formation in force: the zones are registered without hybrid access mode, new tables
+    of their databases are open to nobody by IAM alone, and the role that deploys becomes an administrator.
+    Tables that were there before keep ``IAM_ALLOWED_PRINCIPALS`` until it is revoked from them.
+
     Data is retained. It goes with the stack only if ``removal_policy`` is DESTROY and ``destroy_data``
     consents, and even then CloudFormation refuses to delete a bucket that holds an object.
     """
@@ -68,6 +72,7 @@ class DataLake(Construct):
         access_log_days: int = 365,
         expirations: Sequence[Expiration] = (),
         administrators: Sequence[str] = (),
+        governed: bool = False,
         removal_policy: cdk.RemovalPolicy = cdk.RemovalPolicy.RETAIN,
         destroy_data: bool = False,
     ) -> None:
@@ -142,6 +147,7 @@ class DataLake(Construct):
                 ],
                 noncurrent_version_days=noncurrent_version_days,
                 analyse_storage_class=zone_id == "Raw",
+                governed=governed,
                 removal_policy=removal_policy,
             )
 
@@ -150,6 +156,7 @@ class DataLake(Construct):
         self.features = zone("Features", tiered)
         self.artifacts = zone("Artifacts", tiered, tables=False)
         self.zones = (self.raw, self.curated, self.features, self.artifacts)
+        self.governed = governed
         self._govern(administrators)
 
     def _access_log_bucket(self, days: int, removal_policy: cdk.RemovalPolicy) -> s3.Bucket:
@@ -202,16 +209,17 @@ class DataLake(Construct):
                 resource_arn=zone.bucket.bucket_arn,
                 use_service_linked_role=False,
                 role_arn=role.role_arn,
-                hybrid_access_enabled=True,
+                hybrid_access_enabled=not self.governed,
             )
             registration.node.add_dependency(role)
+            zone.registration = registration
             if settings is not None:
                 registration.add_resource_dependency(settings)
                 if zone.database is not None:
                     zone.database.add_resource_dependency(settings)
 
     def _settings(self, administrators: Sequence[str]) -> lakeformation.CfnDataLakeSettings | None:
-        if not administrators:
+        if not administrators and not self.governed:
             return None
         synthesizer = cdk.Stack.of(self).synthesizer
         deployer = (
@@ -220,6 +228,8 @@ class DataLake(Construct):
             else []
         )
         arns = [*administrators, *(cdk.Fn.sub(arn) for arn in deployer if arn not in administrators)]
+        if not arns:
+            return None
         return lakeformation.CfnDataLakeSettings(
             self,
             "Settings",

@@ -16,6 +16,7 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 from ml_lifecycle.acknowledge import acknowledge
 from ml_lifecycle.pseudo import ACCOUNT, PARTITION, REGION, service_principal, stack_of
+from ml_lifecycle.training.wildcards import acknowledge_wildcards
 
 _OBJECTS_REASON = (
     "S3 names objects below a prefix by a wildcard only, and their keys are unknown before they exist; "
@@ -34,6 +35,9 @@ class Zone(Construct):
     ``grant_read`` and ``grant_write`` of this class, which take a prefix and spell actions out. All that they
     grant stands in the one default policy of the principal, so the ``iam.Grant`` they return (to depend on,
     to assert) stands for the whole.
+
+    ``governed`` leaves new tables of the database to Lake Formation alone: no policy of IAM opens them. The
+    ``grant_*`` methods for tables grant in both, so a role that works without it works with it.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class Zone(Construct):
         lifecycle_rules: Sequence[s3.LifecycleRule] = (),
         noncurrent_version_days: int = 90,
         analyse_storage_class: bool = False,
+        governed: bool = False,
         removal_policy: cdk.RemovalPolicy = cdk.RemovalPolicy.RETAIN,
     ) -> None:
         super().__init__(scope, construct_id)
@@ -98,6 +103,9 @@ class Zone(Construct):
                 )
             ]
         self.database_name = database_name
+        self.governed = governed
+        #: The zone's registration with Lake Formation, once the lake has made it.
+        self.registration: lakeformation.CfnResource | None = None
         self.database: glue.CfnDatabase | None = None
         if database_name is not None:
             self.database = glue.CfnDatabase(
@@ -108,6 +116,9 @@ class Zone(Construct):
                     name=database_name,
                     location_uri=self.uri(),
                     description=f"{construct_id} zone of the data lake",
+                    # None keeps the account's default, which is ALL to IAM_ALLOWED_PRINCIPALS unless somebody
+                    # changed it (Lake Formation, "Changing the default settings for your data lake").
+                    create_table_default_permissions=[] if governed else None,
                 ),
             )
 
@@ -216,18 +227,109 @@ class Zone(Construct):
             resource_arns=self._catalog_arns(table),
         )
 
+    def grant_alter_table(self, role: iam.Role, table: str) -> iam.Grant:
+        """Grant reading ``table`` and changing its catalog entry, as a commit to an Iceberg table does.
+
+        In IAM and in Lake Formation; the files themselves are granted by ``grant_read`` and ``grant_write``.
+        Pass the table's reference, or depend on what makes it.
+        """
+        self._lake_formation(role, "Alter", table, ["SELECT", "DESCRIBE", "INSERT", "DELETE", "ALTER"])
+        return iam.Grant.add_to_principal(
+            grantee=role,
+            actions=["glue:GetDatabase", "glue:GetTable", "glue:GetTableVersion", "glue:UpdateTable"],
+            resource_arns=self._catalog_arns(table),
+        )
+
+    def grant_create_tables(self, role: iam.Role) -> iam.Grant:
+        """Grant making, changing and reading tables of the zone's database over data in its bucket.
+
+        Lake Formation gives who makes a table every permission on it; on tables of others it gives none here.
+        """
+        name = lakeformation.CfnPrincipalPermissions
+        database = self._permissions(
+            role,
+            f"{self._zone_id}CreateTables",
+            name.ResourceProperty(
+                database=name.DatabaseResourceProperty(catalog_id=ACCOUNT, name=self._known_database())
+            ),
+            ["CREATE_TABLE", "DESCRIBE"],
+        )
+        if self.database is not None and stack_of(role) is self._stack:
+            database.add_resource_dependency(self.database)
+        location = self._permissions(
+            role,
+            f"{self._zone_id}Location",
+            name.ResourceProperty(
+                data_location=name.DataLocationResourceProperty(
+                    catalog_id=ACCOUNT, resource_arn=self._bucket_arn
+                )
+            ),
+            ["DATA_LOCATION_ACCESS"],
+        )
+        if self.registration is not None and stack_of(role) is self._stack:
+            location.add_resource_dependency(self.registration)
+        tables = self._catalog_arns("*")
+        acknowledge_wildcards(
+            role,
+            "the tables are not known before the role makes them; the database is this zone's own, and Lake "
+            "Formation lets the role change those tables only that it made",
+            resources=tables,
+        )
+        return iam.Grant.add_to_principal(
+            grantee=role,
+            actions=["glue:CreateTable", "glue:GetDatabase", "glue:GetTable", "glue:UpdateTable"],
+            resource_arns=tables,
+        )
+
+    def grant_load(self, grantee: iam.IGrantable, table: str) -> iam.Grant:
+        """Grant finding the current metadata of an Iceberg table in the catalog.
+
+        Its files take ``grant_read`` of the table's prefix.
+        """
+        return iam.Grant.add_to_principal(
+            grantee=grantee,
+            actions=["glue:GetDatabase", "glue:GetTable"],
+            resource_arns=self._catalog_arns(table),
+        )
+
+    def grant_commit(self, grantee: iam.IGrantable, table: str) -> iam.Grant:
+        """Grant loading an Iceberg table and making other metadata its current ones, which is what a commit is.
+
+        Its files take ``grant_read`` and ``grant_write`` of the table's prefix, with ``delete``.
+        """
+        return iam.Grant.add_to_principal(
+            grantee=grantee,
+            actions=["glue:GetDatabase", "glue:GetTable", "glue:CreateTable", "glue:UpdateTable"],
+            resource_arns=self._catalog_arns(table),
+        )
+
     def _lake_formation(self, role: iam.Role, verb: str, table: str, permissions: list[str]) -> None:
-        lakeformation.CfnPrincipalPermissions(
+        name = lakeformation.CfnPrincipalPermissions
+        self._permissions(
             role,
             f"{self._zone_id}{verb}",
-            principal=lakeformation.CfnPrincipalPermissions.DataLakePrincipalProperty(
-                data_lake_principal_identifier=role.role_arn
-            ),
-            resource=lakeformation.CfnPrincipalPermissions.ResourceProperty(
-                table=lakeformation.CfnPrincipalPermissions.TableResourceProperty(
+            name.ResourceProperty(
+                table=name.TableResourceProperty(
                     catalog_id=ACCOUNT, database_name=self._known_database(), name=table
                 )
             ),
+            permissions,
+        )
+
+    def _permissions(
+        self,
+        role: iam.Role,
+        construct_id: str,
+        resource: lakeformation.CfnPrincipalPermissions.ResourceProperty,
+        permissions: list[str],
+    ) -> lakeformation.CfnPrincipalPermissions:
+        return lakeformation.CfnPrincipalPermissions(
+            role,
+            construct_id,
+            principal=lakeformation.CfnPrincipalPermissions.DataLakePrincipalProperty(
+                data_lake_principal_identifier=role.role_arn
+            ),
+            resource=resource,
             permissions=permissions,
             permissions_with_grant_option=[],
         )
