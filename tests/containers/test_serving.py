@@ -214,7 +214,7 @@ def test_should_refuse_a_model_whose_files_do_not_belong_together(
     folder = tmp_path / "model"
     shutil.copytree(trained("binary").model, folder)
     fitted = json.loads((folder / "fitted.json").read_text())
-    fitted["categories"]["driver"].pop()
+    next(feature for feature in fitted["features"] if feature["name"] == "driver")["values"].pop()
     (folder / "fitted.json").write_text(json.dumps(fitted))
     with pytest.raises(BadInputError, match="different trainings"):
         Model.load(folder)

@@ -440,5 +440,5 @@ def test_should_fit_gaps_and_categories_on_what_it_is_given() -> None:
 def test_should_refuse_a_fitted_transform_of_another_version() -> None:
     from ml_contract.fit import Fitted
 
-    with pytest.raises(ValueError, match="fitted transform of version 7; this reader knows version 1"):
+    with pytest.raises(ValueError, match="fitted transform of version 7; this reader knows versions 1 and 2"):
         Fitted.from_json('{"version": 7}')

@@ -81,7 +81,22 @@ def _split(
     # XGBoost refuses infinities; a number too large for 32 bits falls on the same side of every split as
     # the largest one.
     largest = np.finfo(np.float32).max
-    return np.clip(fitted.matrix(frame), -largest, largest), labels_of(frame, contract, name)
+    matrix = fitted.training_matrix(frame) if name == "train" else fitted.matrix(frame)
+    return np.clip(matrix, -largest, largest), labels_of(frame, contract, name)
+
+
+def class_weights(labels: Labels, contract: CompiledContract) -> Labels | None:
+    """Return a weight per row that makes all classes count alike, 1 on average; None without balance.
+
+    The validation rows get theirs too: early stopping then judges what is learned. Where training rows were
+    repeated or made up they are even already, and all weights are 1.
+    """
+    if contract.training.get("balance", "none") == "none":
+        return None
+    positions = labels.astype(np.int64)
+    counts = np.bincount(positions, minlength=len(contract.label.values or ()))
+    weights: Labels = (len(labels) / ((counts > 0).sum() * counts[positions])).astype(np.float32)
+    return weights
 
 
 def _boost(
@@ -138,7 +153,11 @@ def train() -> None:
     x_train, y_train = _split(data, "train", contract, fitted)
     x_validation, y_validation = _split(data, "validation", contract, fitted)
     say(f"training on {len(y_train)} rows of {x_train.shape[1]} columns, validating on {len(y_validation)}")
-    booster, outcome = _boost(wanted, xgb.DMatrix(x_train, y_train), xgb.DMatrix(x_validation, y_validation))
+    booster, outcome = _boost(
+        wanted,
+        xgb.DMatrix(x_train, y_train, weight=class_weights(y_train, contract)),
+        xgb.DMatrix(x_validation, y_validation, weight=class_weights(y_validation, contract)),
+    )
 
     onnx_model = to_onnx(booster, x_train.shape[1])
     proof = prove_equal(booster, onnx_model, x_validation)
@@ -158,6 +177,7 @@ def train() -> None:
         | {"rounds": wanted.rounds, "early_stopping_rounds": wanted.early_stopping_rounds},
         **outcome,
         "rows": {"train": len(y_train), "validation": len(y_validation)},
+        "balance": contract.training.get("balance", "none"),
         "data_sha256": {name: _digest(data / name) for name in ("train", "validation")},
         "onnx": {**dataclasses.asdict(proof), "sha256": hashlib.sha256(onnx_model).hexdigest()},
         "xgboost": xgb.__version__,
