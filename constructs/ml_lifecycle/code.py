@@ -34,6 +34,8 @@ _EXCLUDED_FOLDERS = frozenset(
     {"__pycache__", "tests", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"}
 )
 _EXCLUDED_SUFFIXES = frozenset({".pyc", ".pyo", ".swp", ".orig"})
+#: What stands beside a function's package in its build context.
+_IMAGE_FILES = ("Dockerfile", "requirements.txt")
 
 
 def code_root(kind: str) -> Path:
@@ -93,13 +95,17 @@ def image_context(image: str) -> Path:
 def lambda_context(function: str, contract: CompiledContract) -> Path:
     """Stage the build context of a container-image function.
 
-    It holds the Dockerfile, the function's package, ``ml_contract`` and ``contract.json``.
+    It holds the Dockerfile, the function's package, ``ml_contract`` and ``contract.json``, and the packages
+    of other functions that the Dockerfile copies.
     """
-    source = _existing(code_root("lambda"), function)
-    parts = _children(source)
-    outside: dict[str, Path | str] = {
-        name: parts.pop(name) for name in ("Dockerfile", "requirements.txt") if name in parts
-    }
+    root = code_root("lambda")
+    parts = _children(_existing(root, function))
+    outside: dict[str, Path | str] = {name: parts.pop(name) for name in _IMAGE_FILES if name in parts}
+    copied = _copied(root / function / "Dockerfile") - {function}
+    for name, package in _children(root).items():
+        if name in copied and isinstance(package, Path):
+            parts_of = {key: path for key, path in _children(package).items() if key not in _IMAGE_FILES}
+            outside |= {f"{name}/{key}": path for key, path in parts_of.items()}
     return staged(
         f"lambda-{function}-{contract.name}",
         {
@@ -144,6 +150,11 @@ def contract_file(contract: CompiledContract) -> Path:
 
 def _contract_package() -> Path:
     return Path(ml_contract.__file__).resolve().parent
+
+
+def _copied(dockerfile: Path) -> set[str]:
+    """What a Dockerfile copies out of its build context."""
+    return {line.split()[1] for line in dockerfile.read_text().splitlines() if line.startswith("COPY ")}
 
 
 def _existing(root: Path, name: str) -> Path:

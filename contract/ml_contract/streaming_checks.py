@@ -1,0 +1,50 @@
+"""What must hold between the stream and the rest of a workload."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ml_contract.problems import suggest
+
+if TYPE_CHECKING:
+    from ml_contract.checks import Checks
+
+__all__ = ["check_stream"]
+
+#: Types whose values divide a table: a float's do not compare, a timestamp's are as many as there are rows.
+PARTITION_TYPES: Final = ("string", "integer", "boolean", "date")
+
+
+def check_stream(checks: Checks) -> None:
+    """Shards, partitions, the consumer."""
+    stream = checks.workload.stream
+    if stream.mode == "on_demand" and ("stream", "shards") in checks.lines:
+        checks.wrong(("stream", "shards"), "goes with mode: provisioned; remove it or set the mode")
+    if stream.partition_by and stream.format != "iceberg":
+        checks.wrong(("stream", "partition_by"), "goes with format: iceberg; remove it or set the format")
+    if len(set(stream.partition_by)) != len(stream.partition_by):
+        checks.wrong(("stream", "partition_by"), "names a field twice")
+    record = checks.workload.record
+    for i, name in enumerate(stream.partition_by):
+        field = record.fields.get(name)
+        if field is None:
+            hint = suggest(name, record.fields)
+            checks.wrong(
+                ("stream", "partition_by", i), f"got {name!r}, which is no field of the record{hint}"
+            )
+            continue
+        if field.type not in PARTITION_TYPES:
+            allowed = ", ".join(PARTITION_TYPES)
+            checks.wrong(
+                ("stream", "partition_by", i), f"{name} is {field.type}; a partition takes {allowed}"
+            )
+        if field.sensitive == "pii":
+            checks.wrong(
+                ("stream", "partition_by", i),
+                f"{name} is pii, and a partition's value stands in the names of objects; use another field",
+            )
+        if name == record.identifier:
+            checks.wrong(
+                ("stream", "partition_by", i),
+                f"{name} is the identifier, so that every record would be a partition; use another field",
+            )

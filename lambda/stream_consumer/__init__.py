@@ -1,0 +1,1 @@
+"""Reads the stream as records arrive and keeps the online feature store up to date."""
