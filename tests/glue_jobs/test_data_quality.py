@@ -93,3 +93,29 @@ def test_should_refuse_an_unknown_rule_instead_of_passing_it(people: DataFrame) 
         outcomes(people, 'DataFreshness "day" <= 24')
     with pytest.raises(DqdlError, match="ColumnDataType is"):
         outcomes(people, 'ColumnDataType "age" = "Money"')
+
+
+def test_should_measure_and_judge_alike_on_spark_and_on_polars(people: DataFrame) -> None:
+    import polars as pl
+    from ml_contract.dqdl import parse
+    from ml_contract.quality import evaluate
+    from ml_contract.quality_polars import PolarsEngine
+    from ml_contract.quality_spark import SparkEngine
+
+    rows = [tuple(row) for row in people.collect()]
+    table = pl.DataFrame(
+        rows,
+        schema={"id": pl.String, "age": pl.Int32, "state": pl.String, "code": pl.String},
+        orient="row",
+    )
+    more = (
+        'StandardDeviation "age" > 1',
+        'Mean "age" > 1 where "state is null"',
+        'UniqueValueRatio "id" > 0.5',
+    )
+    rules = parse(f"Rules = [ {', '.join([*PASS, *FAIL, *more])} ]")
+    on_spark, on_polars = evaluate(SparkEngine(people), rules), evaluate(PolarsEngine(table.lazy()), rules)
+    assert [v.passed for v in on_polars] == [True] * len(PASS) + [False] * len(FAIL) + [True] * len(more)
+    for rule, left, right in zip(rules, on_spark, on_polars, strict=True):
+        assert (left.passed, left.reason) == (right.passed, right.reason), rule.text
+        assert dict(left.metrics) == pytest.approx(dict(right.metrics)), rule.text
