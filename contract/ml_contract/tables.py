@@ -13,7 +13,7 @@ from typing import Any, Final
 from ml_contract.compiled import Column, CompiledContract
 from ml_contract.problems import closest
 
-__all__ = ["TableError", "TableReport", "read_table"]
+__all__ = ["TableError", "TableReport", "json_value", "read_table"]
 
 CSV_SUFFIXES: Final = (".csv", ".tsv")
 PARQUET_SUFFIXES: Final = (".parquet", ".pq")
@@ -125,10 +125,10 @@ def _parquet(path: Path, contract: CompiledContract) -> tuple[Iterator[dict[str,
 def _parquet_records(file: Any, known: dict[str, Column]) -> Iterator[dict[str, Any]]:
     for batch in file.iter_batches(columns=list(known)):
         for row in batch.to_pylist():
-            yield {column.source: _json_value(row[name], column) for name, column in known.items()}
+            yield {column.source: json_value(row[name], column) for name, column in known.items()}
 
 
-def _json_value(value: Any, column: Column) -> Any:
+def json_value(value: Any, column: Column) -> Any:
     """As a JSON record carries it: dates in the field's format, whole numbers of a text field as text."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
