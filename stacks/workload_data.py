@@ -5,7 +5,7 @@ from __future__ import annotations
 import aws_cdk as cdk
 from ml_contract.load import LoadedWorkload
 from ml_lifecycle.data_lake import DataLake
-from ml_lifecycle.ingestion import StreamIngestion
+from ml_lifecycle.ingestion import StreamConsumer, StreamIngestion
 from ml_lifecycle.processing import BatchTransform
 
 from constructs import Construct
@@ -49,6 +49,7 @@ class WorkloadDataStack(LifecycleStack):
             mode=spec.stream.mode,
             shards=spec.stream.shards,
             retention_hours=spec.stream.retention_hours,
+            max_record_kib=spec.stream.max_record_kib,
             buffer_seconds=spec.stream.buffer_seconds,
             buffer_mib=spec.stream.buffer_mib,
             log_retention_days=environment.retention.log_days,
@@ -62,6 +63,23 @@ class WorkloadDataStack(LifecycleStack):
             online_key=foundation.keys.data_key,
         )
         self.feature_group = groups.newest
+        self.consumer = None
+        if spec.stream.consumer is not None:
+            self.consumer = StreamConsumer(
+                self,
+                "Consumer",
+                contract=contract,
+                ingestion=self.ingestion,
+                feature_group=self.feature_group,
+                log_key=foundation.keys.logs,
+                fan_out=spec.stream.consumer.fan_out,
+                batch_size=spec.stream.consumer.batch_size,
+                attempts=spec.stream.consumer.attempts,
+                maximum_age_minutes=spec.stream.consumer.maximum_age_minutes,
+                parallelization=spec.stream.consumer.parallelization,
+                log_retention_days=environment.retention.log_days,
+                alarm_topic=topic,
+            )
         self.batch = BatchTransform(
             self,
             "Batch",
@@ -88,6 +106,8 @@ class WorkloadDataStack(LifecycleStack):
             "QuarantineUri": lake.raw.uri(self.ingestion.quarantine_prefix),
             "DeliveryErrorsUri": lake.raw.uri(self.ingestion.error_prefix),
             "CuratedDataUri": lake.curated.uri(self.batch.data_prefix),
+            "CuratedDatabase": self.batch.curated_database,
+            "CuratedTable": contract.name,
             "FeaturesDataUri": self.features_uri,
             "QualityUri": lake.artifacts.uri(self.batch.quality_prefix),
             "WorkflowName": self.batch.workflow_name,
@@ -96,5 +116,9 @@ class WorkloadDataStack(LifecycleStack):
             "FeatureGroupName": self.feature_group.name,
             "ActiveFeatureGroupName": groups.active.name,
         }
+        if self.consumer is not None:
+            outputs["StreamConsumerName"] = self.consumer.function.function_name
+            outputs["ConsumerQuarantineUri"] = lake.raw.uri(self.consumer.quarantine_prefix)
+            outputs["ConsumerFailuresUri"] = lake.raw.uri(self.consumer.failures_prefix)
         for name, value in outputs.items():
             cdk.CfnOutput(self, name, value=value)

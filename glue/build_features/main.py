@@ -1,15 +1,20 @@
 """The feature job: curated zone to features zone and Feature Store.
 
-Arguments: ``--contract --curated_uri --features_uri --feature_group_name`` (Glue adds ``--JOB_NAME`` and
-``--JOB_RUN_ID``), optional ``--aws_region`` and ``--ingest all``. See ``docs/batch.md``.
+Arguments: ``--contract --curated_database --curated_table --features_uri --snapshots_uri
+--feature_group_name`` (Glue adds ``--JOB_NAME`` and ``--JOB_RUN_ID``), optional ``--aws_region``,
+``--ingest all`` and ``--curated_snapshot_id``. See ``docs/batch.md``.
+
+Features of an earlier snapshot are built beside the features zone and go into no store: they are the training
+set of that day again, not the news.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -17,7 +22,8 @@ from awsglue.context import GlueContext
 from awsglue.job import Job
 from awsglue.utils import getResolvedOptions
 from botocore.config import Config
-from lake_files.objects import list_objects, read_text, remove_other_partitions
+from lake_files import iceberg
+from lake_files.objects import read_text, remove_other_partitions, write_text
 from lake_files.parquet import inspect
 from ml_contract.compiled import CompiledContract
 from ml_contract.frame import feature_frame
@@ -29,7 +35,17 @@ from build_features import ingest
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row, SparkSession
 
-ARGUMENTS = ["JOB_NAME", "contract", "curated_uri", "features_uri", "feature_group_name"]
+ARGUMENTS = [
+    "JOB_NAME",
+    "contract",
+    "curated_database",
+    "curated_table",
+    "features_uri",
+    "snapshots_uri",
+    "feature_group_name",
+]
+#: Beside the feature rows: which rows they were built from. Spark and Athena skip names with an underscore.
+SNAPSHOT_FILE = "_snapshot.json"
 MONTH = "event_month"
 #: Failures shown in the error; the log holds all.
 EXAMPLES = 5
@@ -46,7 +62,7 @@ class IngestionError(Exception):
 
 def main(argv: Sequence[str]) -> None:
     """Run the job."""
-    optional = [name for name in ("aws_region", "ingest") if f"--{name}" in argv]
+    optional = [name for name in ("aws_region", "ingest", "curated_snapshot_id") if f"--{name}" in argv]
     arguments = getResolvedOptions(argv, [*ARGUMENTS, *optional])
     spark_context = SparkContext.getOrCreate()
     glue_context = GlueContext(spark_context)
@@ -57,18 +73,25 @@ def main(argv: Sequence[str]) -> None:
     s3 = boto3.client("s3")
     contract = CompiledContract.from_json(read_text(s3, arguments["contract"]))
 
-    if next(list_objects(s3, arguments["curated_uri"]), None) is None:
-        raise NothingToBuildError(f"no file under {arguments['curated_uri']}: run the curate job first")
-    features = features_of(spark.read.parquet(arguments["curated_uri"]), contract).persist()
+    region = arguments.get("aws_region") or boto3.session.Session().region_name
+    asked = arguments.get("curated_snapshot_id")
+    curated = read_curated(spark, region, arguments, contract)
+    features = features_of(curated.rows, contract).persist()
     rows = features.count()
     if not rows:
-        raise NothingToBuildError(f"no row under {arguments['curated_uri']}: nothing was written")
+        raise NothingToBuildError(f"no row in {curated.source}: nothing was written")
+    if asked is not None:
+        uri = f"{arguments['snapshots_uri']}{curated.snapshot_id}/"
+        write(features, uri, contract)
+        note_snapshot(s3, uri, curated, rows, contract)
+        print(f"features: {json.dumps({'rows': rows, 'written_to': uri}, sort_keys=True)}")
+        job.commit()
+        return
 
     changed = features
     if arguments.get("ingest", "changed") != "all":
         changed = changed_since(spark, s3, features, arguments["features_uri"])
     # Workers are told the Region: nothing says that theirs is in their environment, as it is in the driver's.
-    region = arguments.get("aws_region") or boto3.session.Session().region_name
     taken, failures = ingest_rows(
         changed.drop(MONTH), arguments["feature_group_name"], contract.identifier, region
     )
@@ -84,6 +107,7 @@ def main(argv: Sequence[str]) -> None:
 
     # Written last: a row in the features zone is a row that the Feature Store has.
     write(features, arguments["features_uri"], contract)
+    note_snapshot(s3, arguments["features_uri"], curated, rows, contract)
     months = [row[0] for row in features.select(MONTH).distinct().collect()]
     removed = remove_other_partitions(s3, arguments["features_uri"], MONTH, months)
     print(f"features: {json.dumps({**summary, 'months_removed': removed}, sort_keys=True)}")
@@ -95,6 +119,46 @@ def configure(spark: SparkSession) -> None:
     spark.conf.set("spark.sql.session.timeZone", "UTC")
     spark.conf.set("spark.sql.sources.partitionOverwriteMode", "dynamic")
     spark.conf.set("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
+
+
+@dataclass(frozen=True)
+class Curated:
+    """The rows of one snapshot of the curated table."""
+
+    rows: DataFrame
+    source: str
+    snapshot_id: int
+
+
+def read_curated(
+    spark: SparkSession, region: str | None, arguments: Mapping[str, str], contract: CompiledContract
+) -> Curated:
+    """The rows of the current snapshot, or of the one asked for; a column that it lacks is null."""
+    place = iceberg.Place(arguments["curated_database"], arguments["curated_table"])
+    asked = arguments.get("curated_snapshot_id")
+    try:
+        table = iceberg.open_table(iceberg.glue_catalog(boto3.client("glue", region_name=region)), place)
+        snapshot = (
+            iceberg.current_snapshot(table) if asked is None else iceberg.snapshot_of(table, int(asked))
+        )
+        files = iceberg.data_files(table, snapshot.snapshot_id)
+    except (iceberg.NoTableError, iceberg.NoSnapshotError) as error:
+        raise NothingToBuildError(f"{error}; run the curate job first") from error
+    if not files:
+        raise NothingToBuildError(f"no row in {place}: nothing was written")
+    columns = ", ".join(f"`{name}` {kind}" for name, kind in contract.glue_columns())
+    return Curated(spark.read.schema(columns).parquet(*files), str(place), snapshot.snapshot_id)
+
+
+def note_snapshot(s3: Any, uri: str, curated: Curated, rows: int, contract: CompiledContract) -> None:
+    """Say which curated rows the features below ``uri`` were built from, and by which contract."""
+    note = {
+        "curated_table": curated.source,
+        "curated_snapshot_id": str(curated.snapshot_id),
+        "rows": rows,
+        "contract": hashlib.sha256(contract.to_json().encode()).hexdigest(),
+    }
+    write_text(s3, f"{uri}{SNAPSHOT_FILE}", json.dumps(note, sort_keys=True))
 
 
 def features_of(curated: DataFrame, contract: CompiledContract) -> DataFrame:

@@ -1,12 +1,17 @@
 """The curate job: raw zone to curated zone.
 
-Arguments: ``--contract --raw_uri --curated_uri --quality_uri --ruleset_name`` (Glue adds ``--JOB_NAME`` and
-``--JOB_RUN_ID``), optional ``--aws_region``. See ``docs/batch.md``.
+Arguments: ``--contract --raw_uri --curated_uri --curated_database --curated_table --quality_uri
+--ruleset_name`` (Glue adds ``--JOB_NAME`` and ``--JOB_RUN_ID``), optional ``--aws_region``. See
+``docs/batch.md``.
+
+The rows become data files at paths of this run alone, and then one snapshot of the curated Iceberg table. A
+run that dies before the commit has changed nothing that a reader sees; the next run writes and commits anew.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -18,7 +23,8 @@ from awsglue.dynamicframe import DynamicFrame
 from awsglue.job import Job
 from awsglue.utils import getResolvedOptions
 from awsgluedq.transforms import EvaluateDataQuality
-from lake_files.objects import read_text, remove_other_partitions, write_text
+from lake_files import iceberg
+from lake_files.objects import read_text, write_text
 from lake_files.parquet import Inspection, ParquetFile, UnreadableFile, inspect, undecodable
 from ml_contract.compiled import CompiledContract
 from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
@@ -28,9 +34,19 @@ from pyspark.sql import functions as sf
 from curate import transforms
 
 if TYPE_CHECKING:
+    from pyiceberg.table import Table
     from pyspark.sql import DataFrame, SparkSession
 
-ARGUMENTS = ["JOB_NAME", "contract", "raw_uri", "curated_uri", "quality_uri", "ruleset_name"]
+ARGUMENTS = [
+    "JOB_NAME",
+    "contract",
+    "raw_uri",
+    "curated_uri",
+    "curated_database",
+    "curated_table",
+    "quality_uri",
+    "ruleset_name",
+]
 #: Refused rows named in the report, so that it stays readable; the raw zone holds them all.
 EXAMPLES = 20
 #: No curated file grows without bound; a month may span several.
@@ -78,19 +94,62 @@ def main(argv: Sequence[str]) -> None:
         listed = "; ".join(f"{outcome.rule}: {outcome.reason}" for outcome in failed)
         raise QualityError(f"{len(failed)} of {len(outcomes)} rules failed, nothing was written: {listed}")
 
-    write(curated, arguments["curated_uri"], contract)
-    months = [row[0] for row in curated.select(transforms.MONTH).distinct().collect()]
-    removed = remove_other_partitions(s3, arguments["curated_uri"], transforms.MONTH, months)
-    report.update(rows_written=kept, months=sorted(months), months_removed=removed)
+    # A path of this run's own: what an earlier run left uncommitted can never get into this commit.
+    uri = f"{arguments['curated_uri']}data/{arguments['JOB_RUN_ID']}/"
+    table = curated_table(glue, arguments, contract)
+    months_before = iceberg.partitions(table)
+    write(curated, uri, contract, iceberg.field_ids(table))
+    snapshot = commit(
+        s3, table, uri, kept, {"job-run-id": arguments["JOB_RUN_ID"], "contract": digest(contract)}
+    )
+    months = iceberg.partitions(table)
+    report.update(
+        rows_written=kept,
+        snapshot_id=str(snapshot),
+        months=sorted(months),
+        months_removed=sorted(months_before - months),
+    )
     report.write()
     job.commit()
+
+
+def curated_table(glue: Any, arguments: dict[str, str], contract: CompiledContract) -> Table:
+    """The curated Iceberg table, with every column of the contract."""
+    return iceberg.ensure_table(
+        iceberg.glue_catalog(glue),
+        iceberg.Place(arguments["curated_database"], arguments["curated_table"]),
+        location=arguments["curated_uri"],
+        columns=contract.glue_columns(),
+        partition_by=[("month", contract.event_time)],
+    )
+
+
+def commit(s3: Any, table: Table, uri: str, rows: int, properties: dict[str, str]) -> int:
+    """Make the files below ``uri`` the table's content; returns the snapshot's id."""
+    written = inspect(s3, uri)
+    found = sum(file.rows for file in written.files)
+    if written.unreadable or found != rows:
+        raise RuntimeError(
+            f"{rows} rows were to be written below {uri}; {found} are there and "
+            f"{len(written.unreadable)} files cannot be read: nothing was committed"
+        )
+    return iceberg.replace_rows(
+        table, [file.uri for file in written.files], properties=properties
+    ).snapshot_id
+
+
+def digest(contract: CompiledContract) -> str:
+    """What tells two versions of a contract apart."""
+    return hashlib.sha256(contract.to_json().encode()).hexdigest()
 
 
 def configure(spark: SparkSession) -> None:
     """Session settings that the job's meaning rests on."""
     spark.conf.set("spark.sql.session.timeZone", "UTC")
-    spark.conf.set("spark.sql.sources.partitionOverwriteMode", "dynamic")
     spark.conf.set("spark.sql.files.ignoreCorruptFiles", "false")
+    # Iceberg knows no INT96, Spark's default, and reads its fields by id.
+    spark.conf.set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
+    spark.conf.set("spark.sql.parquet.fieldId.write.enabled", "true")
     spark.conf.set("mapreduce.fileoutputcommitter.marksuccessfuljobs", "false")
 
 
@@ -194,10 +253,15 @@ def judge(glue_context: GlueContext, frame: DataFrame, ruleset: str) -> list[tra
     return transforms.rule_outcomes(row.asDict() for row in outcomes.toDF().collect())
 
 
-def write(frame: DataFrame, uri: str, contract: CompiledContract) -> None:
-    """Replace the months that the frame holds."""
+def write(frame: DataFrame, uri: str, contract: CompiledContract, field_ids: dict[str, int]) -> None:
+    """Write data files, a month in each: a file belongs to one partition of the table."""
+    columns = [
+        sf.col(name).alias(name, metadata={"parquet.field.id": field_ids[name]})
+        for name, _ in contract.glue_columns()
+    ]
     (
-        frame.repartition(transforms.MONTH)
+        frame.select(*columns, transforms.MONTH)
+        .repartition(transforms.MONTH)
         .sortWithinPartitions(contract.identifier)
         .write.mode("overwrite")
         .option("maxRecordsPerFile", ROWS_PER_FILE)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rehearsal.story.ingestion import deliver, plain, read_parquet, send
+from rehearsal.story.ingestion import deliver, plain, send
 from rehearsal.story.judging import judge, metric_of
+from rehearsal.story.lake import read_curated
 from rehearsal.story.processing import check_curated, curate
 from rehearsal.story.tale import Tale
 from rehearsal.story.telling import Evidence, Step, StoryError, require, wait_until
@@ -89,8 +90,7 @@ def _new_claims(tale: Tale, evidence: Evidence) -> None:
     report = curate(tale, evidence)
     check_curated(tale, evidence, report)
     identifier = tale.contract.identifier
-    outputs = tale.outputs("Data")
-    curated = read_parquet(tale, outputs["CuratedDataUri"], [identifier, "record_id"])
+    curated = read_curated(tale, [identifier, "record_id"])
     kept = set(curated["record_id"].to_pylist())
     older = len(set(batch.ids) - kept)
     evidence["in_the_curated_zone"] = len(batch.messages) - older

@@ -7,6 +7,7 @@ import random
 from typing import Any
 
 from rehearsal.story.ingestion import read_parquet
+from rehearsal.story.lake import curated_table, read_curated, read_table
 from rehearsal.story.tale import Tale
 from rehearsal.story.telling import Evidence, Step, StoryError, require, wait_until
 
@@ -106,13 +107,21 @@ def check_curated(tale: Tale, evidence: Evidence, report: dict[str, Any]) -> Non
     raw = read_parquet(tale, outputs["RawDataUri"], [identifier, "record_id"])
     delivered = set(raw[identifier].to_pylist())
     versions = set(raw["record_id"].to_pylist())
-    curated = read_parquet(tale, outputs["CuratedDataUri"], [identifier])[identifier].to_pylist()
+    table = curated_table(tale)
+    curated = read_table(table, [identifier])[identifier].to_pylist()
     records = tale.report.records
     # The very bytes of another record are a duplicate; other bytes under its identifier are a later version.
     records["duplicates_dropped"] = raw.num_rows - len(versions)
     records["replaced"] = len(versions) - len(delivered)
+    snapshot = table.current_snapshot()
+    require(
+        snapshot is not None and str(snapshot.snapshot_id) == report["snapshot_id"],
+        f"the job reports snapshot {report['snapshot_id']}, readers see {snapshot and snapshot.snapshot_id}",
+    )
     evidence |= {
         "curated_rows": len(curated),
+        "snapshot": report["snapshot_id"],
+        "snapshots_kept": len(table.snapshots()),
         "duplicates_dropped": records["duplicates_dropped"],
         "replaced_by_a_later_version": records["replaced"],
     }
@@ -167,7 +176,7 @@ def _features(tale: Tale, evidence: Evidence) -> None:
 
     outputs = tale.outputs("Data")
     contract = tale.contract
-    curated = {r[contract.identifier]: r for r in read_parquet(tale, outputs["CuratedDataUri"]).to_pylist()}
+    curated = {r[contract.identifier]: r for r in read_curated(tale).to_pylist()}
     features = read_parquet(tale, outputs["FeaturesDataUri"]).to_pylist()
     tale.known["features"] = {row[contract.identifier]: row for row in features}
     names = [feature.name for feature in contract.features]

@@ -87,7 +87,7 @@ class BatchTransform(Construct):
         self.raw_prefix = raw_prefix
         self.data_prefix = f"{contract.slug}/data/"
         self.quality_prefix = f"{contract.slug}/quality/"
-        self.curated_table = self._table("CuratedTable", lake.curated, contract.glue_columns())
+        self.snapshots_prefix = f"{contract.slug}/snapshots/"
         self.features_table = self._table("FeaturesTable", lake.features, contract.feature_columns())
         self.ruleset = glue.CfnDataQualityRuleset(
             self,
@@ -109,6 +109,7 @@ class BatchTransform(Construct):
         )
         _grant_spark(self.curate_role, lake.raw, raw_prefix)
         _grant_spark(self.curate_role, lake.curated, self.data_prefix, write=True)
+        lake.curated.grant_commit(self.curate_role, contract.name)
         lake.artifacts.grant_write(self.curate_role, self.quality_prefix)
         iam.Grant.add_to_principal(
             grantee=self.curate_role,
@@ -125,6 +126,8 @@ class BatchTransform(Construct):
             arguments={
                 "--raw_uri": lake.raw.uri(raw_prefix),
                 "--curated_uri": lake.curated.uri(self.data_prefix),
+                "--curated_database": self.curated_database,
+                "--curated_table": contract.name,
                 "--quality_uri": lake.artifacts.uri(self.quality_prefix),
                 "--ruleset_name": self.ruleset.ref,
             },
@@ -133,7 +136,9 @@ class BatchTransform(Construct):
             "FeaturesRole", "Reads curated rows, writes features and feature records"
         )
         _grant_spark(self.features_role, lake.curated, self.data_prefix)
+        lake.curated.grant_load(self.features_role, contract.name)
         _grant_spark(self.features_role, lake.features, self.data_prefix, write=True)
+        _grant_spark(self.features_role, lake.features, self.snapshots_prefix, write=True)
         feature_group.grant_put_records(self.features_role)
         self.features_job = self._job(
             "BuildFeatures",
@@ -143,8 +148,10 @@ class BatchTransform(Construct):
             workers=workers,
             minutes=minutes,
             arguments={
-                "--curated_uri": lake.curated.uri(self.data_prefix),
+                "--curated_database": self.curated_database,
+                "--curated_table": contract.name,
                 "--features_uri": lake.features.uri(self.data_prefix),
+                "--snapshots_uri": lake.features.uri(self.snapshots_prefix),
                 "--feature_group_name": feature_group.name,
             },
         )
@@ -186,6 +193,14 @@ class BatchTransform(Construct):
     def features_job_name(self) -> str:
         """Name of the job that builds features; its success means new training data."""
         return self.features_job.ref
+
+    @property
+    def curated_database(self) -> str:
+        """Glue database of the curated table, whose name is the workload's."""
+        name = self.lake.curated.database_name
+        if name is None:
+            raise ValueError("the lake's curated zone must have a database_name, got None")
+        return name
 
     @property
     def features_uri(self) -> str:
