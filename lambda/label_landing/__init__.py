@@ -1,0 +1,1 @@
+"""Labels that people agreed on land as rows of an Iceberg table. Entry point: ``handler.handler``."""
