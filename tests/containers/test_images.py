@@ -29,7 +29,7 @@ ENVIRONMENT = {
 OTHER_BUILDS = {"xgboost": "xgboost-cpu"}
 NOT_LOCKED = {"nvidia-nccl-cu12"}
 #: Packages whose modules have another name.
-MODULES = {"scikit-learn": "sklearn", "python-dateutil": "dateutil"}
+MODULES = {"scikit-learn": "sklearn", "imbalanced-learn": "imblearn", "python-dateutil": "dateutil"}
 
 
 def requirements(path: pathlib.Path) -> dict[str, str]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from typing import Any
 
 import polars as pl
 from ml_contract.compiled import CompiledContract
-from ml_contract.fit import fit
+from ml_contract.fit import CategoryFit, Fitted, NumberFit, fit
 from ml_runtime.job import BadInputError, base_folder, only_file, say
 from ml_runtime.model import FITTED_FILE
 from ml_runtime.tables import read_table, write_table
 from ml_statistics.baseline import baseline
 
+from ml_processing.balance import balanced
 from ml_processing.split import split_rows
 
 
@@ -32,6 +34,50 @@ def _labelled(frame: pl.DataFrame, contract: CompiledContract) -> tuple[pl.DataF
 def _write(path: Any, document: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def _balance(before: pl.DataFrame, after: pl.DataFrame, contract: CompiledContract) -> dict[str, Any]:
+    """Return how many rows of each class the training part has, as split and as written."""
+    how = contract.training.get("balance", "none")
+    if contract.label.values is None:
+        return {"kind": how}
+
+    def counted(frame: pl.DataFrame) -> dict[str, int]:
+        counts = Counter(frame[contract.label.field])
+        return {value: counts[value] for value in contract.label.values or ()}
+
+    return {"kind": how, "before": counted(before), "after": counted(after)}
+
+
+def _features(
+    parts: dict[str, pl.DataFrame], fitted: Fitted, contract: CompiledContract
+) -> dict[str, dict[str, Any]]:
+    """Return what was fitted for each feature and why, and the rows of each part that it touches."""
+    counts = {name: fitted.counts(part) for name, part in parts.items()}
+    report: dict[str, dict[str, Any]] = {}
+    for one in fitted.fits:
+        told: dict[str, Any] = {"columns": len(one.columns)}
+        if isinstance(one, NumberFit):
+            told |= {"type": "number", "filled_with": one.fill}
+            if one.name in contract.fit.outliers:
+                told["limits"] = {"kind": one.beyond, "lower": one.low, "upper": one.high}
+            if one.scaled:
+                told["scale"] = {"center": one.center, "width": one.width}
+            if one.edges is not None:
+                told["intervals"] = list(one.edges)
+        elif isinstance(one, CategoryFit):
+            told |= {"type": "category", "filled_with": one.fill, "encoding": one.encoding}
+            told["values"] = len(one.values)
+        reasons = {
+            block: given[one.name]["reason"]
+            for block, given in (("impute", contract.fit.impute), ("outliers", contract.fit.outliers))
+            if one.name in given
+        }
+        if reasons:
+            told["reasons"] = reasons
+        told["rows"] = {name: counts[name][one.name] for name in parts}
+        report[one.name] = told
+    return report
 
 
 def prepare() -> None:
@@ -55,11 +101,12 @@ def prepare() -> None:
             f" ({left_out['unlabelled']} have none, {left_out['unknown_label']} another value)"
         )
     parts = split_rows(labelled, contract)
+    fitted = fit(parts["train"], contract)
 
     output = folder / "output"
-    for name, part in parts.items():
+    written = parts | {"train": balanced(parts["train"], contract)}
+    for name, part in written.items():
         write_table(part, output / name / "data.parquet")
-    fitted = fit(parts["train"], contract)
     (output / "transform").mkdir(parents=True, exist_ok=True)
     (output / "transform" / FITTED_FILE).write_text(fitted.to_json())
     statistics, constraints = baseline(parts["train"], contract)
@@ -69,9 +116,12 @@ def prepare() -> None:
         "rows_read": frame.height,
         **left_out,
         "rows": {name: part.height for name, part in parts.items()},
+        "balance": _balance(parts["train"], written["train"], contract),
         "columns": len(fitted.output_names),
+        "features": _features(parts, fitted, contract),
         "split": contract.split,
         "files_skipped": [dataclasses.asdict(file) for file in skipped],
     }
     _write(output / "transform" / "preparation.json", report)
-    say(f"prepared {json.dumps(report, sort_keys=True)}")
+    shown = {name: value for name, value in report.items() if name != "features"}
+    say(f"prepared {json.dumps(shown, sort_keys=True)}")

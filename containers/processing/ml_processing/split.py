@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections import Counter
 from typing import Literal
 
@@ -11,13 +12,15 @@ import numpy.typing as npt
 import polars as pl
 from ml_contract.compiled import CompiledContract, LabelSpec
 from ml_runtime.job import BadInputError
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold, train_test_split
 
 SPLITS = ("train", "validation", "test")
 #: Fewer labelled rows than this make no model that could be judged.
 MINIMUM_ROWS = 30
 #: Groups by which a number is stratified.
 LABEL_GROUPS = 10
+#: Folds of whole groups that are shared out: parts come within a twentieth of their weights.
+GROUP_FOLDS = 20
 
 Positions = npt.NDArray[np.int64]
 
@@ -29,7 +32,7 @@ class SplitSpec:
     train: float
     validation: float
     test: float
-    strategy: Literal["stratified", "shuffled", "time"]
+    strategy: Literal["stratified", "shuffled", "time", "grouped", "stratified_grouped"]
     seed: int
 
 
@@ -51,12 +54,71 @@ def _groups(labels: pl.Series, label: LabelSpec) -> Positions:
     return groups.astype(np.int64)
 
 
-def _positions(frame: pl.DataFrame, label: LabelSpec, spec: SplitSpec) -> dict[str, Positions]:
+def _same(frame: pl.DataFrame, group: str) -> Positions:
+    """Return the number of each row's group; a row without one is a group of its own."""
+    numbers = frame[group].cast(pl.String).rank("dense").cast(pl.Int64).to_numpy(writable=True)
+    unknown = frame[group].is_null().to_numpy()
+    numbers = np.where(unknown, 0, np.nan_to_num(numbers, nan=0.0)).astype(np.int64)
+    numbers[unknown] = numbers.max(initial=0) + 1 + np.arange(int(unknown.sum()))
+    return numbers
+
+
+def _grouped(rows: Positions, same: Positions, spec: SplitSpec) -> dict[str, Positions]:
+    """Share out whole groups, drawn by the seed."""
+    held_out = spec.validation + spec.test
+    try:
+        first = GroupShuffleSplit(1, test_size=held_out, random_state=spec.seed)
+        train, rest = next(first.split(rows, groups=same))
+        second = GroupShuffleSplit(1, test_size=spec.test / held_out, random_state=spec.seed)
+        validation, test = next(second.split(rest, groups=same[rest]))
+    except ValueError:
+        raise BadInputError(_few_groups(same)) from None
+    return {"train": train, "validation": rest[validation], "test": rest[test]}
+
+
+def _stratified_grouped(
+    rows: Positions, same: Positions, classes: Positions, spec: SplitSpec
+) -> dict[str, Positions]:
+    """Share out whole groups so that the parts' classes are as alike as the groups allow."""
+    folds = min(GROUP_FOLDS, len(np.unique(same)), int(np.bincount(classes).max()))
+    if folds < len(SPLITS):
+        raise BadInputError(_few_groups(same))
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=spec.seed)
+    with warnings.catch_warnings():
+        # A class of fewer rows than folds is absent from some folds; parts that lack one are found below.
+        warnings.simplefilter("ignore", UserWarning)
+        pieces = [piece for _, piece in splitter.split(rows, classes, same)]
+    # Each fold goes to the part that lacks most of its share.
+    wanted = {"train": spec.train, "validation": spec.validation, "test": spec.test}
+    taken: dict[str, list[Positions]] = {name: [] for name in SPLITS}
+    for piece in sorted(pieces, key=len, reverse=True):
+        shares = {name: sum(map(len, taken[name])) / len(rows) for name in SPLITS}
+        taken[max(SPLITS, key=lambda name: wanted[name] - shares[name])].append(piece)
+    if not all(taken.values()):
+        raise BadInputError(_few_groups(same))
+    return {name: np.sort(np.concatenate(pieces)) for name, pieces in taken.items()}
+
+
+def _few_groups(same: Positions) -> str:
+    return (
+        f"{len(np.unique(same))} groups cannot be shared out to {len(SPLITS)} parts;"
+        " bring rows of more groups or split by another field"
+    )
+
+
+def _positions(
+    frame: pl.DataFrame, label: LabelSpec, spec: SplitSpec, group: str | None
+) -> dict[str, Positions]:
     rows = np.arange(frame.height)
     held_out = spec.validation + spec.test
     if spec.strategy == "time":
         first, second = round(frame.height * spec.train), round(frame.height * (spec.train + spec.validation))
         return {"train": rows[:first], "validation": rows[first:second], "test": rows[second:]}
+    if group is not None:
+        same = _same(frame, group)
+        if spec.strategy == "grouped":
+            return _grouped(rows, same, spec)
+        return _stratified_grouped(rows, same, _groups(frame[label.field], label), spec)
     groups = _groups(frame[label.field], label) if spec.strategy == "stratified" else None
     train, rest = train_test_split(
         rows, test_size=held_out, random_state=spec.seed, stratify=groups, shuffle=True
@@ -124,7 +186,7 @@ def split_rows(frame: pl.DataFrame, contract: CompiledContract) -> dict[str, pl.
 
     Rows are put in order first, so the files that they came in, and their order, do not matter. ``time``
     gives the oldest rows to train and the newest to test; ``stratified`` gives each part its share of every
-    class, or of every tenth of a number.
+    class, or of every tenth of a number; ``grouped`` and ``stratified_grouped`` never part rows of a group.
     """
     given = contract.split
     spec = SplitSpec(given["train"], given["validation"], given["test"], given["strategy"], given["seed"])
@@ -132,7 +194,8 @@ def split_rows(frame: pl.DataFrame, contract: CompiledContract) -> dict[str, pl.
     names = [contract.event_time, contract.identifier]
     ordered = frame.sort([*names, *(c for c in frame.columns if c not in names)], nulls_last=True)
     parts = {
-        name: ordered[positions] for name, positions in _positions(ordered, contract.label, spec).items()
+        name: ordered[positions]
+        for name, positions in _positions(ordered, contract.label, spec, contract.group).items()
     }
     _check_parts(parts, contract.label, spec)
     return parts
