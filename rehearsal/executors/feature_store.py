@@ -1,7 +1,8 @@
-"""SageMaker Feature Store: an online store that answers, and an offline store of Parquet files in S3.
+"""SageMaker Feature Store: an online store that answers, and an offline store in S3.
 
-A record is checked against its feature group as the service checks it. Online the newest event time wins;
-offline every record is kept, with the time it was written, in the service's own folder layout.
+A record is checked against its feature group as the service checks it. Online the newest event time wins
+until its time to live is over; offline every record is kept, with the time it was written: as Parquet files
+in the service's own folder layout, or in an Iceberg table.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from rehearsal import ministack_bridge as bridge
 from rehearsal.control import control
+from rehearsal.executors import feature_store_iceberg as iceberg
 from rehearsal.iam import AccessDeniedError
 from rehearsal.ministack_bridge import Check
 from rehearsal.services.engine import ApiError, after, instead
@@ -47,6 +49,7 @@ class _Stored:
 
     moment: datetime
     values: dict[str, str] | None
+    expires: datetime | None = None
 
 
 @dataclass
@@ -104,18 +107,70 @@ def _created(service: Service, call: Call, output: dict[str, Any]) -> None:
             "DataCatalogConfig",
             {"TableName": table, "Catalog": "AwsDataCatalog", "Database": _CATALOG_DATABASE},
         )
-        _catalog(service, record, settings["DataCatalogConfig"], resolved)
+        if offline.get("TableFormat") == "Iceberg":
+            _database(service, settings["DataCatalogConfig"]["Database"])
+            iceberg.create(service, record, settings["DataCatalogConfig"], resolved)
+        else:
+            _catalog(service, record, settings["DataCatalogConfig"], resolved)
     service.update(record, OfflineStoreConfig=settings, OfflineStoreStatus={"Status": "Active"})
+
+
+@instead("sagemaker", "UpdateFeatureGroup")
+def _updated(service: Service, call: Call) -> dict[str, Any]:
+    record = service.get("FeatureGroup", call.params["FeatureGroupName"])
+    given = [
+        name for name in ("FeatureAdditions", "OnlineStoreConfig", "ThroughputConfig") if name in call.params
+    ]
+    if len(given) != 1:
+        # "Use one of the following request parameters at a time" (API reference, UpdateFeatureGroup).
+        raise ApiError(
+            "ValidationException",
+            "give one of FeatureAdditions, OnlineStoreConfig and ThroughputConfig at a time, got "
+            f"{', '.join(given) or 'none'}",
+        )
+    change = call.params[given[0]]
+    if given[0] == "FeatureAdditions":
+        _add_features(service, record, change)
+    else:
+        merged: dict[str, Any] = {given[0]: {**(record.data.get(given[0]) or {}), **change}}
+        service.update(record, **merged)
+    service.update(
+        record, LastModifiedTime=service.runtime.clock.now(), LastUpdateStatus={"Status": "Successful"}
+    )
+    return {"FeatureGroupArn": record.arn}
+
+
+def _add_features(service: Service, record: Record, added: Sequence[Mapping[str, Any]]) -> None:
+    known = [*_definitions(record), *_ADDED]
+    names = [item["FeatureName"] for item in added]
+    twice = sorted({name for name in names if name in known or names.count(name) > 1})
+    if twice:
+        raise ApiError("ValidationException", f"features {', '.join(twice)} are there already")
+    service.update(record, FeatureDefinitions=[*record.data["FeatureDefinitions"], *map(dict, added)])
+    offline = record.data.get("OfflineStoreConfig") or {}
+    catalog = offline.get("DataCatalogConfig")
+    if catalog is None:
+        return
+    if offline.get("TableFormat") == "Iceberg":
+        iceberg.add_columns(service, record, catalog, added)
+        return
+    client = service.runtime.client("glue", region=service.region)
+    table = client.get_table(DatabaseName=catalog["Database"], Name=catalog["TableName"])["Table"]
+    columns = table["StorageDescriptor"]["Columns"]
+    # The three that the store adds stay last.
+    columns[-len(_ADDED) : -len(_ADDED)] = [
+        {"Name": item["FeatureName"], "Type": _HIVE[item["FeatureType"]]} for item in added
+    ]
+    kept = ("Name", "TableType", "PartitionKeys", "StorageDescriptor", "Parameters")
+    client.update_table(
+        DatabaseName=catalog["Database"], TableInput={k: table[k] for k in kept if k in table}
+    )
 
 
 def _catalog(service: Service, record: Record, catalog: Mapping[str, str], location: str) -> None:
     """Make the offline store's table, as the service does when the group is made."""
+    _database(service, catalog["Database"])
     client = service.runtime.client("glue", region=service.region)
-    try:
-        client.create_database(DatabaseInput={"Name": catalog["Database"]})
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "AlreadyExistsException":
-            raise
     columns = [
         *({"Name": name, "Type": _HIVE[kind]} for name, kind in _definitions(record).items()),
         {"Name": "write_time", "Type": "timestamp"},
@@ -141,6 +196,14 @@ def _catalog(service: Service, record: Record, catalog: Mapping[str, str], locat
     )
 
 
+def _database(service: Service, name: str) -> None:
+    try:
+        service.runtime.client("glue", region=service.region).create_database(DatabaseInput={"Name": name})
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "AlreadyExistsException":
+            raise
+
+
 def _definitions(record: Record) -> dict[str, str]:
     return {item["FeatureName"]: item["FeatureType"] for item in record.data["FeatureDefinitions"]}
 
@@ -160,10 +223,10 @@ def _invalid(message: str) -> ApiError:
     return ApiError("ValidationError", f"Validation Error: {message}")
 
 
-def _stores(record: Record, call: Call) -> tuple[bool, bool]:
+def _stores(record: Record, params: Mapping[str, Any]) -> tuple[bool, bool]:
     online = bool((record.data.get("OnlineStoreConfig") or {}).get("EnableOnlineStore"))
     offline = record.data.get("OfflineStoreConfig") is not None
-    wanted = call.params.get("TargetStores")
+    wanted = params.get("TargetStores")
     if not wanted:
         return online, offline
     for store, there in (("OnlineStore", online), ("OfflineStore", offline)):
@@ -194,20 +257,43 @@ def _require_key(service: Service, record: Record, call: Call, actions: Sequence
 
 @instead(RUNTIME, "PutRecord")
 def _put_record(service: Service, call: Call) -> dict[str, Any]:
-    owner, record, group = _group(service, call.params["FeatureGroupName"])
-    if call.params.get("TtlDuration"):
-        raise ApiError("NotImplemented", "the rehearsal does not emulate TtlDuration", 501)
-    values = _values(record, call.params["Record"])
+    _put(service, call, call.params, call.params.get("TtlDuration"))
+    return {}
+
+
+@instead(RUNTIME, "BatchWriteRecord")
+def _batch_write_record(service: Service, call: Call) -> dict[str, Any]:
+    errors = []
+    for entry in call.params["Entries"]:
+        try:
+            _put(service, call, entry, entry.get("TtlDuration") or call.params.get("TtlDuration"))
+        except ApiError as error:
+            errors.append({"Entry": entry, "ErrorCode": error.code, "ErrorMessage": error.message})
+    return {"Errors": errors, "UnprocessedEntries": []}
+
+
+def _put(service: Service, call: Call, entry: Mapping[str, Any], ttl: Mapping[str, Any] | None) -> None:
+    owner, record, group = _group(service, entry["FeatureGroupName"])
+    values = _values(record, entry["Record"])
     moment = _moment(record, values[record.data["EventTimeFeatureName"]])
     identifier = values[record.data["RecordIdentifierFeatureName"]]
-    online, offline = _stores(record, call)
+    online, offline = _stores(record, entry)
+    if ttl is not None and not online:
+        raise _invalid(f"TtlDuration is of the online store; record {identifier!r} does not go there")
     _require_key(service, record, call, ("kms:GenerateDataKey", "kms:Decrypt"))
+    lasting = ttl or (record.data.get("OnlineStoreConfig") or {}).get("TtlDuration")
     with group.lock:
         if online:
-            _keep(group, identifier, _Stored(moment, values))
+            _keep(group, identifier, _Stored(moment, values, _expiry(moment, lasting)))
     if offline:
         _append(owner, record, group, values, moment, deleted=False)
-    return {}
+
+
+def _expiry(moment: datetime, ttl: Mapping[str, Any] | None) -> datetime | None:
+    """ExpiresAt is the event time and the duration (API reference, TtlDuration)."""
+    if not ttl:
+        return None
+    return moment + timedelta(**{str(ttl["Unit"]).lower(): int(ttl["Value"])})
 
 
 @instead(RUNTIME, "DeleteRecord")
@@ -215,7 +301,7 @@ def _delete_record(service: Service, call: Call) -> dict[str, Any]:
     owner, record, group = _group(service, call.params["FeatureGroupName"])
     identifier = call.params["RecordIdentifierValueAsString"]
     moment = _moment(record, call.params["EventTime"])
-    online, offline = _stores(record, call)
+    online, offline = _stores(record, call.params)
     _require_key(service, record, call, ("kms:GenerateDataKey", "kms:Decrypt"))
     with group.lock:
         known = group.online.get(identifier)
@@ -238,9 +324,17 @@ def _get_record(service: Service, call: Call) -> dict[str, Any]:
     _, record, group = _group(service, call.params["FeatureGroupName"])
     _require_key(service, record, call, ("kms:Decrypt",))
     found = _found(
-        record, group, call.params["RecordIdentifierValueAsString"], call.params.get("FeatureNames")
+        service, record, group, call.params["RecordIdentifierValueAsString"], call.params.get("FeatureNames")
     )
-    return {} if found is None else {"Record": found}
+    if found is None:
+        return {}
+    return {"Record": found[0], **_shown_expiry(found[1], call)}
+
+
+def _shown_expiry(expires: datetime | None, call: Call) -> dict[str, str]:
+    if call.params.get("ExpirationTimeResponse") != "Enabled":
+        return {}
+    return {"ExpiresAt": "null" if expires is None else expires.strftime("%Y-%m-%dT%H:%M:%SZ")}
 
 
 @instead(RUNTIME, "BatchGetRecord")
@@ -253,16 +347,16 @@ def _batch_get_record(service: Service, call: Call) -> dict[str, Any]:
             try:
                 _, record, group = _group(service, name)
                 _require_key(service, record, call, ("kms:Decrypt",))
-                found = _found(record, group, identifier, wanted.get("FeatureNames"))
+                found = _found(service, record, group, identifier, wanted.get("FeatureNames"))
             except ApiError as error:
                 errors.append({**shown, "ErrorCode": error.code, "ErrorMessage": error.message})
                 continue
             if found is not None:
-                records.append({**shown, "Record": found})
+                records.append({**shown, "Record": found[0], **_shown_expiry(found[1], call)})
     return {"Records": records, "Errors": errors, "UnprocessedIdentifiers": []}
 
 
-for _operation in ("BatchWriteRecord", "ListRecords", "UpdateRecord"):
+for _operation in ("ListRecords", "UpdateRecord"):
 
     @instead(RUNTIME, _operation)
     def _not_emulated(service: Service, call: Call) -> dict[str, Any]:
@@ -330,8 +424,8 @@ def _keep(group: _Group, identifier: str, stored: _Stored) -> None:
 
 
 def _found(
-    record: Record, group: _Group, identifier: str, names: Sequence[str] | None
-) -> list[dict[str, str]] | None:
+    service: Service, record: Record, group: _Group, identifier: str, names: Sequence[str] | None
+) -> tuple[list[dict[str, str]], datetime | None] | None:
     if not (record.data.get("OnlineStoreConfig") or {}).get("EnableOnlineStore"):
         raise _invalid(f"feature group {record.name} has no OnlineStore")
     unknown = sorted(set(names or ()) - set(_definitions(record)))
@@ -339,14 +433,23 @@ def _found(
         raise _invalid(f"features {unknown} are not defined in feature group {record.name}")
     with group.lock:
         stored = group.online.get(identifier)
+        if (
+            stored is not None
+            and stored.expires is not None
+            and stored.expires <= service.runtime.clock.now()
+        ):
+            # A record whose time is over is deleted for good.
+            del group.online[identifier]
+            stored = None
         values = None if stored is None or stored.values is None else dict(stored.values)
-    if values is None:
+    if stored is None or values is None:
         return None
-    return [
+    found = [
         {"FeatureName": name, "ValueAsString": values[name]}
         for name in _definitions(record)
         if name in values and (not names or name in names)
     ]
+    return found, stored.expires
 
 
 # -- the offline store --------------------------------------------------------------------------------------
@@ -395,7 +498,7 @@ def _write_when_quiet(owner: Service, record: Record, group: _Group) -> None:
         if rows:
             try:
                 flush_offline(owner, record, rows)
-            except ClientError as error:
+            except (ClientError, OSError) as error:
                 # The service repeats it until it can; records of an offline store are never dropped.
                 with group.lock:
                     group.offline = [*rows, *group.offline]
@@ -416,28 +519,37 @@ def flush_offline(owner: Service, record: Record, rows: Sequence[Mapping[str, An
     bucket, _, prefix = storage["ResolvedOutputS3Uri"].removeprefix("s3://").partition("/")
     role = str(record.data["RoleArn"])
     client = runtime.client("s3", role=role, region=owner.region)
-    _require_offline(owner, role, bucket, prefix)
+    _require_offline(owner, record, bucket, prefix)
     now = runtime.clock.now()
     settings: dict[str, Any] = {}
     if storage.get("KmsKeyId"):
         settings = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": storage["KmsKeyId"]}
+
+    def put(key: str, body: bytes) -> str:
+        client.put_object(Bucket=bucket, Key=f"{prefix}/{key}", Body=body, **settings)
+        return f"s3://{bucket}/{prefix}/{key}"
+
+    if record.data["OfflineStoreConfig"].get("TableFormat") == "Iceberg":
+        uris = iceberg.append(owner, record, _by_day(record, rows, now), put)
+        runtime.ledger.ran("feature-store", record.name, records=len(rows), objects=len(uris))
+        return uris
     hours: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         hours.setdefault(f"year={row['_moment']:%Y/month=%m/day=%d/hour=%H}", []).append(row)
     uris = []
     for hour, chosen in sorted(hours.items()):
-        key = f"{prefix}/{hour}/{now:%Y%m%dT%H%M%SZ}_{uuid.uuid4().hex[:16]}.parquet"
-        client.put_object(Bucket=bucket, Key=key, Body=_parquet(record, chosen, now), **settings)
-        uris.append(f"s3://{bucket}/{key}")
+        key = f"{hour}/{now:%Y%m%dT%H%M%SZ}_{uuid.uuid4().hex[:16]}.parquet"
+        uris.append(put(key, _parquet(record, chosen, now)))
     runtime.ledger.ran("feature-store", record.name, records=len(rows), objects=len(uris))
     return uris
 
 
-def _require_offline(owner: Service, role: str, bucket: str, prefix: str) -> None:
+def _require_offline(owner: Service, record: Record, bucket: str, prefix: str) -> None:
     """Ask for what the service needs of the role beside writing (AmazonSageMakerFeatureStoreAccess).
 
-    It looks at the bucket's ACL, and gives each object one.
+    It looks at the bucket's ACL, gives each object one, and enters what it wrote into an Iceberg table.
     """
+    role = str(record.data["RoleArn"])
     runtime = owner.runtime
     principal = runtime.identities.principal(runtime.identities.for_role(role).access_key_id)
     if principal is None:
@@ -446,17 +558,42 @@ def _require_offline(owner: Service, role: str, bucket: str, prefix: str) -> Non
         Check(action="s3:GetBucketAcl", resource=f"arn:aws:s3:::{bucket}"),
         Check(action="s3:PutObjectAcl", resource=f"arn:aws:s3:::{bucket}/{prefix}/x"),
     ]
+    settings = record.data["OfflineStoreConfig"]
+    tables = []
+    if settings.get("TableFormat") == "Iceberg":
+        catalog = settings["DataCatalogConfig"]
+        table = f"table/{catalog['Database']}/{catalog['TableName']}"
+        arn = f"arn:aws:glue:{owner.region}:{owner.account}:{table}"
+        tables = [Check(action=action, resource=arn) for action in ("glue:GetTable", "glue:UpdateTable")]
     try:
         runtime.authorizer.require(principal, "s3", checks, owner.region)
+        runtime.authorizer.require(principal, "glue", tables, owner.region)
     except AccessDeniedError as denied:
         raise ClientError(
             {"Error": {"Code": "AccessDenied", "Message": str(denied)}}, "PutObject"
         ) from denied
 
 
+def _by_day(record: Record, rows: Sequence[Mapping[str, Any]], now: datetime) -> dict[str, Any]:
+    """Rows as tables by the day of their event; all in one where event times are numbers."""
+    event_time = record.data["EventTimeFeatureName"]
+    days: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        value = row[event_time]
+        days.setdefault(value[:10] if isinstance(value, str) else "", []).append(row)
+    return {day: _arrow(record, chosen, now) for day, chosen in days.items()}
+
+
 def _parquet(record: Record, rows: Sequence[Mapping[str, Any]], now: datetime) -> bytes:
-    import pyarrow as pa
     import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    pq.write_table(_arrow(record, rows, now), sink, compression="snappy")
+    return sink.getvalue()
+
+
+def _arrow(record: Record, rows: Sequence[Mapping[str, Any]], now: datetime) -> Any:
+    import pyarrow as pa
 
     kinds = {"String": pa.string(), "Integral": pa.int64(), "Fractional": pa.float64()}
     moment = pa.timestamp("ms", tz="UTC")
@@ -469,10 +606,10 @@ def _parquet(record: Record, rows: Sequence[Mapping[str, Any]], now: datetime) -
         ]
     )
     full = [{**row, "write_time": now} for row in rows]
-    table = pa.Table.from_pylist([{name: row[name] for name in schema.names} for row in full], schema=schema)
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="snappy")
-    return sink.getvalue()
+    # A record that came before a feature was added has no value of it.
+    return pa.Table.from_pylist(
+        [{name: row.get(name) for name in schema.names} for row in full], schema=schema
+    )
 
 
 @control("GET", "/feature-store")

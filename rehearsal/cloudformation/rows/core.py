@@ -103,12 +103,6 @@ def _job_definition(kind: str) -> Row:
 
 
 _SAGEMAKER = {
-    "FeatureGroup": _sagemaker(
-        "FeatureGroup",
-        update="UpdateFeatureGroup",
-        settled=reached("FeatureGroupStatus", ["Created"], ["CreateFailed", "DeleteFailed"]),
-        convert_update=lambda p, c: only(p, ("FeatureGroupName", "OnlineStoreConfig", "ThroughputConfig")),
-    ),
     "ModelPackageGroup": _sagemaker(
         "ModelPackageGroup", finish=_group_policy, beside=frozenset({"ModelPackageGroupPolicy"})
     ),
