@@ -583,6 +583,8 @@ def _scale(known: Any, how: str) -> tuple[float, float]:
     if how == "none" or not len(known):
         return 0.0, 1.0
     lowest, highest = float(known[0]), float(known[-1])
+    if lowest == highest:
+        return lowest, 1.0
     if how == "min_max":
         center, width = lowest, highest - lowest
     elif how == "robust":
@@ -594,7 +596,7 @@ def _scale(known: Any, how: str) -> tuple[float, float]:
         width = float(np.std(known / largest)) * largest
     if not math.isfinite(width):
         width = sys.float_info.max
-    # Rounding leaves a constant a deviation of some 1e-16 of itself.
+    # Most of the values may be the same, and what is next to nothing would blow up the others.
     return center, width if width > 1e-12 * max(abs(lowest), abs(highest)) else 1.0
 
 
