@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["install", "unreadable_source"]
 
+#: What Lambda asks of a function's role before it reads a stream through a consumer registered on it.
+_FAN_OUT: tuple[str, ...] = ("kinesis:SubscribeToShard", "kinesis:DescribeStreamConsumer")
 #: What Lambda asks of a function's role before it polls a source for it.
 _POLLING: Mapping[str, tuple[str, ...]] = {
     "sqs": ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"),
@@ -43,7 +45,9 @@ def unreadable_source(runtime: Runtime, properties: Mapping[str, Any]) -> list[s
     if service not in _POLLING or role is None:
         return []
     region = bridge.current_region()
-    checks = [Check(action=action, resource=source) for action in _POLLING[service]]
+    stream, consumer, _ = source.partition("/consumer/")
+    checks = [Check(action=action, resource=stream) for action in _POLLING[service]]
+    checks += [Check(action=action, resource=source) for action in _FAN_OUT if consumer]
     checks += bridge.kms_checks(service, checks, {}, account=runtime.account, region=region)
     name = role.rsplit("/", 1)[-1]
     session = f"arn:aws:sts::{runtime.account}:assumed-role/{name}/{function.rsplit(':', 1)[-1]}"

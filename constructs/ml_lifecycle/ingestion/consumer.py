@@ -137,9 +137,12 @@ class StreamConsumer(Construct):
         stream_arn = self.ingestion.stream.stream_arn
         # CloudFormation wants a name, unique in the stream, and can change nothing of a consumer in place.
         digest = hashlib.sha256(self.node.path.encode()).hexdigest()[:8]
-        return kinesis.CfnStreamConsumer(
+        consumer = kinesis.CfnStreamConsumer(
             self, "FanOut", consumer_name=f"{contract.slug}-online-{digest}", stream_arn=stream_arn
         )
+        # Its tags too: a changed tag would register a successor under a name that is taken, and fail.
+        consumer.add_property_deletion_override("Tags")
+        return consumer
 
     def _grant(self) -> None:
         """Grant the role what Lambda does with it and what the function does, no more."""

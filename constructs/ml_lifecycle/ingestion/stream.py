@@ -60,6 +60,7 @@ class StreamIngestion(Construct):
         mode: Literal["on_demand", "provisioned"] = "on_demand",
         shards: int = 1,
         retention_hours: int = 24,
+        max_record_kib: int = 1024,
         buffer_seconds: int = 60,
         buffer_mib: int = 64,
         memory_mib: int = 1024,
@@ -72,6 +73,9 @@ class StreamIngestion(Construct):
             problems.append(f"shards must be between 1 and {_MOST_SHARDS}, got {shards}")
         if not 24 <= retention_hours <= 8760:
             problems.append(f"retention_hours must be between 24 and 8760 (a year), got {retention_hours}")
+        # Kinesis API reference, UpdateMaxRecordSize; a stream takes 1 MiB unless told otherwise.
+        if not 1024 <= max_record_kib <= 10_240:
+            problems.append(f"max_record_kib must be between 1024 and 10240 (10 MiB), got {max_record_kib}")
         if not 0 <= buffer_seconds <= 900:
             problems.append(f"buffer_seconds must be between 0 and 900, got {buffer_seconds}")
         if not 64 <= buffer_mib <= 128:
@@ -100,6 +104,11 @@ class StreamIngestion(Construct):
             # What is not delivered yet exists nowhere else.
             removal_policy=cdk.RemovalPolicy.RETAIN,
         )
+        resource = self.stream.node.default_child
+        if not isinstance(resource, kinesis.CfnStream):
+            raise TypeError(f"the stream's default child must be a CfnStream, got {type(resource).__name__}")
+        if max_record_kib != 1024:
+            resource.max_record_size_in_kib = max_record_kib
         acknowledge(
             self.stream,
             "KDS3",
