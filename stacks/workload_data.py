@@ -13,6 +13,8 @@ from environments import Environment
 from stacks.base import LifecycleStack
 from stacks.feature_groups import feature_groups
 from stacks.foundation import FoundationStack
+from stacks.governance import GovernanceStack
+from stacks.workload_governance import WorkloadGovernance
 
 
 class WorkloadDataStack(LifecycleStack):
@@ -27,6 +29,7 @@ class WorkloadDataStack(LifecycleStack):
         workload: LoadedWorkload,
         foundation: FoundationStack,
         lake: DataLake,
+        governance: GovernanceStack | None = None,
     ) -> None:
         spec, contract = workload.workload, workload.compiled
         super().__init__(
@@ -98,6 +101,16 @@ class WorkloadDataStack(LifecycleStack):
             failure_topic=topic,
         )
         self.features_uri = self.batch.features_uri
+        if governance is not None:
+            self.governance = WorkloadGovernance(
+                self,
+                "Governance",
+                workload=workload,
+                governance=governance,
+                lake=lake,
+                quarantine_prefix=self.ingestion.quarantine_prefix,
+                depends_on=[self.ingestion.table, self.batch],
+            )
         outputs = {
             "Workload": spec.name,
             "StreamName": self.ingestion.stream_name,
