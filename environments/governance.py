@@ -58,8 +58,8 @@ class Audit:
 class Governance:
     """Lake Formation in force: who is not granted a table, a column or a row does not see it.
 
-    ``reads_up_to`` is the highest classification that data scientists and MLOps engineers read; data engineers
-    read all. ``scan_limit_gb`` ends a query that reads more (Athena charges by the data scanned);
+    ``reads_up_to`` is the highest classification that data scientists and MLOps engineers read; data
+    engineers read all. ``scan_limit_gb`` ends a query that reads more (Athena charges by the data scanned);
     ``result_days`` is how long results of queries are kept.
     """
 

@@ -124,4 +124,3 @@ class Environment:
     def id(self) -> str:
         """Construct id of the environment's stage: ``dev`` is ``Dev``."""
         return self.name[:1].upper() + self.name[1:]
-

@@ -42,6 +42,7 @@ class DataLakeStack(LifecycleStack):
                 f"got {environment.name!r}; "
                 f"set it in environments/{environment.name}.py first"
             )
+        self.removal_policy = cdk.RemovalPolicy.DESTROY if destroy else cdk.RemovalPolicy.RETAIN
         self.lake = DataLake(
             self,
             "Lake",
@@ -67,6 +68,7 @@ class DataLakeStack(LifecycleStack):
                 )
             ],
             administrators=environment.lake_administrators,
-            removal_policy=cdk.RemovalPolicy.DESTROY if destroy else cdk.RemovalPolicy.RETAIN,
+            governed=environment.governance is not None,
+            removal_policy=self.removal_policy,
             destroy_data=environment.destroy_data,
         )

@@ -11,10 +11,12 @@ from constructs import Construct
 from environments import Environment
 from stacks.data_lake import DataLakeStack
 from stacks.foundation import FoundationStack
+from stacks.governance import GovernanceStack
 from stacks.workload_data import WorkloadDataStack
 from stacks.workload_models import WorkloadModelsStack
 from stacks.workload_operations import WorkloadOperationsStack
 from stacks.workload_serving import WorkloadServingStack
+from stacks.workload_sources import WorkloadSourcesStack
 
 
 class LifecycleStage(cdk.Stage):
@@ -35,6 +37,17 @@ class LifecycleStage(cdk.Stage):
         )
         self.foundation = FoundationStack(self, "Foundation", environment=environment)
         self.data_lake = DataLakeStack(self, "DataLake", environment=environment, workloads=workloads)
+        self.governance: GovernanceStack | None = None
+        if environment.governance is not None:
+            self.governance = GovernanceStack(
+                self,
+                "Governance",
+                environment=environment,
+                governance=environment.governance,
+                foundation=self.foundation,
+                lake=self.data_lake.lake,
+                removal_policy=self.data_lake.removal_policy,
+            )
         for workload in workloads:
             self._workload(environment, workload)
 
@@ -47,7 +60,18 @@ class LifecycleStage(cdk.Stage):
             workload=workload,
             foundation=foundation,
             lake=lake,
+            governance=self.governance,
         )
+        if workload.workload.sources:
+            WorkloadSourcesStack(
+                self,
+                f"{name}Sources",
+                environment=environment,
+                workload=workload,
+                foundation=foundation,
+                lake=lake,
+                data=data,
+            )
         models = WorkloadModelsStack(
             self,
             f"{name}Models",

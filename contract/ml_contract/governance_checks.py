@@ -33,7 +33,8 @@ def check_governance(checks: Checks) -> None:
             if type(value) is not kind:
                 checks.wrong((*path, "values"), f"got {value!r}; {rows.field} holds {field.type} values")
             elif field.allowed is not None and value not in field.allowed:
-                message = f"got {value!r}, which {rows.field} never is; allowed are {', '.join(field.allowed)}"
+                known = ", ".join(field.allowed)
+                message = f"got {value!r}, which {rows.field} never is; allowed are {known}"
                 checks.wrong((*path, "values"), message)
     for name in governance.masks:
         path = ("governance", "masks", name)

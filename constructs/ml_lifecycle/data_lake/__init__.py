@@ -1,7 +1,7 @@
 """The data lake: zones, catalog, Lake Formation."""
 
 from ml_lifecycle.data_lake.lake import DataLake, Expiration, ZoneName
-from ml_lifecycle.data_lake.table import month_projection, parquet_table
+from ml_lifecycle.data_lake.table import json_table, month_projection, parquet_table
 from ml_lifecycle.data_lake.zone import Zone
 
-__all__ = ["DataLake", "Expiration", "Zone", "ZoneName", "month_projection", "parquet_table"]
+__all__ = ["DataLake", "Expiration", "Zone", "ZoneName", "json_table", "month_projection", "parquet_table"]

@@ -192,12 +192,12 @@ class Zone(Construct):
             )
         return grant
 
-    def grant_describe_table(self, role: iam.Role, table: str) -> iam.Grant:
-        """Grant reading the schema of ``table``, in IAM and in Lake Formation.
+    def grant_describe_table(self, role: iam.Role, table: str, *, select: bool = False) -> iam.Grant:
+        """Grant reading the schema of ``table``, in IAM and in Lake Formation; ``select``: its rows as well.
 
         Pass the table's reference (``table.ref``): Lake Formation refuses a table that is not there yet.
         """
-        self._lake_formation(role, "Describe", table, ["DESCRIBE"])
+        self._lake_formation(role, "Describe", table, ["SELECT", "DESCRIBE"] if select else ["DESCRIBE"])
         return iam.Grant.add_to_principal(
             grantee=role,
             actions=["glue:GetTable", "glue:GetTableVersion", "glue:GetTableVersions"],

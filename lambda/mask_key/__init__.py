@@ -1,0 +1,1 @@
+"""Draws the key that masked views are made with."""
