@@ -92,11 +92,13 @@ def image_context(image: str) -> Path:
     return staged(f"image-{image}", {**_children(source), **shared, "ml_contract": _contract_package()})
 
 
-def lambda_context(function: str, contract: CompiledContract) -> Path:
+def lambda_context(
+    function: str, contract: CompiledContract, extra: Mapping[str, Path | str] | None = None
+) -> Path:
     """Stage the build context of a container-image function.
 
-    It holds the Dockerfile, the function's package, ``ml_contract`` and ``contract.json``, and the packages
-    of other functions that the Dockerfile copies.
+    It holds the Dockerfile, the function's package, ``ml_contract`` and ``contract.json``, the packages of
+    other functions that the Dockerfile copies, and what is ``extra``.
     """
     root = code_root("lambda")
     parts = _children(_existing(root, function))
@@ -113,6 +115,7 @@ def lambda_context(function: str, contract: CompiledContract) -> Path:
             **{f"{function}/{name}": path for name, path in parts.items()},
             "ml_contract": _contract_package(),
             "contract.json": contract.to_json(),
+            **(extra or {}),
         },
     )
 
