@@ -120,6 +120,25 @@ def lambda_context(
     )
 
 
+def lambda_folder(function: str, files: Mapping[str, str]) -> Path:
+    """Stage a function that reads ``files``, texts by name, which stand beside its package."""
+    return staged(f"lambda-{function}", {function: _existing(code_root("lambda"), function), **files})
+
+
+def lake_lambda_context(function: str) -> Path:
+    """Stage the build context of a container-image function that uses ``glue/lake_files``."""
+    parts = _children(_existing(code_root("lambda"), function))
+    outside: dict[str, Path | str] = {name: parts.pop(name) for name in ("Dockerfile", "requirements.txt")}
+    return staged(
+        f"lambda-{function}",
+        {
+            **outside,
+            **{f"{function}/{name}": path for name, path in parts.items()},
+            "lake_files": _existing(code_root("glue"), "lake_files"),
+        },
+    )
+
+
 @functools.cache
 def lambda_package(function: str) -> Path:
     """Stage a function that needs nothing but its runtime: a folder that holds its package."""

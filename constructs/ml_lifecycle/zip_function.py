@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
@@ -30,8 +31,12 @@ def zip_function(
     environment: Mapping[str, str] | None = None,
     timeout: cdk.Duration | None = None,
     dead_letters: DeadLetterQueue | None = None,
+    handler: str | None = None,
+    folder: Path | None = None,
 ) -> lambda_.Function:
     """Define the function ``lambda/<package>`` with the handler ``<package>.handler.handler`` on Python 3.13.
+
+    ``handler`` names another entry point, ``folder`` a folder that holds the package and what it reads.
 
     Its role may write to its own log group, encrypted with ``log_key``, and nothing else. Timeout: one
     minute. Asynchronous events that fail three times (Lambda's default of two retries) go to
@@ -53,8 +58,8 @@ def zip_function(
         description=description,
         runtime=lambda_.Runtime.PYTHON_3_13,
         architecture=lambda_.Architecture.ARM_64,
-        code=lambda_.Code.from_asset(str(code.lambda_package(package))),
-        handler=f"{package}.handler.handler",
+        code=lambda_.Code.from_asset(str(code.lambda_package(package) if folder is None else folder)),
+        handler=f"{package}.handler.handler" if handler is None else handler,
         environment=dict(environment or {}),
         timeout=cdk.Duration.minutes(1) if timeout is None else timeout,
         memory_size=256,
