@@ -166,9 +166,15 @@ def write_features(frame: pl.DataFrame, contract: CompiledContract, folder: path
 
 IMAGE_PATHS = {
     name: os.pathsep.join(
-        str(ROOT / part) for part in ("contract", "containers/shared", f"containers/{name}")
+        str(ROOT / part) for part in ("contract", "containers/shared", f"containers/{name}", *more)
     )
-    for name in ("processing", "training", "serving", "monitoring")
+    for name, more in {
+        "processing": (),
+        "training": (),
+        "serving": (),
+        "monitoring": (),
+        "batch": ("glue",),
+    }.items()
 }
 
 

@@ -14,7 +14,7 @@ from container_support import ROOT
 from packaging.requirements import Requirement
 
 CONTAINERS = ROOT / "containers"
-IMAGES = ("monitoring", "processing", "serving", "training")
+IMAGES = ("batch", "monitoring", "processing", "serving", "training")
 #: Where the images run.
 ENVIRONMENT = {
     "implementation_name": "cpython",
@@ -58,7 +58,7 @@ def instructions(image: str) -> list[tuple[str, str]]:
 
 def copied(image: str) -> list[pathlib.Path]:
     """Return what COPY takes, by where image_context finds it."""
-    places = (CONTAINERS / image, CONTAINERS / "shared", ROOT / "contract")
+    places = (CONTAINERS / image, CONTAINERS / "shared", ROOT / "glue", ROOT / "contract")
     found = []
     for word, rest in instructions(image):
         if word == "COPY":
