@@ -67,7 +67,8 @@ class Landing:
         """What the batch of a new object is: its files, or that the object is none of its own.
 
         ``status``: ``ready``, ``skip`` (a file that waits for its manifest) or ``refused`` (a manifest that
-        cannot be used). Raises IncompleteBatchError while files that a manifest names are missing.
+        cannot be used). Raises IncompleteBatchError while files that a manifest names are missing, unless
+        the event says that it is asked for the ``last`` time: ``incomplete`` then.
         """
         key, version = _object(event)
         source = self._source_of(key)
@@ -94,6 +95,10 @@ class Landing:
             return {**answer, "files": [_file(found, None)]}
         try:
             return {**answer, "files": self._named(source, found)}
+        except IncompleteBatchError as error:
+            if not event.get("last"):
+                raise
+            return {**answer, "status": "incomplete", "reason": str(error)}
         except _ManifestError as error:
             return {**answer, "status": "refused", "reason": str(error)}
 
