@@ -58,6 +58,13 @@ _RESOURCES: Mapping[tuple[str, str], tuple[str, str]] = {
     },
 }
 
+#: Operations of Glue on entries of the Data Catalog.
+_CATALOG = frozenset(
+    f"{verb}{noun}"
+    for verb in ("Get", "Create", "Update", "Delete", "BatchGet", "BatchCreate", "BatchUpdate", "BatchDelete")
+    for noun in ("Database", "Table", "Tables", "TableVersion", "TableVersions", "Partition", "Partitions")
+)
+
 
 def checks_of_call(service: Service, call: Call) -> list[Check]:
     """Return the permissions that a call needs, the call's own first."""
@@ -82,6 +89,8 @@ def _resources(service: Service, call: Call) -> list[str]:
     if service.name == "sagemaker-featurestore-runtime" and call.operation == "BatchGetRecord":
         names = [str(identifier["FeatureGroupName"]) for identifier in call.params.get("Identifiers", ())]
         return [_arn(service, "FeatureGroup", name) for name in names]
+    if service.name == "glue" and call.operation in _CATALOG:
+        return _catalog(service, call)
     noun, parameter = _RESOURCES.get((service.name, call.operation), ("", ""))
     if noun and isinstance(call.params.get(parameter), str):
         return [_arn(service, noun, call.params[parameter])]
@@ -100,6 +109,20 @@ def _resources(service: Service, call: Call) -> list[str]:
     if match is None or name is None:
         return ["*"]
     return [_arn(service, match.group(1), name)]
+
+
+def _catalog(service: Service, call: Call) -> list[str]:
+    """Return the catalog, the database and the table: Glue asks for each of them.
+
+    AWS Glue Developer Guide, "Specifying AWS Glue resource ARNs".
+    """
+    p, base = call.params, f"arn:aws:glue:{service.region}:{service.account}"
+    database = p.get("DatabaseName", p.get("DatabaseInput", {}).get("Name", p.get("Name")))
+    table = p.get("TableName", p.get("TableInput", {}).get("Name", p.get("Name")))
+    found = [f"{base}:catalog", f"{base}:database/{database}"]
+    if "Database" in call.operation:
+        return found
+    return [*found, f"{base}:table/{database}/{'*' if call.operation == 'GetTables' else table}"]
 
 
 def _arn(service: Service, noun: str, name: str) -> str:

@@ -82,7 +82,7 @@ class TableGovernance(Construct):
             "Table",
             resource=made.ResourceProperty(
                 table=made.TableResourceProperty(
-                    catalog_id=ACCOUNT, database_name=self._zone.database_name, name=self._table
+                    catalog_id=ACCOUNT, database_name=str(self._zone.database_name), name=self._table
                 )
             ),
             classification=classification,

@@ -211,12 +211,6 @@ _LAKE_FORMATION = {
         ),
         ref=lambda p, out, found: str(p["ResourceArn"]),
     ),
-    "Tag": Row(
-        service="lakeformation",
-        create="CreateLFTag",
-        delete="DeleteLFTag",
-        identify=by("TagKey"),
-    ),
     "PrincipalPermissions": Row(
         service="lakeformation",
         create="GrantPermissions",
@@ -229,13 +223,6 @@ _LAKE_FORMATION = {
             "PrincipalIdentifier": p["Principal"]["DataLakePrincipalIdentifier"],
             "ResourceIdentifier": _digest(p["Resource"]),
         },
-    ),
-    "TagAssociation": Row(
-        service="lakeformation",
-        create="AddLFTagsToResource",
-        delete="RemoveLFTagsFromResource",
-        identify=_same_params,
-        ref=lambda p, out, found: f"{_digest(p['Resource'])}|{_digest({'t': p['LFTags']})}",
     ),
 }
 
