@@ -13,6 +13,7 @@ from stacks.data_lake import DataLakeStack
 from stacks.foundation import FoundationStack
 from stacks.governance import GovernanceStack
 from stacks.workload_data import WorkloadDataStack
+from stacks.workload_labels import WorkloadLabelsStack
 from stacks.workload_models import WorkloadModelsStack
 from stacks.workload_operations import WorkloadOperationsStack
 from stacks.workload_serving import WorkloadServingStack
@@ -90,6 +91,15 @@ class LifecycleStage(cdk.Stage):
             lake=lake,
             models=models,
         )
+        if workload.workload.labelling is not None:
+            WorkloadLabelsStack(
+                self,
+                f"{name}Labels",
+                environment=environment,
+                workload=workload,
+                foundation=foundation,
+                lake=lake,
+            )
         WorkloadOperationsStack(
             self,
             f"{name}Operations",

@@ -1,0 +1,415 @@
+"""The own engine: a table of items, a state machine that waits for votes, a page, a landing."""
+
+from __future__ import annotations
+
+import json
+
+import aws_cdk as cdk
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_events as events
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_scheduler as scheduler
+from aws_cdk import aws_sns as sns
+from aws_cdk import aws_stepfunctions as stepfunctions
+from ml_contract.labelling import label_rules
+from ml_contract.load import LoadedWorkload
+
+from constructs import Construct
+from ml_lifecycle.acknowledge import acknowledge
+from ml_lifecycle.code import lambda_folder
+from ml_lifecycle.data_lake import Zone
+from ml_lifecycle.dead_letters import DeadLetterQueue
+from ml_lifecycle.foundation import log_group
+from ml_lifecycle.labelling.items import ItemTable
+from ml_lifecycle.labelling.landing import LabelLanding
+from ml_lifecycle.labelling.review_site import ReviewSite
+from ml_lifecycle.labelling.steps import definition
+from ml_lifecycle.pseudo import service_principal, stack_of
+from ml_lifecycle.zip_function import zip_function
+
+__all__ = ["NAMESPACE", "OwnLabelling"]
+
+#: Namespace of the metrics, one per kind of thing that is measured, so that a policy can name it.
+NAMESPACE = "MLLifecycle/Labels"
+_PACKAGE = "label_tasks"
+
+
+class OwnLabelling(Construct):
+    """Define labelling that any account can run: no service but serverless ones.
+
+    A prediction that data capture wrote and that the model is not sure of becomes an item (``router``). Per
+    item one execution of ``state_machine`` waits until ``labellers_per_item`` people have labelled it on the
+    page, asks more when they disagree and an adjudicator in the end, and lands the label. Nobody labels an
+    item twice.
+
+    ``alarms``: an item waits longer than half its time, executions fail, an event or a label is given up.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        workload: LoadedWorkload,
+        name_prefix: str,
+        curated: Zone,
+        artifacts: Zone,
+        capture_prefix: str,
+        data_key: kms.IKey,
+        message_key: kms.IKey,
+        log_key: kms.IKey,
+        log_retention_days: int = 90,
+        alarm_topic: sns.ITopic | None = None,
+        removal_policy: cdk.RemovalPolicy = cdk.RemovalPolicy.RETAIN,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        spec = workload.workload
+        rules = spec.labelling
+        if rules is None or rules.engine != "own":
+            raise ValueError(f"{spec.name} must have labelling with engine own, got {rules!r}")
+        self._folder = lambda_folder(_PACKAGE, {"label_rules.json": label_rules(spec)})
+        self._log_key, self._log_retention_days = log_key, log_retention_days
+        self._workload = spec.name
+        self.items = ItemTable(self, "Items", key=data_key, removal_policy=removal_policy)
+        self.dead_letters = DeadLetterQueue(self, "DeadLetters", key=message_key)
+        self.landing = LabelLanding(
+            self,
+            "Landing",
+            zone=curated,
+            table_name=f"{spec.name}_labels",
+            prefix=f"labels/{spec.slug}/",
+            items=self.items,
+            message_key=message_key,
+            log_key=log_key,
+            log_retention_days=log_retention_days,
+        )
+        self.rounds = self._function(
+            "Rounds", "rounds", "Opens, decides and closes rounds of votes", {"NAMESPACE": NAMESPACE}
+        )
+        self.items.grant(self.rounds, "GetItem", "UpdateItem", index=True)
+        self._grant_metrics()
+        self.state_machine = self._state_machine(rules.expires_hours)
+        self.router = self._router(artifacts, capture_prefix)
+        self.site = ReviewSite(
+            self,
+            "Site",
+            name=name_prefix,
+            log_key=log_key,
+            log_retention_days=log_retention_days,
+            removal_policy=removal_policy,
+        )
+        self.review = self._function(
+            "Review",
+            "review",
+            "Page of the labellers and its API",
+            {
+                "SIGN_IN_URL": self.site.sign_in_url,
+                "CLIENT_ID": self.site.client.ref,
+                "SCOPE": self.site.oauth_scope,
+            },
+        )
+        self.items.grant(self.review, "GetItem", "UpdateItem", index=True)
+        self._let_signal()
+        self.site.answer_with(self.review)
+        self.schedule = self._schedule()
+        self.alarms = self._alarms(alarm_topic, rules.expires_hours)
+
+    @property
+    def label_table_name(self) -> str:
+        """``database.table`` of the labels."""
+        return self.landing.table_name
+
+    def grant_request(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Grant asking for labels of records that nobody has labelled: invoke the router with them."""
+        return iam.Grant.add_to_principal(
+            grantee=grantee,
+            actions=["lambda:InvokeFunction"],
+            resource_arns=[self.router.function_arn],
+        )
+
+    def grant_read_labels(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Grant reading the files of the table of labels; the catalog is the zone's to grant."""
+        return self.landing.zone.grant_read(grantee, self.landing.prefix)
+
+    def metric_oldest_item(self, *, period: cdk.Duration | None = None) -> cloudwatch.Metric:
+        """Seconds that the oldest item has waited, measured every hour."""
+        return self._metric("OldestItemAge", "Maximum", period)
+
+    def metric_waiting_items(self, *, period: cdk.Duration | None = None) -> cloudwatch.Metric:
+        """Items that wait for people, measured every hour."""
+        return self._metric("WaitingItems", "Maximum", period)
+
+    def _metric(self, name: str, statistic: str, period: cdk.Duration | None) -> cloudwatch.Metric:
+        return cloudwatch.Metric(
+            namespace=NAMESPACE,
+            metric_name=name,
+            dimensions_map={"Workload": self._workload},
+            statistic=statistic,
+            period=cdk.Duration.hours(1) if period is None else period,
+        )
+
+    # --- parts ----------------------------------------------------------------------------------------------
+
+    def _function(
+        self,
+        construct_id: str,
+        module: str,
+        description: str,
+        environment: dict[str, str],
+        *,
+        timeout: cdk.Duration | None = None,
+        dead_letters: DeadLetterQueue | None = None,
+    ) -> lambda_.Function:
+        return zip_function(
+            self,
+            construct_id,
+            package=_PACKAGE,
+            handler=f"{_PACKAGE}.{module}.handler",
+            folder=self._folder,
+            description=description,
+            log_key=self._log_key,
+            log_retention_days=self._log_retention_days,
+            environment={"TABLE": self.items.name, **environment},
+            timeout=timeout,
+            dead_letters=dead_letters,
+        )
+
+    def _grant_metrics(self) -> None:
+        iam.Grant.add_to_principal(
+            grantee=self.rounds,
+            actions=["cloudwatch:PutMetricData"],
+            resource_arns=["*"],
+            conditions={"StringEquals": {"cloudwatch:namespace": NAMESPACE}},
+        )
+        if self.rounds.role is not None:
+            acknowledge(
+                self.rounds.role,
+                "IAM5[Resource::*]",
+                "PutMetricData knows no resource (Service Authorization Reference); the namespace is named.",
+            )
+
+    def _let_signal(self) -> None:
+        # A policy of its own: in the roles' own ones it would tie function and state machine in a circle.
+        roles = [self.landing.role, self.rounds.role, self.review.role]
+        iam.Policy(
+            self,
+            "Signal",
+            roles=[role for role in roles if role is not None],
+            statements=[
+                iam.PolicyStatement(
+                    actions=["states:SendTaskSuccess"], resources=[self.state_machine.attr_arn]
+                )
+            ],
+        )
+
+    def _state_machine(self, expires_hours: int) -> stepfunctions.CfnStateMachine:
+        role = iam.Role(
+            self,
+            "StepsRole",
+            description="Waits for the votes of an item",
+            assumed_by=service_principal("states", own_account=True),
+        )
+        iam.Grant.add_to_principal(
+            grantee=role, actions=["lambda:InvokeFunction"], resource_arns=[self.rounds.function_arn]
+        )
+        self.landing.grant_send(role)
+        logs = log_group(self, "StepsLogs", key=self._log_key, retention_days=self._log_retention_days)
+        # Step Functions Developer Guide, "Logging using CloudWatch Logs": deliveries know no resource.
+        iam.Grant.add_to_principal(
+            grantee=role,
+            actions=[
+                "logs:CreateLogDelivery",
+                "logs:DeleteLogDelivery",
+                "logs:DescribeLogGroups",
+                "logs:DescribeResourcePolicies",
+                "logs:GetLogDelivery",
+                "logs:ListLogDeliveries",
+                "logs:PutResourcePolicy",
+                "logs:UpdateLogDelivery",
+            ],
+            resource_arns=["*"],
+        )
+        # The same for traces (Developer Guide, "X-Ray and Step Functions").
+        iam.Grant.add_to_principal(
+            grantee=role,
+            actions=[
+                "xray:GetSamplingRules",
+                "xray:GetSamplingTargets",
+                "xray:PutTelemetryRecords",
+                "xray:PutTraceSegments",
+            ],
+            resource_arns=["*"],
+        )
+        acknowledge(
+            role,
+            "IAM5[Resource::*]",
+            "Log deliveries and traces know no resource (Service Authorization Reference); the rest is named.",
+        )
+        machine = stepfunctions.CfnStateMachine(
+            self,
+            "Steps",
+            role_arn=role.role_arn,
+            state_machine_type="STANDARD",
+            definition_string=stack_of(self).to_json_string(
+                definition(
+                    function_arn=self.rounds.function_arn,
+                    queue_url=self.landing.queue.queue_url,
+                    expires_hours=expires_hours,
+                )
+            ),
+            logging_configuration=stepfunctions.CfnStateMachine.LoggingConfigurationProperty(
+                level="ALL",
+                # Items are named there by their hash, never by what they hold.
+                include_execution_data=False,
+                destinations=[
+                    stepfunctions.CfnStateMachine.LogDestinationProperty(
+                        cloud_watch_logs_log_group={"logGroupArn": logs.log_group_arn}
+                    )
+                ],
+            ),
+            tracing_configuration=stepfunctions.CfnStateMachine.TracingConfigurationProperty(enabled=True),
+        )
+        machine.node.add_dependency(role)
+        return machine
+
+    def _router(self, artifacts: Zone, prefix: str) -> lambda_.Function:
+        router = self._function(
+            "Router",
+            "router",
+            "Makes items of predictions that the model is not sure of",
+            {
+                "STATE_MACHINE": self.state_machine.attr_arn,
+                "BUCKET": artifacts.bucket.bucket_name,
+                "PREFIX": prefix,
+            },
+            timeout=cdk.Duration.minutes(5),
+            dead_letters=self.dead_letters,
+        )
+        artifacts.grant_read(router, prefix)
+        self.items.grant(router, "PutItem")
+        iam.Grant.add_to_principal(
+            grantee=router,
+            actions=["states:StartExecution"],
+            resource_arns=[self.state_machine.attr_arn],
+        )
+        self.rule = events.CfnRule(
+            self,
+            "Captured",
+            description=f"Predictions of {self._workload} that data capture wrote",
+            event_pattern={
+                "source": ["aws.s3"],
+                "detail-type": ["Object Created"],
+                "detail": {
+                    "bucket": {"name": [artifacts.bucket.bucket_name]},
+                    "object": {"key": [{"prefix": prefix}]},
+                },
+            },
+            targets=[
+                events.CfnRule.TargetProperty(
+                    id="Router",
+                    arn=router.function_arn,
+                    dead_letter_config=events.CfnRule.DeadLetterConfigProperty(
+                        arn=self.dead_letters.queue.queue_arn
+                    ),
+                    retry_policy=events.CfnRule.RetryPolicyProperty(
+                        maximum_event_age_in_seconds=21_600, maximum_retry_attempts=20
+                    ),
+                )
+            ],
+        )
+        router.add_permission(
+            "AllowCaptured", principal=service_principal("events"), source_arn=self.rule.attr_arn
+        )
+        self.dead_letters.allow_rules([self.rule.attr_arn])
+        return router
+
+    def _schedule(self) -> scheduler.CfnSchedule:
+        role = iam.Role(
+            self,
+            "MeasureRole",
+            description="Measures how long items wait",
+            assumed_by=service_principal("scheduler", own_account=True),
+        )
+        iam.Grant.add_to_principal(
+            grantee=role, actions=["lambda:InvokeFunction"], resource_arns=[self.rounds.function_arn]
+        )
+        schedule = scheduler.CfnSchedule(
+            self,
+            "Measure",
+            description="Measures how long items wait",
+            schedule_expression="rate(1 hour)",
+            flexible_time_window=scheduler.CfnSchedule.FlexibleTimeWindowProperty(mode="OFF"),
+            target=scheduler.CfnSchedule.TargetProperty(
+                arn=self.rounds.function_arn, role_arn=role.role_arn, input=json.dumps({"step": "measure"})
+            ),
+        )
+        schedule.node.add_dependency(role)
+        return schedule
+
+    def _alarms(self, topic: sns.ITopic | None, expires_hours: int) -> tuple[cloudwatch.CfnAlarm, ...]:
+        arns = [] if topic is None else [topic.topic_arn]
+
+        def alarm(
+            construct_id: str,
+            description: str,
+            namespace: str,
+            metric: str,
+            dimension: tuple[str, str],
+            *,
+            threshold: float,
+            statistic: str = "Sum",
+            period: int = 300,
+        ) -> cloudwatch.CfnAlarm:
+            return cloudwatch.CfnAlarm(
+                self,
+                construct_id,
+                alarm_description=description,
+                namespace=namespace,
+                metric_name=metric,
+                dimensions=[cloudwatch.CfnAlarm.DimensionProperty(name=dimension[0], value=dimension[1])],
+                statistic=statistic,
+                period=period,
+                evaluation_periods=1,
+                threshold=threshold,
+                comparison_operator="GreaterThanThreshold",
+                treat_missing_data="notBreaching",
+                alarm_actions=arns,
+                ok_actions=arns,
+            )
+
+        waiting = alarm(
+            "ItemsWait",
+            f"An item has waited longer than half of its {expires_hours} h: nobody labels, or too few do",
+            NAMESPACE,
+            "OldestItemAge",
+            ("Workload", self._workload),
+            threshold=expires_hours * 3_600 / 2,
+            statistic="Maximum",
+            period=3_600,
+        )
+        failing = alarm(
+            "StepsFail",
+            "An execution that waits for votes has failed: its item is not labelled",
+            "AWS/States",
+            "ExecutionsFailed",
+            ("StateMachineArn", self.state_machine.attr_arn),
+            threshold=0,
+        )
+        given_up = [
+            alarm(
+                construct_id,
+                description,
+                "AWS/SQS",
+                "ApproximateNumberOfMessagesVisible",
+                ("QueueName", queue.queue_name),
+                threshold=0,
+                statistic="Maximum",
+            )
+            for construct_id, description, queue in (
+                ("EventsGivenUp", "A capture file was not read for items", self.dead_letters.queue),
+                ("LabelsGivenUp", "A label did not land", self.landing.dead_letters.queue),
+            )
+        ]
+        return (waiting, failing, *given_up)

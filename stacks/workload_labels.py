@@ -1,0 +1,56 @@
+"""People label for one workload. Its items and its people are data: they are kept."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+from ml_contract.load import LoadedWorkload
+from ml_lifecycle.data_lake import DataLake
+from ml_lifecycle.labelling import Labelling
+
+from constructs import Construct
+from environments import Environment
+from stacks.base import LifecycleStack
+from stacks.data_lake import DESTROY_CONTEXT
+from stacks.foundation import FoundationStack
+
+
+class WorkloadLabelsStack(LifecycleStack):
+    """Queue, page and landing of labels; there when the workload has ``labelling``."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        environment: Environment,
+        workload: LoadedWorkload,
+        foundation: FoundationStack,
+        lake: DataLake,
+    ) -> None:
+        spec = workload.workload
+        super().__init__(
+            scope,
+            construct_id,
+            environment=environment,
+            workload=workload,
+            description=f"{spec.title}: labels ({environment.name})",
+            termination_protection=environment.production,
+        )
+        destroy = environment.destroy_data and self.node.try_get_context(DESTROY_CONTEXT) == environment.name
+        self.labelling = Labelling(
+            self,
+            "Labelling",
+            workload=workload,
+            name_prefix=f"{environment.name}-{spec.slug}",
+            curated=lake.curated,
+            artifacts=lake.artifacts,
+            capture_prefix=f"{spec.slug}/capture/",
+            data_key=foundation.keys.data_key,
+            message_key=foundation.keys.messages,
+            log_key=foundation.keys.logs,
+            log_retention_days=environment.retention.log_days,
+            alarm_topic=foundation.notices.topic,
+            removal_policy=cdk.RemovalPolicy.DESTROY if destroy else cdk.RemovalPolicy.RETAIN,
+        )
+        for output, value in {"Workload": spec.name, **self.labelling.outputs()}.items():
+            cdk.CfnOutput(self, output, value=value)
