@@ -199,17 +199,21 @@ class FeatureLock:
 def lock_problems(folder: Path, contract: CompiledContract, store: FeatureStore) -> list[Problem]:
     """What stands between a workload and its lock file."""
     path = folder / LOCK_NAME
+
+    def wrong(message: str) -> list[Problem]:
+        return [Problem(str(path), 1, "", message)]
+
     try:
         lock = FeatureLock.read(folder)
-        if lock is not None:
-            lock.with_contract(GroupVersion.of(contract, store))
     except ValueError as error:
-        fix = (
-            f"undo the change, or have a new version of the feature group beside the old one: "
-            f"python -m ml_contract features {folder} --new-version"
-        )
-        return [Problem(str(path), 1, "versions", f"the feature group cannot follow: {error}; {fix}")]
-    return []
+        return wrong(f"{error}; bring back the file that was checked in")
+    found = [] if lock is None else breaks(lock.newest, GroupVersion.of(contract, store))
+    if not found:
+        return []
+    return wrong(
+        f"the feature group cannot follow: {'; '.join(found)}; undo the change, or have a new version of the "
+        f"group beside the old one: python -m ml_contract features {folder} --new-version"
+    )
 
 
 def group_versions(

@@ -10,7 +10,7 @@ from aws_cdk import aws_iam as iam
 from cdk_support import Template, actions, only, resources, statements, synthesise_stacks
 from data_support import Surroundings, parcels
 from ml_contract.compiled import CompiledContract
-from ml_lifecycle.features import FeatureGroup, schema_hash
+from ml_lifecycle.features import FeatureGroup, GroupVersion, Throughput, schema_hash
 
 GROUP = "AWS::SageMaker::FeatureGroup"
 
@@ -42,6 +42,12 @@ def templates(tmp_path_factory: pytest.TempPathFactory, contract: CompiledContra
         built.grant_get_records(
             iam.Role(stack, "Reader", assumed_by=iam.ServicePrincipal("glue.amazonaws.com"))
         )
+        built.grant_delete_records(
+            iam.Role(stack, "Eraser", assumed_by=iam.ServicePrincipal("glue.amazonaws.com"))
+        )
+        built.grant_read_history(
+            iam.Role(stack, "Historian", assumed_by=iam.ServicePrincipal("glue.amazonaws.com"))
+        )
 
     return synthesise_stacks(
         tmp_path_factory.mktemp("features"),
@@ -50,6 +56,10 @@ def templates(tmp_path_factory: pytest.TempPathFactory, contract: CompiledContra
             "Iceberg": lambda stack: group(
                 stack, contract, table_format="Iceberg", online=False, offline_prefix="elsewhere/"
             ),
+            "Fast": lambda stack: group(
+                stack, contract, ttl_days=30, throughput=Throughput(read_units=10, write_units=5)
+            ),
+            "Memory": lambda stack: group(stack, contract, storage="InMemory"),
             "Grants": grants,
         },
     )
@@ -81,6 +91,38 @@ def test_should_take_iceberg_an_own_prefix_and_no_online_store(templates: dict[s
     assert found["OfflineStoreConfig"]["TableFormat"] == "Iceberg"
     assert found["OfflineStoreConfig"]["S3StorageConfig"]["S3Uri"]["Fn::Join"][1][-1] == "/elsewhere"
     assert "OnlineStoreConfig" not in found
+
+
+def test_should_be_on_demand_of_the_standard_tier_and_keep_records_unless_told(
+    templates: dict[str, Template],
+) -> None:
+    plain = only(templates["Default"], GROUP)
+    assert plain["ThroughputConfig"] == {"ThroughputMode": "OnDemand"}
+    assert plain["OnlineStoreConfig"]["StorageType"] == "Standard"
+    assert "TtlDuration" not in plain["OnlineStoreConfig"]
+    fast = only(templates["Fast"], GROUP)
+    assert fast["ThroughputConfig"] == {
+        "ThroughputMode": "Provisioned",
+        "ProvisionedReadCapacityUnits": 10,
+        "ProvisionedWriteCapacityUnits": 5,
+    }
+    assert fast["OnlineStoreConfig"]["TtlDuration"] == {"Unit": "Days", "Value": 30}
+    assert only(templates["Memory"], GROUP)["OnlineStoreConfig"]["StorageType"] == "InMemory"
+    assert "ThroughputConfig" not in only(templates["Iceberg"], GROUP)
+
+
+def test_should_say_nothing_that_changes_where_only_creation_takes_it(
+    contract: CompiledContract, templates: dict[str, Template]
+) -> None:
+    found = only(templates["Default"], GROUP)
+    assert "Tags" not in found
+    assert found["Description"] == "Features of parcel_delay"
+
+
+def test_should_take_the_schema_and_the_name_from_a_version(contract: CompiledContract) -> None:
+    version = replace(GroupVersion.of(contract), suffix="v2-deadbeef", definitions=(("parcel", "String"),))
+    built = group(cdk.Stack(), contract, version=version)
+    assert built.name == "dev-parcel-delay-v2-deadbeef"
 
 
 def test_should_retain_the_group(templates: dict[str, Template]) -> None:
@@ -148,8 +190,23 @@ def test_should_grant_writing_and_reading_records_of_this_group_only(templates: 
         "kms:GenerateDataKey",
     }
     assert actions(reading) == {"sagemaker:GetRecord", "sagemaker:BatchGetRecord", "kms:Decrypt"}
+    erasing, history = statements(template, "Eraser"), statements(template, "Historian")
+    assert actions(erasing) == {
+        "sagemaker:DeleteRecord",
+        "sagemaker:DescribeFeatureGroup",
+        "kms:Decrypt",
+        "kms:GenerateDataKey",
+    }
+    assert actions(history) == {
+        "sagemaker:DescribeFeatureGroup",
+        "glue:GetTable",
+        "s3:GetObject",
+        "s3:ListBucket",
+        "s3:GetBucketLocation",
+        "kms:Decrypt",
+    }
     name = only(template, GROUP)["FeatureGroupName"]
-    for statement in (*writing, *reading):
+    for statement in (*writing, *reading, *erasing):
         assert statement["Resource"] != "*"
         if any(action.startswith("sagemaker:") for action in statement["Action"]):
             assert statement["Resource"]["Fn::Join"][1][-1].endswith(f":feature-group/{name}")
@@ -160,6 +217,20 @@ def test_should_refuse_a_name_too_long_and_reading_records_that_no_store_serves(
 ) -> None:
     with pytest.raises(ValueError, match="feature group name must have at most 64 characters, got 69"):
         group(cdk.Stack(), contract, name_prefix="x" * 60)
+    with pytest.raises(ValueError, match=r"ttl_days must be 1 or more.*storage must be Standard"):
+        group(
+            cdk.Stack(),
+            contract,
+            ttl_days=0,
+            storage="InMemory",
+            throughput=Throughput(read_units=1, write_units=1),
+        )
+    with pytest.raises(ValueError, match="are of the online store, got online=False"):
+        group(cdk.Stack(), contract, online=False, ttl_days=3)
+    with pytest.raises(ValueError, match="must have read_units and write_units, or none"):
+        Throughput(read_units=1)
+    with pytest.raises(ValueError, match=r"units must be between 1 and 10000000, got \[0\]"):
+        Throughput(read_units=0, write_units=1)
     stack = cdk.Stack()
     offline = group(stack, contract, online=False)
     with pytest.raises(ValueError, match="got a group with online=False; read the offline store"):
