@@ -23,6 +23,7 @@ from urllib.parse import parse_qs, unquote
 
 from rehearsal import ministack_bridge as bridge
 from rehearsal.control import ControlError, handlers
+from rehearsal.faults import FAULTS, KILL_AFTER, KILL_BEFORE, STATUSES, kill, met, s3_error
 from rehearsal.iam import AccessDeniedError
 from rehearsal.ministack_bridge import Check
 from rehearsal.services.engine import ApiError, Call, hooked_operations
@@ -128,7 +129,37 @@ class Gateway:
                 return
             if signed.scope == "s3" and request.method in ("GET", "HEAD"):
                 send = self._hiding_absence(send, principal, signed, request, path)
-        await self._ministack(scope, _replay(body), send)
+        faulty = FAULTS.planned and principal is not None and signed.scope == "s3"
+        if faulty and request.method == "PUT":
+            await self._put_under_faults(scope, send, body)
+        else:
+            await self._ministack(scope, _replay(body), send)
+
+    async def _put_under_faults(self, scope: dict[str, Any], send: Any, body: bytes) -> None:
+        """Write an object as planned: refused, or the last thing its function does."""
+        step = FAULTS.take("s3:PutObject")
+        if step == KILL_AFTER:
+            kept: list[dict[str, Any]] = []
+
+            async def keep(message: dict[str, Any]) -> None:
+                kept.append(message)
+
+            await self._ministack(scope, _replay(body), keep)
+            await self._threaded(kill, self._runtime, "s3:PutObject", step)
+            for message in kept:
+                await send(message)
+        elif step is None:
+            await self._ministack(scope, _replay(body), send)
+        else:
+            if step == KILL_BEFORE:
+                await self._threaded(kill, self._runtime, "s3:PutObject", step)
+            status = STATUSES.get(step, 500)
+            refusal = Response(
+                status=status,
+                body=s3_error(step, "a fault on purpose"),
+                headers={"Content-Type": "application/xml"},
+            )
+            await _send(send, refusal)
 
     # -- who and what -----------------------------------------------------------------------------------
 
@@ -174,6 +205,15 @@ class Gateway:
             if principal is not None:
                 checks = checks_of_call(service, call)
                 self._runtime.authorizer.require(principal, name, checks, signed.region)
+                if FAULTS.planned:
+                    return met(
+                        self._runtime,
+                        checks[0].action if checks else f"{name}:{operation}",
+                        lambda: spoken.render(operation, service.dispatch(call), request_id),
+                        lambda code, status, text: spoken.render_error(
+                            ApiError(code, text, status), request_id
+                        ),
+                    )
             return spoken.render(operation, service.dispatch(call), request_id)
         except AccessDeniedError as denied:
             return spoken.render_error(ApiError("AccessDeniedException", str(denied), 400), request_id)

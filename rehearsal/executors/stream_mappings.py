@@ -23,6 +23,7 @@ from rehearsal import ministack_bridge as bridge
 from rehearsal.control import control
 from rehearsal.iam import AccessDeniedError
 from rehearsal.ministack_bridge import Check
+from rehearsal.services.engine import ApiError, instead
 from rehearsal.stream_batches import (
     GivenUp,
     Record,
@@ -36,6 +37,7 @@ from rehearsal.stream_batches import (
 
 if TYPE_CHECKING:
     from rehearsal.runtime import Runtime
+    from rehearsal.services.engine import Call, Service
 
 __all__ = ["install"]
 
@@ -435,6 +437,25 @@ def install(runtime: Runtime) -> None:
             bridge.set_largest_record(name, int(properties["MaxRecordSizeInKiB"]))
 
     bridge.extend_type("AWS::Kinesis::Stream", after=sized)
+
+
+@instead("kinesis", "CreateStream")
+def _create_stream(service: Service, call: Call) -> dict[str, Any]:
+    answer = service.forward(call)
+    if "MaxRecordSizeInKiB" in call.params:
+        with bridge.account_scope(service.account, service.region):
+            bridge.set_largest_record(call.params["StreamName"], int(call.params["MaxRecordSizeInKiB"]))
+    return answer
+
+
+@instead("kinesis", "UpdateMaxRecordSize")
+def _update_max_record_size(service: Service, call: Call) -> dict[str, Any]:
+    arn = str(call.params.get("StreamARN", ""))
+    with bridge.account_scope(service.account, service.region):
+        if bridge.largest_record(arn) is None:
+            raise ApiError("ResourceNotFoundException", f"Stream {arn} not found.")
+        bridge.set_largest_record(arn.rpartition("/")[2], int(call.params["MaxRecordSizeInKiB"]))
+    return {}
 
 
 @control("GET", "/event-source-mappings")
