@@ -6,22 +6,19 @@ Every function is deterministic, so a rerun over the same files gives the same r
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from lake_files.report import RuleOutcome
+from ml_contract.texts import LARGEST, MOMENT, NUMBER, PLAIN, WHOLE
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as sf
 from pyspark.sql import types as st
-
-if TYPE_CHECKING:
-    from lake_files.parquet import ParquetFile
 
 #: Column of the reasons a row is refused for; empty on good rows.
 REASONS = "_reasons"
 #: Partition column of the curated zone.
 MONTH = "event_month"
 
-_NUMBERS = ("bigint", "double")
 _INTEGERS = (st.ByteType, st.ShortType, st.IntegerType, st.LongType)
 _FRACTIONS = (st.FloatType, st.DoubleType, st.DecimalType)
 
@@ -36,63 +33,6 @@ class CurateContract(Protocol):
     @property
     def late_after_days(self) -> int | None: ...
     def glue_columns(self) -> Sequence[tuple[str, str]]: ...
-
-
-@dataclass(frozen=True)
-class SchemaDrift:
-    """A difference between a file's columns and the contract's."""
-
-    column: str
-    #: ``missing``, ``unknown`` or ``type``.
-    kind: str
-    found: str | None
-    expected: str | None
-    files: int
-
-
-#: Arrow types that hold a Hive type without conversion.
-_EXACT = {
-    "bigint": ("int64",),
-    "double": ("double",),
-    "string": ("string", "large_string"),
-    "boolean": ("bool",),
-    "date": ("date32[day]",),
-}
-
-
-def schema_drift(files: Iterable[ParquetFile], columns: Sequence[tuple[str, str]]) -> list[SchemaDrift]:
-    """Where the files' columns are not the contract's: missing, unknown, or of another type."""
-    expected = dict(columns)
-    counts: dict[tuple[str, str, str | None, str | None], int] = {}
-
-    def count(column: str, kind: str, found: str | None, wanted: str | None) -> None:
-        key = (column, kind, found, wanted)
-        counts[key] = counts.get(key, 0) + 1
-
-    for file in files:
-        present = dict(file.columns)
-        for name, wanted in expected.items():
-            found = present.get(name)
-            if found is None:
-                count(name, "missing", None, wanted)
-            elif not _holds(found, wanted):
-                count(name, "type", found, wanted)
-        for name, found in present.items():
-            if name not in expected:
-                count(name, "unknown", found, None)
-    return [SchemaDrift(*key, files=number) for key, number in sorted(counts.items(), key=repr)]
-
-
-def _holds(arrow: str, hive: str) -> bool:
-    return arrow.startswith("timestamp") if hive == "timestamp" else arrow in _EXACT[hive]
-
-
-def by_schema(files: Iterable[ParquetFile]) -> list[tuple[tuple[tuple[str, str], ...], list[ParquetFile]]]:
-    """Files of one physical schema together: Spark reads a set of files with one schema only."""
-    groups: dict[tuple[tuple[str, str], ...], list[ParquetFile]] = {}
-    for file in files:
-        groups.setdefault(file.columns, []).append(file)
-    return sorted(groups.items())
 
 
 def typed(frame: DataFrame, contract: CurateContract) -> DataFrame:
@@ -131,25 +71,42 @@ def _converted(source: Column, found: st.DataType, hive: str) -> Column:
     fraction = isinstance(found, _FRACTIONS)
     text = isinstance(found, st.StringType)
     moment = isinstance(found, (st.DateType, st.TimestampType, st.TimestampNTZType))
-    number = source.cast("decimal(38,9)")
-    is_whole = number == sf.floor(number)
     value = sf.lit(None)
     if found.simpleString() == hive:
         value = source
-    elif hive == "double" and (whole or fraction or text):
+    elif hive == "double" and (whole or fraction):
         value = source.cast(hive)
-    elif hive == "bigint" and (whole or fraction or text):
-        value = sf.when(is_whole, number.cast(hive))
+    elif hive == "double" and text:
+        value = sf.when(source.rlike(NUMBER), sf.trim(source).cast(hive))
+    elif hive == "bigint" and whole:
+        value = source.cast(hive)
+    elif hive == "bigint" and fraction:
+        value = _whole(source)
+    elif hive == "bigint" and text:
+        value = sf.when(source.rlike(WHOLE), sf.regexp_replace(sf.trim(source), r"\.0*$", "").cast(hive))
     elif hive == "string" and fraction:
-        value = sf.when(is_whole, number.cast("bigint").cast(hive)).otherwise(source.cast(hive))
+        size = sf.abs(source.cast("double"))
+        plain = (size >= PLAIN[0]) & (size < PLAIN[1])
+        number = _whole(source)
+        value = sf.when(number.isNotNull(), number.cast(hive)).when(plain, source.cast(hive))
     elif hive == "string" and (whole or isinstance(found, (st.BooleanType, st.DateType))):
         value = source.cast(hive)
     elif hive == "boolean" and text:
         lower = sf.lower(source)
         value = sf.when(lower == "true", sf.lit(True)).when(lower == "false", sf.lit(False))
-    elif hive in ("date", "timestamp") and (text or moment):
+    elif hive in ("date", "timestamp") and text:
+        day = sf.substring(source, 1, 10).cast("date")
+        value = sf.when(source.rlike(MOMENT) & day.isNotNull(), day if hive == "date" else source.cast(hive))
+    elif hive in ("date", "timestamp") and moment:
         value = source.cast(hive)
     return value.cast(hive)
+
+
+def _whole(source: Column) -> Column:
+    """A fraction as an integer, null where it is none."""
+    number = source.cast("double")
+    held = (number == sf.floor(number)) & (number >= -LARGEST) & (number < LARGEST)
+    return sf.when(held, source.cast("bigint"))
 
 
 def union(frames: Sequence[DataFrame]) -> DataFrame:
@@ -168,15 +125,17 @@ def late(contract: CurateContract) -> Column:
     return sf.coalesce(age > contract.late_after_days, sf.lit(False))
 
 
-def newest(frame: DataFrame, contract: CurateContract) -> DataFrame:
-    """One row per identifier: the latest event, of those the one received last.
+def newest(frame: DataFrame, contract: CurateContract, keep: str = "latest_event") -> DataFrame:
+    """One row per identifier: the latest event, of those the one received last, or what ``keep`` says.
 
     ``record_id``, the digest of the raw bytes, settles what is left: the choice never depends on file order.
     """
+    columns = [contract.event_time, "received_at", "record_id"]
+    if keep != "latest_event":
+        columns = ["received_at", contract.event_time, "record_id"]
+    first = keep == "first_arrival"
     order = Window.partitionBy(contract.identifier).orderBy(
-        sf.col(contract.event_time).desc_nulls_last(),
-        sf.col("received_at").desc_nulls_last(),
-        sf.col("record_id").desc_nulls_last(),
+        *(sf.col(c).asc_nulls_last() if first else sf.col(c).desc_nulls_last() for c in columns)
     )
     return frame.withColumn("_rank", sf.row_number().over(order)).where("_rank = 1").drop("_rank")
 
@@ -186,23 +145,8 @@ def with_month(frame: DataFrame, contract: CurateContract) -> DataFrame:
     return frame.withColumn(MONTH, sf.date_format(sf.col(contract.event_time), "yyyy-MM"))
 
 
-@dataclass(frozen=True)
-class RuleOutcome:
-    """What became of one rule of the ruleset."""
-
-    rule: str
-    outcome: str
-    value: Mapping[str, float]
-    reason: str | None
-
-    @property
-    def passed(self) -> bool:
-        """Whether the data keeps the rule."""
-        return self.outcome == "Passed"
-
-
-def rule_outcomes(rows: Iterable[Mapping[str, object]]) -> list[RuleOutcome]:
-    """The rows of ``EvaluateDataQuality`` as values."""
+def rule_outcomes(rows: Iterable[Mapping[str, object]], severities: Mapping[str, str]) -> list[RuleOutcome]:
+    """The rows of ``EvaluateDataQuality`` as values; ``severities`` by the rule's text."""
     outcomes = []
     for row in rows:
         metrics = row["EvaluatedMetrics"]
@@ -213,6 +157,7 @@ def rule_outcomes(rows: Iterable[Mapping[str, object]]) -> list[RuleOutcome]:
                 outcome=str(row["Outcome"]),
                 value=dict(metrics) if isinstance(metrics, Mapping) else {},
                 reason=None if reason is None else str(reason),
+                severity=severities.get(str(row["Rule"]), "stop"),
             )
         )
     return outcomes

@@ -11,7 +11,7 @@ from cdk_support import ROOT
 from ml_contract.load import load_workload
 
 #: Folder -> what of ours it may import.
-LAMBDAS = {"record_transform", "retrain_trigger", "model_promotion", "approval_parameter"}
+LAMBDAS = {"record_transform", "retrain_trigger", "model_promotion", "approval_parameter", "iceberg_table"}
 GLUE = {"lake_files", "curate", "build_features"}
 IMAGES = {"ml_processing", "ml_training", "ml_serving", "ml_monitoring", "ml_runtime", "ml_statistics"}
 OURS = (

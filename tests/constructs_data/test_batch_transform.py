@@ -123,14 +123,18 @@ def test_should_hand_each_job_exactly_the_arguments_it_reads(templates: dict[str
             "--contract",
             "--raw_uri",
             "--curated_uri",
+            "--curated_database",
+            "--curated_table",
             "--quality_uri",
             "--ruleset_name",
         },
         "BuildFeatures": {
             "--aws_region",
             "--contract",
-            "--curated_uri",
+            "--curated_database",
+            "--curated_table",
             "--features_uri",
+            "--snapshots_uri",
             "--feature_group_name",
         },
     }
@@ -233,21 +237,28 @@ def test_should_check_the_rules_of_the_contract(
     assert 'IsComplete "parcel"' in ruleset["Ruleset"]
 
 
-def test_should_let_athena_compute_the_months_of_curated_rows_and_features(
+def test_should_let_athena_compute_the_months_of_features(
     templates: dict[str, Template], contract: CompiledContract
 ) -> None:
     tables = {
         t["Properties"]["DatabaseName"]: t["Properties"]["TableInput"]
         for t in resources(templates["Default"], "AWS::Glue::Table").values()
     }
-    for database, columns in (
-        ("t_curated", contract.glue_columns()),
-        ("t_features", contract.feature_columns()),
-    ):
-        table = tables[database]
-        assert table["Parameters"]["projection.event_month.type"] == "date"
-        assert [(c["Name"], c["Type"]) for c in table["StorageDescriptor"]["Columns"]] == columns
+    table = tables["t_features"]
+    assert table["Parameters"]["projection.event_month.type"] == "date"
+    assert [
+        (c["Name"], c["Type"]) for c in table["StorageDescriptor"]["Columns"]
+    ] == contract.feature_columns()
     assert "projection.enabled" not in tables["t_raw"]["Parameters"]
+
+
+def test_should_keep_curated_rows_in_an_iceberg_table_by_month(
+    templates: dict[str, Template], contract: CompiledContract
+) -> None:
+    table = only(templates["Default"], "Custom::IcebergTable")
+    assert (table["Database"], table["Name"]) == ("t_curated", contract.name)
+    assert [tuple(pair) for pair in table["Columns"]] == contract.glue_columns()
+    assert table["PartitionBy"] == [["month", contract.event_time]]
 
 
 def test_should_give_each_job_what_it_touches_and_nothing_else(templates: dict[str, Template]) -> None:
@@ -268,8 +279,14 @@ def test_should_give_each_job_what_it_touches_and_nothing_else(templates: dict[s
         "cloudwatch:PutMetricData",
     }
     template = templates["Default"]
-    assert actions(statements(template, "BatchCurateRole")) == common | {"glue:GetDataQualityRuleset"}
+    assert actions(statements(template, "BatchCurateRole")) == common | {
+        "glue:GetDataQualityRuleset",
+        "glue:GetDatabase",
+        "glue:GetTable",
+        "glue:UpdateTable",
+    }
     assert actions(statements(template, "BatchFeaturesRole")) == common | {
+        "glue:GetTable",
         "sagemaker:PutRecord",
         "sagemaker:DescribeFeatureGroup",
     }
@@ -301,9 +318,18 @@ def test_should_let_spark_ask_for_folders_and_leave_their_markers(templates: dic
         "/parcel-delay_$folder$",
         "/parcel-delay/data/",
         "/parcel-delay/data_$folder$",
+        "/parcel-delay/snapshots/",
+        "/parcel-delay/snapshots_$folder$",
     }
-    assert keys("s3:GetObject") == {"/parcel-delay", "/parcel-delay/data", "/parcel-delay/data/*", *markers}
-    assert keys("s3:PutObject") == {"/parcel-delay/data/*", *markers}
+    assert keys("s3:GetObject") == {
+        "/parcel-delay",
+        "/parcel-delay/data",
+        "/parcel-delay/data/*",
+        "/parcel-delay/snapshots",
+        "/parcel-delay/snapshots/*",
+        *markers,
+    }
+    assert keys("s3:PutObject") == {"/parcel-delay/data/*", "/parcel-delay/snapshots/*", *markers}
     unconditional = [
         resource
         for s in found

@@ -1,7 +1,17 @@
 """The data lake: zones, catalog, Lake Formation."""
 
+from ml_lifecycle.data_lake.iceberg_table import IcebergTable
 from ml_lifecycle.data_lake.lake import DataLake, Expiration, ZoneName
 from ml_lifecycle.data_lake.table import json_table, month_projection, parquet_table
 from ml_lifecycle.data_lake.zone import Zone
 
-__all__ = ["DataLake", "Expiration", "Zone", "ZoneName", "json_table", "month_projection", "parquet_table"]
+__all__ = [
+    "DataLake",
+    "Expiration",
+    "IcebergTable",
+    "Zone",
+    "ZoneName",
+    "json_table",
+    "month_projection",
+    "parquet_table",
+]

@@ -227,24 +227,56 @@ class Zone(Construct):
             resource_arns=self._catalog_arns(table),
         )
 
+    def grant_query_table(self, role: iam.Role, table: str) -> iam.Grant:
+        """Grant finding an Iceberg table's current metadata; ``grant_read`` grants the files themselves.
+
+        In IAM and, where Lake Formation is in force, there as well; elsewhere it leaves tables to IAM, and
+        who deploys could grant nothing on a table that another role has made. Pass the table's reference.
+        """
+        if self.governed:
+            self._lake_formation(role, "Query", table, ["SELECT", "DESCRIBE"])
+        return iam.Grant.add_to_principal(
+            grantee=role, actions=["glue:GetTable"], resource_arns=self._catalog_arns(table)
+        )
+
     def grant_alter_table(self, role: iam.Role, table: str) -> iam.Grant:
         """Grant reading ``table`` and changing its catalog entry, as a commit to an Iceberg table does.
 
-        In IAM and in Lake Formation; the files themselves are granted by ``grant_read`` and ``grant_write``.
-        Pass the table's reference, or depend on what makes it.
+        In IAM and, as for ``grant_query_table``, in Lake Formation; the files themselves are granted by
+        ``grant_read`` and ``grant_write``. Pass the table's reference, or depend on what makes it.
         """
-        self._lake_formation(role, "Alter", table, ["SELECT", "DESCRIBE", "INSERT", "DELETE", "ALTER"])
+        if self.governed:
+            self._lake_formation(role, "Alter", table, ["SELECT", "DESCRIBE", "INSERT", "DELETE", "ALTER"])
         return iam.Grant.add_to_principal(
             grantee=role,
-            actions=["glue:GetDatabase", "glue:GetTable", "glue:GetTableVersion", "glue:UpdateTable"],
+            actions=["glue:GetDatabase", "glue:GetTable", "glue:UpdateTable"],
             resource_arns=self._catalog_arns(table),
         )
 
-    def grant_create_tables(self, role: iam.Role) -> iam.Grant:
+    def grant_create_tables(self, role: iam.Role, *names: str) -> iam.Grant:
         """Grant making, changing and reading tables of the zone's database over data in its bucket.
 
-        Lake Formation gives who makes a table every permission on it; on tables of others it gives none here.
+        ``names`` are the tables' names; without any they are not known before. Lake Formation, where it is in
+        force, gives who makes a table every permission on it; on tables of others it gives none here.
         """
+        self._grant_creation(role)
+        tables = sorted({arn for name in names or ("*",) for arn in self._catalog_arns(name)})
+        if not names:
+            acknowledge_wildcards(
+                role,
+                "the tables are not known before the role makes them; the database is this zone's own, and "
+                "Lake Formation lets the role change those tables only that it made",
+                resources=tables,
+            )
+        return iam.Grant.add_to_principal(
+            grantee=role,
+            actions=["glue:CreateTable", "glue:GetDatabase", "glue:GetTable", "glue:UpdateTable"],
+            resource_arns=tables,
+        )
+
+    def _grant_creation(self, role: iam.Role) -> None:
+        if not self.governed or role.node.try_find_child(f"{self._zone_id}CreateTables") is not None:
+            return
         name = lakeformation.CfnPrincipalPermissions
         database = self._permissions(
             role,
@@ -268,39 +300,11 @@ class Zone(Construct):
         )
         if self.registration is not None and stack_of(role) is self._stack:
             location.add_resource_dependency(self.registration)
-        tables = self._catalog_arns("*")
-        acknowledge_wildcards(
-            role,
-            "the tables are not known before the role makes them; the database is this zone's own, and Lake "
-            "Formation lets the role change those tables only that it made",
-            resources=tables,
-        )
+
+    def grant_drop_table(self, role: iam.Role, table: str) -> iam.Grant:
+        """Grant taking a table that the role has made out of the catalog; its files stay."""
         return iam.Grant.add_to_principal(
-            grantee=role,
-            actions=["glue:CreateTable", "glue:GetDatabase", "glue:GetTable", "glue:UpdateTable"],
-            resource_arns=tables,
-        )
-
-    def grant_load(self, grantee: iam.IGrantable, table: str) -> iam.Grant:
-        """Grant finding the current metadata of an Iceberg table in the catalog.
-
-        Its files take ``grant_read`` of the table's prefix.
-        """
-        return iam.Grant.add_to_principal(
-            grantee=grantee,
-            actions=["glue:GetDatabase", "glue:GetTable"],
-            resource_arns=self._catalog_arns(table),
-        )
-
-    def grant_commit(self, grantee: iam.IGrantable, table: str) -> iam.Grant:
-        """Grant loading an Iceberg table and making other metadata its current ones, which is what a commit is.
-
-        Its files take ``grant_read`` and ``grant_write`` of the table's prefix, with ``delete``.
-        """
-        return iam.Grant.add_to_principal(
-            grantee=grantee,
-            actions=["glue:GetDatabase", "glue:GetTable", "glue:CreateTable", "glue:UpdateTable"],
-            resource_arns=self._catalog_arns(table),
+            grantee=role, actions=["glue:DeleteTable"], resource_arns=self._catalog_arns(table)
         )
 
     def _lake_formation(self, role: iam.Role, verb: str, table: str, permissions: list[str]) -> None:

@@ -22,7 +22,7 @@ from ml_contract.rules import dqdl
 from constructs import Construct
 from ml_lifecycle.acknowledge import acknowledge
 from ml_lifecycle.code import contract_file, glue_library, glue_script
-from ml_lifecycle.data_lake import DataLake, Zone, month_projection, parquet_table
+from ml_lifecycle.data_lake import DataLake, IcebergTable, Zone, month_projection, parquet_table
 from ml_lifecycle.features import FeatureGroup
 from ml_lifecycle.foundation import log_group
 from ml_lifecycle.pseudo import ACCOUNT, PARTITION, REGION, service_principal
@@ -88,6 +88,17 @@ class BatchTransform(Construct):
         self.data_prefix = f"{contract.slug}/data/"
         self.quality_prefix = f"{contract.slug}/quality/"
         self.snapshots_prefix = f"{contract.slug}/snapshots/"
+        self.curated_table = IcebergTable(
+            self,
+            "CuratedTable",
+            zone=lake.curated,
+            name=contract.name,
+            columns=contract.glue_columns(),
+            prefix=self.data_prefix,
+            partition_by=[("month", contract.event_time)],
+            log_key=log_key,
+            log_retention_days=log_retention_days,
+        )
         self.features_table = self._table("FeaturesTable", lake.features, contract.feature_columns())
         self.ruleset = glue.CfnDataQualityRuleset(
             self,
@@ -109,7 +120,7 @@ class BatchTransform(Construct):
         )
         _grant_spark(self.curate_role, lake.raw, raw_prefix)
         _grant_spark(self.curate_role, lake.curated, self.data_prefix, write=True)
-        lake.curated.grant_commit(self.curate_role, contract.name)
+        self.curated_table.grant_commit(self.curate_role)
         lake.artifacts.grant_write(self.curate_role, self.quality_prefix)
         iam.Grant.add_to_principal(
             grantee=self.curate_role,
@@ -126,8 +137,8 @@ class BatchTransform(Construct):
             arguments={
                 "--raw_uri": lake.raw.uri(raw_prefix),
                 "--curated_uri": lake.curated.uri(self.data_prefix),
-                "--curated_database": self.curated_database,
-                "--curated_table": contract.name,
+                "--curated_database": self.curated_table.database_name,
+                "--curated_table": self.curated_table.name,
                 "--quality_uri": lake.artifacts.uri(self.quality_prefix),
                 "--ruleset_name": self.ruleset.ref,
             },
@@ -136,7 +147,7 @@ class BatchTransform(Construct):
             "FeaturesRole", "Reads curated rows, writes features and feature records"
         )
         _grant_spark(self.features_role, lake.curated, self.data_prefix)
-        lake.curated.grant_load(self.features_role, contract.name)
+        self.curated_table.grant_read(self.features_role)
         _grant_spark(self.features_role, lake.features, self.data_prefix, write=True)
         _grant_spark(self.features_role, lake.features, self.snapshots_prefix, write=True)
         feature_group.grant_put_records(self.features_role)
@@ -148,8 +159,8 @@ class BatchTransform(Construct):
             workers=workers,
             minutes=minutes,
             arguments={
-                "--curated_database": self.curated_database,
-                "--curated_table": contract.name,
+                "--curated_database": self.curated_table.database_name,
+                "--curated_table": self.curated_table.name,
                 "--features_uri": lake.features.uri(self.data_prefix),
                 "--snapshots_uri": lake.features.uri(self.snapshots_prefix),
                 "--feature_group_name": feature_group.name,
@@ -193,14 +204,6 @@ class BatchTransform(Construct):
     def features_job_name(self) -> str:
         """Name of the job that builds features; its success means new training data."""
         return self.features_job.ref
-
-    @property
-    def curated_database(self) -> str:
-        """Glue database of the curated table, whose name is the workload's."""
-        name = self.lake.curated.database_name
-        if name is None:
-            raise ValueError("the lake's curated zone must have a database_name, got None")
-        return name
 
     @property
     def features_uri(self) -> str:
