@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import threading
 import time as _real_time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ from datetime import datetime
 from importlib.metadata import version
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from urllib.parse import parse_qs
 
 __all__ = [
     "PINNED_VERSION",
@@ -252,10 +254,22 @@ def checks_of(
             checks += [Check(action=action, resource=arn) for arn in arns]
         elif service == "monitoring":
             context.update(_cloudwatch_context(action, headers, body, params))
+        elif service == "states" and action.startswith("states:SendTask"):
+            # AWS names the state machine that waits; ministack leaves the resource open.
+            resource = _machine_of_token.get(str(_json_value_of(body, "taskToken")), resource)
         elif service == "logs" and resource.count(":") == 6 and not action.endswith("TagResource"):
             # CloudWatch Logs checks a call for a whole group against the group's ARN with an empty stream.
             resource = f"{resource}:log-stream:"
         return service, [Check(action=action, resource=resource, context=context), *checks]
+
+
+def _json_value_of(body: bytes, name: str) -> object:
+    """A member of a request's JSON body, ``None`` when there is none."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return None
+    return found.get(name) if isinstance(found, dict) else None
 
 
 def _cloudwatch_context(
@@ -892,6 +906,131 @@ def function_role(name: str) -> str | None:
     functions = importlib.import_module("ministack.services.lambda_svc")
     found = functions._functions.get(functions._resolve_request_scoped_name(name))
     return None if found is None else str(found["config"]["Role"])
+
+
+# -- other accounts -----------------------------------------------------------------------------------------
+
+
+def hold_strangers_to_trust(account: str) -> None:
+    """Let another account take a role only as the role's trust policy says, external id included.
+
+    ministack looks at trust policies only when it checks signatures too. Who signs with an account's number
+    as the access key is that account's root.
+    """
+    sts = importlib.import_module("ministack.services.sts")
+    iam = importlib.import_module("ministack.services.iam")
+    evaluator = importlib.import_module("ministack.core.iam_evaluator")
+    original = sts.handle_request
+
+    async def handle(method: str, path: str, headers: Any, body: Any, query: Any) -> Any:
+        params = {**dict(query), **parse_qs((body or b"").decode("utf-8", errors="replace"))}
+        caller = sts._caller_identity(headers, query)
+        stranger = isinstance(caller, Mapping) and caller["accountId"] != account
+        if sts._p(params, "Action") == "AssumeRole" and stranger:
+            arn = sts._p(params, "RoleArn")
+            role = iam._roles.get_scoped(arn.split(":")[4], None, arn.rsplit("/", 1)[-1])
+            context = evaluator.EvalContext(
+                principal_arn=caller["userArn"],
+                principal_type=caller["principalType"],
+                principal_account=caller["accountId"],
+                action="sts:AssumeRole",
+                resource_arn=arn,
+                region="us-east-1",
+                service_context={"sts:externalid": sts._p(params, "ExternalId", None)},
+                principal_keys=caller["principalKeys"],
+            )
+            trust = "{}" if role is None else role.get("AssumeRolePolicyDocument", "{}")
+            if not evaluator.evaluate_trust_policy(trust, caller["userArn"], context):
+                who = caller["userArn"]
+                message = f"User: {who} is not authorized to perform: sts:AssumeRole on resource: {arn}"
+                return sts._error(403, "AccessDenied", message, ns="sts")
+        return await original(method, path, headers, body, query)
+
+    _replace(sts, "handle_request", handle)
+
+
+# -- Step Functions -----------------------------------------------------------------------------------------
+
+
+#: State machine of each callback token: SendTaskSuccess and its like are checked against it.
+_machine_of_token: dict[str, str] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A task that a state machine is about to do: what it calls with what, and as which role."""
+
+    resource: str
+    input: Any
+    machine: str
+    role: str
+
+
+def guard_state_machines(
+    *,
+    refused: Callable[[Task], str | None],
+    wait: Callable[[float], None],
+    ended: Callable[[str, str, str], None],
+) -> None:
+    """Hold the tasks of state machines to their role, let them wait by another clock, tell how they end.
+
+    ``refused(task)`` says why the role may not do it, None when it may. ``wait(seconds)`` is what a Wait
+    state and the interval of a retry do. ``ended(machine ARN, status, cause)`` is told of each execution.
+    """
+    machines = importlib.import_module("ministack.services.stepfunctions")
+    doing = threading.local()
+    execute, emit = machines._execute_task, machines._emit_execution_status_event
+
+    def execute_task(state: Any, given: Any, execution: Mapping[str, Any], context: Any) -> Any:
+        machine = str(execution["stateMachineArn"]) if execution else ""
+        found = machines._state_machines.get(machine)
+        doing.machine, doing.role = machine, str(found["roleArn"]) if found else ""
+        return execute(state, given, execution, context)
+
+    def guarded(name: str) -> None:
+        original = getattr(machines, name)
+
+        def invoke(resource: str, given: Any, *rest: Any) -> Any:
+            role = getattr(doing, "role", "")
+            if role:
+                why = refused(Task(resource=resource, input=given, machine=doing.machine, role=role))
+                if why is not None:
+                    raise machines._ExecutionError("States.Permissions", why)
+            if "events:putEvents" in resource:
+                given = _with_text_details(given)
+            if name == "_invoke_with_callback":
+                _machine_of_token[str(rest[0])] = doing.machine
+            return original(resource, given, *rest)
+
+        _replace(machines, name, invoke)
+
+    def status(execution: Mapping[str, Any]) -> None:
+        emit(execution)
+        if execution["status"] != "RUNNING":
+            cause = f"{execution.get('error') or ''}: {execution.get('cause') or ''}".strip(": ")
+            ended(str(execution["stateMachineArn"]), str(execution["status"]), cause)
+
+    for name in ("_invoke_resource", "_invoke_resource_with_timeout", "_invoke_with_callback"):
+        guarded(name)
+    _replace(machines, "_execute_task", execute_task)
+    _replace(machines, "_scaled_sleep", wait)
+    _replace(machines, "_emit_execution_status_event", status)
+
+
+def _with_text_details(given: Any) -> Any:
+    """Step Functions takes an event's detail as an object too, and makes it the text that PutEvents takes."""
+    entries = [
+        {**e, "Detail": e["Detail"] if isinstance(e.get("Detail"), str) else json.dumps(e.get("Detail"))}
+        for e in given.get("Entries", ())
+    ]
+    return {**given, "Entries": entries}
+
+
+def function_arn(reference: str) -> str:
+    """Return the ARN of a function that a state machine names by name or ARN."""
+    functions = importlib.import_module("ministack.services.lambda_svc")
+    found = functions._functions.get(functions._resolve_request_scoped_name(reference))
+    return reference if found is None else str(found["config"]["FunctionArn"])
 
 
 # -- ECR ----------------------------------------------------------------------------------------------------
