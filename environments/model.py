@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Network, NetmaskValueError
+from pathlib import Path
 
 from ml_lifecycle.foundation.logs import LOG_RETENTION_DAYS
 
@@ -82,6 +83,8 @@ class Environment:
     ``lake_administrators`` are added to Lake Formation's administrators. They need to name the role that
     deploys (the CDK's CloudFormation execution role) in accounts where Lake Formation permissions are
     enforced. With ``governance`` they are, and the deploying role is added by itself.
+
+    ``flink_connector`` is the jar of Flink's Kinesis connector, for workloads whose windows run on Flink.
     """
 
     name: str
@@ -94,6 +97,7 @@ class Environment:
     alarm_email: str | None = None
     budget_usd: int | None = None
     lake_administrators: tuple[str, ...] = ()
+    flink_connector: Path | None = None
     governance: Governance | None = None
 
     def __post_init__(self) -> None:

@@ -54,10 +54,10 @@ class Windows(Strict):
         default="batch",
         description="flink also keeps them current in an online store as records arrive.",
     )
-    allowed_lateness_minutes: int = Field(
-        default=60,
+    allowed_lateness_hours: int = Field(
+        default=1,
         ge=0,
-        le=7 * 24 * 60,
+        le=LONGEST_HOURS,
         description="flink only: records that arrive later than this behind the newest one are left to the "
         "batch run.",
     )
