@@ -89,7 +89,7 @@ def _clients() -> tuple[Any, Any]:
 
 @cache
 def _labels(settings: Settings) -> LabelTable:
-    return LabelTable(glue_catalog(boto3.client("glue", config=_CONFIG)), settings.labels, settings.location)
+    return LabelTable(glue_catalog(boto3.client("glue", config=_CONFIG)), settings.labels)
 
 
 def handler(event: Any, context: object) -> dict[str, list[dict[str, str]]]:

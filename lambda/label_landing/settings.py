@@ -16,18 +16,15 @@ class Settings:
 
     items: str
     labels: str
-    location: str
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
         """Read the variables; every problem is reported at once."""
-        names = {"items": "TABLE", "labels": "LABEL_TABLE", "location": "LABEL_URI"}
+        names = {"items": "TABLE", "labels": "LABEL_TABLE"}
         values = {field: environment.get(name, "").strip() for field, name in names.items()}
         problems = [f"{name} is not set" for field, name in names.items() if not values[field]]
         if values["labels"] and values["labels"].count(".") != 1:
             problems.append(f"LABEL_TABLE must be database.table, got {values['labels']!r}")
-        if values["location"] and not values["location"].startswith("s3://"):
-            problems.append(f"LABEL_URI must be s3://bucket/prefix/, got {values['location']!r}")
         if problems:
             raise MisconfiguredError("; ".join(problems))
         return cls(**values)

@@ -12,30 +12,19 @@ from datetime import datetime
 from typing import Any, Final
 
 import pyarrow as pa
-from lake_files.iceberg import Place, ensure_table
+from lake_files.iceberg import NoTableError, Place, open_table
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import In
+from pyiceberg.table import Table
 
-from label_landing.errors import TransientError
+from label_landing.errors import MisconfiguredError, TransientError
 
-__all__ = ["COLUMNS", "LabelTable"]
+__all__ = ["ROWS", "LabelTable"]
 
-#: Columns and their Hive types.
-COLUMNS: Final = (
-    ("identifier", "string"),
-    ("label", "string"),
-    ("labelled_at", "timestamp"),
-    ("labelled_by", "array<string>"),
-    ("votes", "int"),
-    ("agreement", "double"),
-    ("resolution", "string"),
-    ("origin", "string"),
-    ("task", "string"),
-    ("inference_id", "string"),
-)
 #: Commits that lose against others are made again on what these have left; then the queue tries later.
 ATTEMPTS: Final = 6
-_ROWS = pa.schema(
+#: The table's columns, as Arrow has them; the construct makes the table (``labelling.landing.COLUMNS``).
+ROWS: Final = pa.schema(
     [
         pa.field("identifier", pa.string()),
         pa.field("label", pa.string()),
@@ -52,20 +41,18 @@ _ROWS = pa.schema(
 
 
 class LabelTable:
-    """One table of labels in ``catalog``. ``place`` is ``database.table``, ``location`` its folder."""
+    """One table of labels in ``catalog``. ``place`` is ``database.table``."""
 
     def __init__(
         self,
         catalog: Any,
         place: str,
-        location: str,
         *,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         database, _, name = place.partition(".")
         self._catalog = catalog
         self._place = Place(database, name)
-        self._location = location
         self._sleep = sleep
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> tuple[int, int | None]:
@@ -75,22 +62,30 @@ class LabelTable:
         refused by the catalog, and both are done again. Returns how many rows were new and the snapshot's id.
         """
         for attempt in range(ATTEMPTS):
-            table = ensure_table(self._catalog, self._place, location=self._location, columns=COLUMNS)
+            table = self._table()
             wanted = {row["task"]: row for row in rows}
             if table.current_snapshot() is not None:
-                there = table.scan(row_filter=In("task", set(wanted)), selected_fields=("task",)).to_arrow()
+                expression: Any = In  # its type hints are those of its serialised form
+                known = expression("task", set(wanted))
+                there = table.scan(row_filter=known, selected_fields=("task",)).to_arrow()
                 for task in there["task"].to_pylist():
                     wanted.pop(task, None)
             new = [_row(row) for row in wanted.values()]
             try:
                 if new:
-                    table.append(pa.Table.from_pylist(new, schema=_ROWS))
+                    table.append(pa.Table.from_pylist(new, schema=ROWS))
             except CommitFailedException:
                 self._sleep(random.uniform(0, 0.2 * 2**attempt))  # noqa: S311 - jitter, no secret
                 continue
             snapshot = table.current_snapshot()
             return len(new), None if snapshot is None else snapshot.snapshot_id
         raise TransientError(f"others commit to {self._place} all the time")
+
+    def _table(self) -> Table:
+        try:
+            return open_table(self._catalog, self._place)
+        except NoTableError as error:
+            raise MisconfiguredError(str(error)) from error
 
 
 def _row(row: Mapping[str, Any]) -> dict[str, Any]:

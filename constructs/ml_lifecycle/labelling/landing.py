@@ -11,7 +11,7 @@ from aws_cdk import aws_sqs as sqs
 
 from constructs import Construct
 from ml_lifecycle.code import lake_lambda_context
-from ml_lifecycle.data_lake import Zone
+from ml_lifecycle.data_lake import IcebergTable, Zone
 from ml_lifecycle.dead_letters import DeadLetterQueue
 from ml_lifecycle.foundation import log_group
 from ml_lifecycle.labelling.items import ItemTable
@@ -19,6 +19,19 @@ from ml_lifecycle.pseudo import service_principal
 
 __all__ = ["LabelLanding"]
 
+#: Columns of the table of labels with their Hive types (``label_landing.table.COLUMNS``).
+COLUMNS = (
+    ("identifier", "string"),
+    ("label", "string"),
+    ("labelled_at", "timestamp"),
+    ("labelled_by", "array<string>"),
+    ("votes", "int"),
+    ("agreement", "double"),
+    ("resolution", "string"),
+    ("origin", "string"),
+    ("task", "string"),
+    ("inference_id", "string"),
+)
 #: A batch waits this long for more messages, so that a commit holds more than one label.
 _WINDOW_SECONDS = 20
 _BATCH = 200
@@ -28,9 +41,8 @@ _TIMEOUT_SECONDS = 120
 class LabelLanding(Construct):
     """Define the queue of decided items and the function that appends their labels to an Iceberg table.
 
-    The table is ``<database of the zone>.<table_name>`` at ``prefix`` of ``zone``; it is made with the first
-    label and belongs to the lake: nothing here deletes it. Rows are only ever appended. A message that fails
-    five times stays in ``dead_letters`` for 14 days; others of its batch land.
+    The table is ``<database of the zone>.<table_name>`` at ``prefix`` of ``zone``. Rows are only ever
+    appended. A message that fails five times stays in ``dead_letters`` for 14 days; others of its batch land.
     """
 
     def __init__(
@@ -47,9 +59,18 @@ class LabelLanding(Construct):
         log_retention_days: int = 90,
     ) -> None:
         super().__init__(scope, construct_id)
-        self.table_name = f"{zone.database_name}.{table_name}"
-        self.zone, self.prefix = zone, prefix
-        self.uri = zone.uri(prefix)
+        self.table = IcebergTable(
+            self,
+            "Labels",
+            zone=zone,
+            name=table_name,
+            columns=COLUMNS,
+            prefix=prefix,
+            log_key=log_key,
+            log_retention_days=log_retention_days,
+        )
+        self.table_name = f"{self.table.database_name}.{self.table.name}"
+        self.uri = self.table.uri
         self._key = kms.Key.from_key_arn(self, "Key", message_key.key_arn)
         self.dead_letters = DeadLetterQueue(self, "DeadLetters", key=message_key)
         self.queue = sqs.Queue(
@@ -72,9 +93,8 @@ class LabelLanding(Construct):
         )
         group.grant_write(self.role)
         items.grant(self.role, "GetItem")
-        zone.grant_read(self.role, prefix)
-        zone.grant_write(self.role, prefix, delete=True)
-        zone.grant_create_tables(self.role)
+        self.table.grant_read(self.role)
+        self.table.grant_commit(self.role)
         iam.Grant.add_to_principal(
             grantee=self.role,
             actions=["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"],
@@ -99,7 +119,6 @@ class LabelLanding(Construct):
             environment={
                 "TABLE": items.name,
                 "LABEL_TABLE": self.table_name,
-                "LABEL_URI": self.uri,
             },
         )
         mapping = lambda_.CfnEventSourceMapping(

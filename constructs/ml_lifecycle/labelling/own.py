@@ -129,9 +129,9 @@ class OwnLabelling(Construct):
             resource_arns=[self.router.function_arn],
         )
 
-    def grant_read_labels(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Grant reading the files of the table of labels; the catalog is the zone's to grant."""
-        return self.landing.zone.grant_read(grantee, self.landing.prefix)
+    def grant_read_labels(self, grantee: iam.Role) -> iam.Grant:
+        """Grant reading the table of labels: its entry in the catalog and its files."""
+        return self.landing.table.grant_read(grantee)
 
     def metric_oldest_item(self, *, period: cdk.Duration | None = None) -> cloudwatch.Metric:
         """Seconds that the oldest item has waited, measured every hour."""
@@ -245,7 +245,7 @@ class OwnLabelling(Construct):
         acknowledge(
             role,
             "IAM5[Resource::*]",
-            "Log deliveries and traces know no resource (Service Authorization Reference); the rest is named.",
+            "Log deliveries and traces know no resource (Service Authorization Reference); the rest does.",
         )
         machine = stepfunctions.CfnStateMachine(
             self,
