@@ -50,7 +50,22 @@ class Inspection:
 
 def inspect(s3: Any, uri: str) -> Inspection:
     """Read the footer of every file under ``uri``."""
-    objects = list(list_objects(s3, uri))
+    return _inspected(s3, list(list_objects(s3, uri)))
+
+
+def inspect_files(s3: Any, uris: Iterable[str]) -> Inspection:
+    """Read the footer of every named file."""
+
+    def found(uri: str) -> StoredObject:
+        where = S3Uri.parse(uri)
+        head = s3.head_object(Bucket=where.bucket, Key=where.key)
+        return StoredObject(uri, where.key, head["ContentLength"], head["LastModified"])
+
+    with ThreadPoolExecutor(READERS) as pool:
+        return _inspected(s3, list(pool.map(found, uris)))
+
+
+def _inspected(s3: Any, objects: list[StoredObject]) -> Inspection:
     with ThreadPoolExecutor(READERS) as pool:
         found = list(pool.map(lambda item: _footer(s3, item), objects))
     return Inspection(

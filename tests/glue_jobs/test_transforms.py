@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from curate import transforms
 from curate.transforms import REASONS
+from lake_files.drift import by_schema, schema_drift
 from lake_files.parquet import ParquetFile
 
 if TYPE_CHECKING:
@@ -113,12 +114,12 @@ def test_should_report_missing_unknown_and_retyped_columns_per_file() -> None:
         ParquetFile("s3://lake/b", 1, (*drifted, ("extra", "int32"))),
         ParquetFile("s3://lake/c", 1, (*drifted, ("extra", "int32"))),
     ]
-    found = {(d.column, d.kind): d for d in transforms.schema_drift(files, CONTRACT.glue_columns())}
+    found = {(d.column, d.kind): d for d in schema_drift(files, CONTRACT.glue_columns())}
     assert set(found) == {("amount", "missing"), ("count", "type"), ("extra", "unknown")}
     assert found["count", "type"].found == "string"
     assert found["count", "type"].expected == "bigint"
     assert found["extra", "unknown"].files == 2
-    assert [len(group) for _, group in transforms.by_schema(files)] in ([1, 2], [2, 1])
+    assert [len(group) for _, group in by_schema(files)] in ([1, 2], [2, 1])
 
 
 def test_should_keep_the_latest_event_then_the_latest_arrival(spark: SparkSession) -> None:

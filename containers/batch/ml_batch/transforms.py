@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import polars as pl
+from ml_contract.texts import LARGEST, MOMENT, NUMBER, PLAIN, WHOLE
 
 #: Column of the reasons a row is refused for; empty on good rows.
 REASONS = "_reasons"
@@ -25,16 +26,6 @@ TYPES: dict[str, pl.DataType] = {
     "date": pl.Date(),
     "timestamp": pl.Datetime("us", "UTC"),
 }
-#: Texts that are numbers and moments, the same on both engines whatever else their own casts would take.
-NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
-WHOLE = r"^\s*[+-]?\d{1,19}(\.0*)?\s*$"
-CLOCK = r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?"
-ZONE = r"(Z|[+-](0\d|1[0-7]):[0-5]\d)"
-MOMENT = rf"^\d{{4}}-\d{{2}}-\d{{2}}([T ]{CLOCK}{ZONE}?)?$"
-#: Doubles beyond these are no 64-bit integers.
-LARGEST = 2.0**63
-#: Between these a fraction reads the same however a language writes numbers.
-PLAIN = (1e-3, 1e7)
 
 
 class CurateContract(Protocol):
@@ -110,13 +101,15 @@ def _converted(source: pl.Expr, found: pl.DataType, hive: str) -> pl.Expr:  # no
     if hive == "double" and (whole or fraction):
         return source.cast(wanted)
     if hive == "double" and text:
-        return pl.when(source.str.contains(NUMBER)).then(source.str.strip_chars().cast(wanted, strict=False))
+        return pl.when(source.str.contains(NUMBER)).then(
+            source.str.strip_chars(" ").cast(wanted, strict=False)
+        )
     if hive == "bigint" and whole:
         return source.cast(wanted, strict=False)
     if hive == "bigint" and fraction:
         return _whole(source)
     if hive == "bigint" and text:
-        digits = source.str.strip_chars().str.replace(r"\.0*$", "").str.replace(r"^\+", "")
+        digits = source.str.strip_chars(" ").str.replace(r"\.0*$", "").str.replace(r"^\+", "")
         return pl.when(source.str.contains(WHOLE)).then(digits.cast(wanted, strict=False))
     if hive == "string" and fraction:
         plain = source.abs().cast(pl.Float64).is_between(*PLAIN, closed="left")
