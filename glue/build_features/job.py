@@ -1,4 +1,4 @@
-"""Curated zone to features zone and Feature Store on Spark: Glue (``main.py``) or EMR Serverless (``emr.py``).
+"""Curated zone to features zone and Feature Store on Spark, by Glue (``main.py``) or EMR (``emr.py``).
 
 Features of an earlier snapshot are built beside the features zone and go into no store: they are the training
 set of that day again, not the news.

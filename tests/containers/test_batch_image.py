@@ -36,6 +36,14 @@ class Lake:
         self.base = base
         self.runs = 0
         self.use(contract)
+        # The stack makes the table.
+        iceberg.ensure_table(
+            iceberg.glue_catalog(boto3.client("glue")),
+            iceberg.Place("curated", "trips"),
+            location=f"s3://{BUCKET}/curated/",
+            columns=contract.glue_columns(),
+            partition_by=[("month", contract.event_time)],
+        )
 
     def use(self, contract: CompiledContract) -> None:
         """Run by this contract from now on."""

@@ -16,7 +16,7 @@ COMMANDS: dict[str, tuple[Callable[[dict[str, str]], None], Sequence[str], Seque
     "curate": (
         curate,
         ("contract", "raw_uri", "curated_uri", "curated_database", "curated_table", "quality_uri", "run_id"),
-        ("aws_region", "quarantine_uri"),
+        ("aws_region", "quarantine_uri", "raw_table"),
     ),
     "build_features": (
         build_features,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import polars as pl
 from lake_files import iceberg, quarantine
 from lake_files.drift import by_schema
 from lake_files.objects import read_text
-from lake_files.parquet import Inspection, inspect, undecodable
+from lake_files.parquet import Inspection, inspect, inspect_files, undecodable
 from lake_files.report import EXAMPLES, Report, RuleOutcome, digest
 from ml_contract.compiled import CompiledContract
 from ml_contract.dqdl import Rule
@@ -36,8 +36,7 @@ def curate(arguments: dict[str, str]) -> None:
     report = Report(s3, f"{arguments['quality_uri']}{run_id}.json")
     report.update(workload=contract.name, raw_uri=arguments["raw_uri"], engine="polars")
 
-    found = inspect(s3, arguments["raw_uri"])
-    rows = read_rows(s3, found, contract, report)
+    rows = read_rows(s3, raw_files(s3, arguments), contract, report)
     good = rows.filter(pl.col(REASONS).list.len() == 0).drop(REASONS)
     good = set_aside(s3, good, contract, report, uri=arguments.get("quarantine_uri"), run_id=run_id)
     folder = scratch("curated")
@@ -48,13 +47,9 @@ def curate(arguments: dict[str, str]) -> None:
 
     # A path of this run's own: what an earlier run left uncommitted can never get into this commit.
     uri = f"{arguments['curated_uri']}data/{run_id}/"
-    table = iceberg.ensure_table(
-        iceberg.glue_catalog(glue_client(arguments.get("aws_region"))),
-        iceberg.Place(arguments["curated_database"], arguments["curated_table"]),
-        location=arguments["curated_uri"],
-        columns=contract.glue_columns(),
-        partition_by=[("month", contract.event_time)],
-    )
+    catalog = iceberg.glue_catalog(glue_client(arguments.get("aws_region")))
+    place = iceberg.Place(arguments["curated_database"], arguments["curated_table"])
+    table = iceberg.evolve(iceberg.open_table(catalog, place), contract.glue_columns())
     before = iceberg.partitions(table)
     snapshot = iceberg.replace_rows(
         table, store(s3, folder, uri), properties={"job-run-id": run_id, "contract": digest(contract)}
@@ -67,6 +62,19 @@ def curate(arguments: dict[str, str]) -> None:
         months_removed=sorted(before - months),
     )
     report.write()
+
+
+def raw_files(s3: Any, arguments: Mapping[str, str]) -> Inspection:
+    """The files of the raw zone: below its folder, or of the Iceberg table that ``raw_table`` names."""
+    named = arguments.get("raw_table")
+    if named is None:
+        return inspect(s3, arguments["raw_uri"])
+    catalog = iceberg.glue_catalog(glue_client(arguments.get("aws_region")))
+    table = iceberg.open_table(catalog, iceberg.Place(*named.split(".", 1)))
+    try:
+        return inspect_files(s3, iceberg.data_files(table))
+    except iceberg.NoSnapshotError:
+        return Inspection((), ())
 
 
 def read_rows(s3: Any, found: Inspection, contract: CompiledContract, report: Report) -> pl.LazyFrame:
