@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import random
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ml_contract.dirt import DELIVERED
 
+from rehearsal.story.shares import shares
 from rehearsal.story.tale import Tale
 from rehearsal.story.telling import Evidence, Step, StoryError, require, wait_until
 
@@ -21,13 +23,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
+    "BEYOND_AN_INVOCATION",
     "STEPS",
     "Account",
     "Batch",
     "Sent",
     "account_for",
     "deliver",
+    "json_lines",
+    "kept_by_delivery",
     "plain",
+    "quarantined",
     "read_parquet",
     "record_id",
     "send",
@@ -40,6 +46,8 @@ RECORDS_PER_CALL = 500
 BYTES_PER_CALL = 4 * 1024 * 1024
 #: Kinds of dirt that are good records: delivered, and dropped or counted by the curate job.
 DELIVERED_KINDS = frozenset(DELIVERED)
+#: A record that the stream takes and that no invocation of a function holds.
+BEYOND_AN_INVOCATION = "beyond_an_invocation"
 
 
 def record_id(data: bytes) -> str:
@@ -198,8 +206,19 @@ def read_parquet(tale: Tale, uri: str, columns: Sequence[str] | None = None) -> 
     return pa.concat_tables(tables, promote_options="permissive")
 
 
-def _quarantine(tale: Tale) -> list[dict[str, Any]]:
-    uri = tale.outputs("Data")["QuarantineUri"]
+def quarantined(tale: Tale, output: str = "QuarantineUri") -> list[dict[str, Any]]:
+    """The lines of a quarantine: the delivery path's, or another that an output of the stack names."""
+    return json_lines(tale, tale.outputs("Data")[output])
+
+
+def kept_by_delivery(tale: Tale) -> list[str]:
+    """Ids of the records that Firehose itself kept, because no function or table could take them."""
+    lines = json_lines(tale, tale.outputs("Data")["DeliveryErrorsUri"])
+    return [record_id(base64.b64decode(line["rawData"])) for line in lines]
+
+
+def json_lines(tale: Tale, uri: str) -> list[dict[str, Any]]:
+    """Every line of the objects below a URI, parsed."""
     lines: list[dict[str, Any]] = []
     for found in tale.cloud.objects.list(uri):
         lines += [json.loads(line) for line in tale.cloud.objects.read(found).splitlines() if line.strip()]
@@ -215,7 +234,8 @@ def deliver(tale: Tale, batch: Batch, evidence: Evidence) -> Account:
         raw: list[str] = []
         if tale.cloud.objects.list(raw_uri, suffix=".parquet"):
             raw = read_parquet(tale, raw_uri, ["record_id"])["record_id"].to_pylist()
-        return account_for(batch, raw, [line["record_id"] for line in _quarantine(tale)])
+        refused = [line["record_id"] for line in quarantined(tale)]
+        return account_for(batch, raw, [*refused, *kept_by_delivery(tale)])
 
     def complete() -> Account | None:
         # What Firehose has read by now is delivered when its buffer's time is over.
@@ -228,7 +248,10 @@ def deliver(tale: Tale, batch: Batch, evidence: Evidence) -> Account:
     except StoryError:
         account = count()
     files = tale.cloud.objects.list(outputs["RawDataUri"], suffix=".parquet")
-    errors = tale.cloud.objects.list(outputs["DeliveryErrorsUri"])
+    beyond = {record_id(m.data) for m in batch.messages if m.kind == BEYOND_AN_INVOCATION}
+    told: set[str] = tale.known.setdefault("kept by delivery", set())
+    told |= beyond
+    errors = [identity for identity in kept_by_delivery(tale) if identity not in told]
     evidence |= {
         "sent": account.sent,
         "delivered": account.delivered,
@@ -256,7 +279,8 @@ def deliver(tale: Tale, batch: Batch, evidence: Evidence) -> Account:
 
 
 def _send(tale: Tale, evidence: Evidence) -> None:
-    messages = [*spoil(tale, tale.inputs.initial, tale.seed), *plain(tale.inputs.unfit, "unfit")]
+    streamed, _ = shares(tale.inputs.initial, tale.workload)
+    messages = [*spoil(tale, streamed, tale.seed), *plain(tale.inputs.unfit, "unfit")]
     random.Random(tale.seed).shuffle(messages)  # noqa: S311 - an order, not a secret
     tale.known["first batch"] = send(tale, messages, evidence)
 
@@ -275,7 +299,7 @@ def _deliver(tale: Tale, evidence: Evidence) -> None:
 def _quarantined(tale: Tale, evidence: Evidence) -> None:
     batch: Batch = tale.known["first batch"]
     kinds = {record_id(m.data): m.kind for m in batch.messages}
-    lines = [line for line in _quarantine(tale) if line["record_id"] in kinds]
+    lines = [line for line in quarantined(tale) if line["record_id"] in kinds]
     without = [line["record_id"] for line in lines if not line["reasons"]]
     require(not without, f"{len(without)} quarantined records have no reason")
     codes = Counter(code for line in lines for code in {reason["code"] for reason in line["reasons"]})
