@@ -6,7 +6,9 @@ unless somebody asks; what happened stands in the ledger.
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -39,11 +41,16 @@ STATUSES: Final[Mapping[str, int]] = {
 }
 
 
+#: So long after a kill a function that ended without a word was that kill's.
+_EXPLAINED_SECONDS: Final = 10.0
+
+
 class Faults:
     """What the next calls of each action (``sagemaker:PutRecord``, ``s3:PutObject``) meet."""
 
     def __init__(self) -> None:
         self._steps: dict[str, deque[str | None]] = {}
+        self._killed = -math.inf
         self._lock = threading.Lock()
 
     @property
@@ -69,6 +76,14 @@ class Faults:
                 del self._steps[action]
             return step
 
+    def killed(self) -> None:
+        """Remember that functions were ended just now."""
+        self._killed = time.monotonic()
+
+    def explain(self, error: str) -> bool:
+        """Whether a function's error is that it was ended on purpose."""
+        return "Worker" in error and time.monotonic() - self._killed < _EXPLAINED_SECONDS
+
     def left(self) -> dict[str, int]:
         """Return how many steps of each action are still to come."""
         with self._lock:
@@ -81,6 +96,7 @@ FAULTS: Final = Faults()
 def kill(runtime: Runtime, action: str, when: str) -> None:
     """End every function that runs, as a crash of its machine would."""
     runtime.ledger.ran("fault", action, what=when)
+    FAULTS.killed()
     bridge.end_function_workers()
 
 

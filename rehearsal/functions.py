@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rehearsal import ministack_bridge as bridge
+from rehearsal.faults import FAULTS
 
 if TYPE_CHECKING:
     from rehearsal.runtime import Runtime
@@ -45,6 +46,8 @@ def install(runtime: Runtime) -> None:
         name = str(config["FunctionName"])
         if error is None:
             runtime.ledger.ran("lambda", name, package=config.get("PackageType", "Zip"))
+        elif FAULTS.explain(error):
+            runtime.ledger.ran("lambda", name, ended="killed on purpose")
         else:
             runtime.ledger.failed("lambda", name, error)
         group = (config.get("LoggingConfig") or {}).get("LogGroup", f"/aws/lambda/{name}")

@@ -41,6 +41,10 @@ LAMBDA_SIZE_MIB = 1.0
 LAMBDA_RETRIES = 3
 #: A synchronous invocation takes 6 MB, and the records travel as base64.
 LAMBDA_LIMIT_MIB = 3.0
+#: Lambda quotas, "Invocation payload" (synchronous). A record of a stream may hold 10 MiB, so that one alone
+#: can be too much: "Handle failure in data transformation" keeps it under the error prefix.
+LAMBDA_PAYLOAD_BYTES = 6 * MIB
+TOO_LARGE = "Lambda.RequestTooLarge"
 
 
 @dataclass(frozen=True)
@@ -367,7 +371,8 @@ class Delivery:
                 continue
             self._sort(batch, answers, function, outcome)
             return
-        self.runtime.ledger.failed("firehose", self.name, f"{function}: {code}: {message}")
+        if code != TOO_LARGE:  # nothing failed there: no function can be asked, and the record is kept
+            self.runtime.ledger.failed("firehose", self.name, f"{function}: {code}: {message}")
         ended = self.runtime.clock.now()
         for record, data in batch:
             line = _processing_failed(
@@ -379,8 +384,12 @@ class Delivery:
         actions = ("lambda:GetFunctionConfiguration",)
         self.runtime.authorizer.note_service_use(role, actions, function, self.region)
         client = self.runtime.client("lambda", role=role, region=self.region)
+        payload = json.dumps(event).encode()
+        if len(payload) > LAMBDA_PAYLOAD_BYTES:
+            text = f"{len(payload)} byte payload is too large for the Invoke operation"
+            raise _InvocationError(TOO_LARGE, text)
         try:
-            answer = client.invoke(FunctionName=function, Payload=json.dumps(event).encode())
+            answer = client.invoke(FunctionName=function, Payload=payload)
         except ClientError as error:
             code = error.response["Error"]["Code"]
             known = {
@@ -389,12 +398,12 @@ class Delivery:
                 "ResourceNotFoundException": "Lambda.ResourceNotFound",
             }
             raise _InvocationError(known.get(code, "Lambda.InvokeError"), str(error)) from error
-        payload = answer["Payload"].read()
+        said = answer["Payload"].read()
         if answer.get("FunctionError"):
-            text = payload.decode("utf-8", "replace")
+            text = said.decode("utf-8", "replace")
             raise _InvocationError("Lambda.FunctionError", f"The Lambda function failed: {text[:2000]}")
         try:
-            records = json.loads(payload)["records"]
+            records = json.loads(said)["records"]
             return {str(record["recordId"]): record for record in records}
         except (ValueError, KeyError, TypeError) as error:
             raise _InvocationError("Lambda.JsonProcessingException", f"no records: {error}") from error
