@@ -95,6 +95,8 @@ class LabelLanding(Construct):
         items.grant(self.role, "GetItem")
         self.table.grant_read(self.role)
         self.table.grant_commit(self.role)
+        # pyiceberg asks whether a file is there before it writes it: to who may not list, S3 says 403.
+        zone.grant_folder(self.role, prefix)
         iam.Grant.add_to_principal(
             grantee=self.role,
             actions=["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"],
