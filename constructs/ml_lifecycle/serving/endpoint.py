@@ -192,7 +192,13 @@ class ModelEndpoint(Construct):
             self,
             "Model",
             execution_role_arn=self.role.role_arn,
-            containers=[sagemaker.CfnModel.ContainerDefinitionProperty(model_package_name=package)],
+            containers=[
+                sagemaker.CfnModel.ContainerDefinitionProperty(
+                    model_package_name=package,
+                    # The model cannot know its own number; with it every answer says who gave it.
+                    environment={"MODEL_PACKAGE": package},
+                )
+            ],
             enable_network_isolation=True,
             vpc_config=None
             if network is None

@@ -133,7 +133,7 @@ def build(session: PipelineSession, values: dict[str, Any]) -> Pipeline:
             inputs=[read("contract", values["contract_uri"]), read("features", features_uri)],
             outputs=[
                 write(name, in_run("prepare", name))
-                for name in ("train", "validation", "test", "transform", "baseline")
+                for name in ("train", "validation", "test", "transform", "baseline", "lineage")
             ],
             arguments=["prepare"],
         ),
@@ -234,6 +234,7 @@ def build(session: PipelineSession, values: dict[str, Any]) -> Pipeline:
             "Workload": values["workload"],
             "PipelineExecution": ExecutionVariables.PIPELINE_EXECUTION_ARN,
             "Reason": reason,
+            "Lineage": Join(on="/", values=[prepared("lineage"), "lineage.json"]),
         },
     )
     arguments = session.context

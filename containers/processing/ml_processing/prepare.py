@@ -16,6 +16,7 @@ from ml_runtime.tables import read_table, write_table
 from ml_statistics.baseline import baseline
 
 from ml_processing.balance import balanced
+from ml_processing.lineage import write_lineage
 from ml_processing.split import split_rows
 
 
@@ -112,6 +113,9 @@ def prepare() -> None:
     statistics, constraints = baseline(parts["train"], contract)
     _write(output / "baseline" / "statistics.json", statistics)
     _write(output / "baseline" / "constraints.json", constraints)
+    write_lineage(
+        parts, contract, features=source, config=base_folder() / "config", target=output / "lineage"
+    )
     report = {
         "rows_read": frame.height,
         **left_out,

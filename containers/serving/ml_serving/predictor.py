@@ -56,10 +56,12 @@ def failure(status: int, message: str, **details: object) -> Answer:
 class Predictor:
     """Scores the records of a body by one model.
 
-    Not for several threads at once: one record is scored in a buffer that is used again.
+    ``served_as`` says which model it is, ``<package group>/<version>``; an answer in JSON names it, and with
+    the answer the captured prediction does. Not for several threads at once: one record is scored in a buffer
+    that is used again.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, *, served_as: str | None = None) -> None:
         contract = model.contract
         label = contract.label
         self._reader = BodyReader(contract)
@@ -71,9 +73,11 @@ class Predictor:
         self._values = label.values
         # One record asked for as JSON is what endpoints mostly get: its way is short.
         self._row = None if label.task == "multiclass" else OneRow(model)
-        self._ends = [b"}]}"]
+        self._served_as = {} if served_as is None else {"model": served_as}
+        end = b"}]}" if served_as is None else b'}],"model":%b}' % _encode(served_as)
+        self._ends = [end]
         if label.values is not None:
-            self._ends = [b',"label":%b}]}' % _encode(value) for value in label.values]
+            self._ends = [b',"label":%b%b' % (_encode(value), end) for value in label.values]
 
     def answer(self, body: bytes, content_type: str, accept: str) -> Answer:  # noqa: PLR0911
         """Score a body and say so in the wanted type.
@@ -139,7 +143,7 @@ class Predictor:
         for wanted in accept.split(","):
             kind = media_type(wanted)
             if kind in (JSON, "*/*", "application/*", ""):
-                return Answer(200, JSON_HEADER, _encode({"predictions": predictions}))
+                return Answer(200, JSON_HEADER, _encode({"predictions": predictions, **self._served_as}))
             if kind in JSON_LINES:
                 return Answer(200, LINES_HEADER, b"".join(_encode(p) + b"\n" for p in predictions))
             if kind == CSV:

@@ -75,7 +75,7 @@ class DrainingServer(uvicorn.Server):
 def _load() -> Predictor | None:
     """Return the predictor; none when there is no sound model, which is then logged."""
     try:
-        predictor = Predictor(Model.load(base_folder() / "model"))
+        predictor = Predictor(Model.load(base_folder() / "model"), served_as=served_as(os.environ))
     except BadInputError as error:
         log.error("the model cannot be loaded: %s", error)  # noqa: TRY400 - the text says all
         return None
@@ -137,6 +137,12 @@ def run_worker(descriptor: int, *, announce: int | None = None, follow: int | No
     listener.listen(BACKLOG)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(listener, application, announce))
+
+
+def served_as(environment: Mapping[str, str]) -> str | None:
+    """Return ``<package group>/<version>`` of the model package that ``MODEL_PACKAGE`` names by its ARN."""
+    package = environment.get("MODEL_PACKAGE", "")
+    return "/".join(package.split("/")[-2:]) or None
 
 
 def _positive(environment: Mapping[str, str], name: str, default: int, maximum: int) -> int:
