@@ -8,7 +8,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kinesis as kinesis
-from aws_cdk import aws_kinesisanalytics as flink
+from aws_cdk import aws_kinesisanalyticsv2 as flink
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_s3_assets as s3_assets
@@ -18,6 +18,7 @@ from ml_contract.feature_lock import GroupVersion, schema_hash
 from ml_contract.window_job import window_definitions, window_job
 
 from constructs import Construct
+from ml_lifecycle.acknowledge import acknowledge
 from ml_lifecycle.code import code_root, staged
 from ml_lifecycle.data_lake import Zone
 from ml_lifecycle.dead_letters import DeadLetterQueue
@@ -119,6 +120,11 @@ class WindowedFeatures(Construct):
             # It holds what can be computed again.
             removal_policy=cdk.RemovalPolicy.DESTROY,
         )
+        acknowledge(
+            self.stream,
+            "KDS3",
+            "a customer-managed key costs requests, and buys a key policy and a rotation of our own",
+        )
         self.log_group = log_group(self, "Logs", key=log_key, retention_days=log_retention_days)
         self.code = self._code(allowed_lateness_hours, connector)
         self.role = self._role()
@@ -170,11 +176,10 @@ class WindowedFeatures(Construct):
             resource_arns=[self.stream.stream_arn],
         )
         grant_encrypt_decrypt(self.data_key, role)
-        self.code.bucket.grant_read(role, self.code.s3_object_key)
-        acknowledge_wildcards(
-            role,
-            "The CDK's bootstrap bucket is read by the key of this asset alone; its grant names S3's read "
-            "actions by their common beginning.",
+        iam.Grant.add_to_principal(
+            grantee=role,
+            actions=["s3:GetObject", "s3:GetObjectVersion"],
+            resource_arns=[self.code.bucket.arn_for_objects(self.code.s3_object_key)],
         )
         logs = self.log_group.log_group_arn
         iam.Grant.add_to_principal(
@@ -182,14 +187,18 @@ class WindowedFeatures(Construct):
             actions=["logs:DescribeLogStreams", "logs:PutLogEvents"],
             resource_arns=[logs],
         )
-        # Describing log groups knows no narrower resource (CloudWatch Logs, actions and resources).
-        iam.Grant.add_to_principal(
-            grantee=role, actions=["logs:DescribeLogGroups"], resource_arns=[arn("logs", "log-group:*")]
+        groups = arn("logs", "log-group:*")
+        iam.Grant.add_to_principal(grantee=role, actions=["logs:DescribeLogGroups"], resource_arns=[groups])
+        acknowledge_wildcards(
+            role,
+            "DescribeLogGroups lists names of groups, no events, and knows no narrower resource; Managed "
+            "Flink asks for it (its Developer Guide, 'Set up application logging').",
+            resources=[groups],
         )
         return role
 
-    def _application(self, parallelism: int) -> flink.CfnApplicationV2:
-        props = flink.CfnApplicationV2
+    def _application(self, parallelism: int) -> flink.CfnApplication:
+        props = flink.CfnApplication
         application = props(
             self,
             "Application",
@@ -245,14 +254,15 @@ class WindowedFeatures(Construct):
             ),
         )
         application.node.add_dependency(self.role)
+        logging = flink.CfnApplicationCloudWatchLoggingOption
         stream = cdk.aws_logs.CfnLogStream(
             self, "LogStream", log_group_name=self.log_group.log_group_name, log_stream_name="job"
         )
-        flink.CfnApplicationCloudWatchLoggingOptionV2(
+        logging(
             self,
             "Logging",
             application_name=application.ref,
-            cloud_watch_logging_option=flink.CfnApplicationCloudWatchLoggingOptionV2.CloudWatchLoggingOptionProperty(
+            cloud_watch_logging_option=logging.CloudWatchLoggingOptionProperty(
                 log_stream_arn=arn("logs", f"log-group:{self.log_group.log_group_name}:log-stream:job")
             ),
         ).add_resource_dependency(stream)
@@ -395,7 +405,7 @@ class WindowedFeatures(Construct):
                 application,
             ),
             alarm(
-                "Kept",
+                "KeptRows",
                 "Rows of the window job could not be put; the next row of the same key heals it",
                 "AWS/SQS",
                 "ApproximateNumberOfMessagesVisible",

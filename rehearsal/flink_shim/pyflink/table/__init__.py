@@ -84,7 +84,11 @@ class TableEnvironment:
 
 
 def _gateway() -> Any:
-    from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
+    from py4j.java_gateway import (  # type: ignore[import-untyped]
+        GatewayParameters,
+        JavaGateway,
+        launch_gateway,
+    )
 
     jars = sorted(str(jar) for jar in Path(os.environ["FLINK_LIB"]).glob("*.jar"))
     port, token = launch_gateway(
