@@ -73,7 +73,9 @@ class Landing:
         key, version = _object(event)
         source = self._source_of(key)
         found = self._drop.look(key, version)
-        identity = f"{source.name}\0{key}\0{version}"
+        # Each version of an object is a delivery of its own.
+        delivered_as = version if found is None else (found.version or found.etag)
+        identity = f"{source.name}\0{key}\0{delivered_as}"
         answer: dict[str, Any] = {
             "batch": blake2b(identity.encode(), digest_size=12).hexdigest(),
             "source": source.name,
