@@ -50,6 +50,8 @@ _FAN_OUT_ACTIONS = ("kinesis:SubscribeToShard", "kinesis:DescribeStreamConsumer"
 _PAUSE_SECONDS = 0.05
 #: A batch that is tried without a bound waits for the clock after so many tries at once.
 _AT_ONCE = 5
+#: A destination that is busy is asked as often as an AWS SDK asks by default.
+_KEEP_ATTEMPTS = 3
 _LATER = timedelta(seconds=30)
 
 
@@ -326,9 +328,16 @@ class Mappings:
                 f"aws/lambda/{mapping['UUID']}/{shard}/{now:%Y/%m/%d}/{now:%Y-%m-%dT%H.%M.%S}-{uuid.uuid4()}"
             )
             runtime.authorizer.note_service_use(role, ("s3:ListBucket",), f"arn:aws:s3:::{bucket}", region)
-            runtime.client("s3", role=role, region=region).put_object(
-                Bucket=bucket, Key=key, Body=json.dumps({**body, "payload": json.dumps(event)}).encode()
-            )
+            document = json.dumps({**body, "payload": json.dumps(event)}).encode()
+            client = runtime.client("s3", role=role, region=region)
+            for attempt in range(1, _KEEP_ATTEMPTS + 1):
+                try:
+                    client.put_object(Bucket=bucket, Key=key, Body=document)
+                    break
+                except ClientError as error:
+                    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+                    if status < 500 or attempt == _KEEP_ATTEMPTS:
+                        raise
             return f"s3://{bucket}/{key}"
         text = json.dumps(body)
         if service == "sqs":
