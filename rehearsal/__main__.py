@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -166,6 +166,47 @@ def _until_ended(poll: Callable[[], int | None]) -> None:
         typer.echo("stopped")
         return
     _fail("the embedded AWS has ended by itself; its log says why", 1)
+
+
+@app.command()
+def lineage(  # noqa: PLR0917 - typer calls it by name, one parameter per option
+    inference_id: Annotated[str, typer.Argument(help="InferenceId of a request, or the eventId captured.")],
+    out: Annotated[Path, typer.Option(help="Folder of a rehearsal that is up (run --hold).")] = Path("out"),
+    endpoint: Annotated[str | None, typer.Option(help="Endpoint asked; default: the only one.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    versions: Annotated[bool, typer.Option("--versions", help="Find each file's version in S3.")] = False,
+    save: Annotated[Path | None, typer.Option(help="Put the trace and the records into a folder.")] = None,
+) -> None:
+    """Follow a prediction back to the records that its model learned from."""
+    import boto3.session
+    from botocore.config import Config
+
+    from rehearsal.lineage import LineageError, trace_and_show
+    from rehearsal.server import ServerError, running
+
+    try:
+        address = running(out.resolve() / "state")
+        session = boto3.session.Session(
+            aws_access_key_id=address["account"],
+            aws_secret_access_key="rehearsal",  # noqa: S106 - the embedded AWS's operator
+            region_name=address["region"],
+        )
+
+        def client(service: str) -> object:
+            name: Any = service
+            return session.client(
+                name,
+                endpoint_url=address["endpoint"],
+                config=Config(s3={"addressing_style": "path"}, proxies={}),
+            )
+
+        typer.echo(
+            trace_and_show(
+                client, inference_id, endpoint=endpoint, as_json=as_json, versions=versions, save=save
+            )
+        )
+    except (ServerError, LineageError) as error:
+        _fail(str(error), 1)
 
 
 @app.command()

@@ -31,11 +31,21 @@ from rehearsal.state import StateError, StateFolder
 if TYPE_CHECKING:
     from rehearsal.runtime import Runtime
 
-__all__ = ["DEFAULT_ACCOUNT", "DEFAULT_REGION", "ServerError", "ServerProcess", "main", "start_server"]
+__all__ = [
+    "DEFAULT_ACCOUNT",
+    "DEFAULT_REGION",
+    "ServerError",
+    "ServerProcess",
+    "main",
+    "running",
+    "start_server",
+]
 
 #: AWS's own example account.
 DEFAULT_ACCOUNT = "123456789012"
 DEFAULT_REGION = "us-east-1"
+#: File of the state folder that says where the server answers.
+ADDRESS = "server.json"
 
 
 class ServerError(Exception):
@@ -319,10 +329,29 @@ def start_server(
     server.account, server.region = account, region
     try:
         _wait(server, timeout_seconds)
+        (state / ADDRESS).write_text(
+            json.dumps({"endpoint": server.endpoint, "account": account, "region": region})
+        )
     except BaseException:
         server.stop()
         raise
     return server
+
+
+def running(state: Path) -> dict[str, str]:
+    """Return endpoint, account and region of the server that uses a state folder.
+
+    :raises ServerError: none does, or it does not answer
+    """
+    try:
+        address: dict[str, str] = json.loads((state / ADDRESS).read_text())
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"{address['endpoint']}/_rehearsal/health", timeout=5):
+            return address
+    except (OSError, ValueError, KeyError) as error:
+        raise ServerError(
+            f"no embedded AWS answers for {state}: start one with 'python -m rehearsal run --hold' ({error})"
+        ) from None
 
 
 def _wait(server: ServerProcess, timeout_seconds: float) -> None:

@@ -4,9 +4,7 @@
 content, so that its version in the bucket can be found again), the snapshot of the curated rows behind them,
 the contract, the split. ``records.parquet`` names every record with its event time and its part.
 
-A record is named by its identifier, unless that is personal data: then by ``record_key``, a hash that finds a
-record whose identifier is known, and tells nobody the identifier who does not know it. It is a pseudonym, no
-anonymisation: identifiers that can be guessed can be found.
+A record is named by its identifier, unless that is personal data: then by ``ml_contract.lineage.record_key``.
 """
 
 from __future__ import annotations
@@ -18,20 +16,16 @@ from typing import Any
 
 import polars as pl
 from ml_contract.compiled import CompiledContract
+from ml_contract.lineage import record_key
 from ml_runtime.tables import parquet_files, write_table
 
-__all__ = ["record_key", "write_lineage"]
+__all__ = ["write_lineage"]
 
 FILE = "lineage.json"
 RECORDS = "records.parquet"
 #: What the job that built the features says of the rows it built them from.
 SNAPSHOT_FILE = "_snapshot.json"
 _CHUNK = 1 << 20
-
-
-def record_key(workload: str, identifier: str) -> str:
-    """Return the name of a record whose identifier is personal data: the same in every training set."""
-    return hashlib.sha256(f"{workload}:{identifier}".encode()).hexdigest()
 
 
 def write_lineage(
