@@ -1,7 +1,7 @@
 """The contract's features beside reading and writing the same Parquet files with the same engine.
 
 A table of made-up claims (each column with the values and shares of generated claims, each policy number
-once) lies in files of a million rows. ``features`` is ``ml_contract.stream.write_features``: read, compute and
+once) lies in files of a million rows. ``features`` is ``ml_contract.stream.write_features``: read, compute,
 write, all in polars' streaming engine; ``copy`` reads and writes the files as they are. Every measurement is
 a process of its own, files warm, in turns; the best of each counts, its peak memory is the process's.
 

@@ -55,12 +55,13 @@ def feature_frame(native: Any, contract: CompiledContract, *, label: bool = True
     if isinstance(frame, nw.LazyFrame) and "pyspark" in frame.implementation.value:
         _require_utc(frame.to_native())
     _check(frame.collect_schema(), contract, used)
+    polars = frame.implementation.is_polars()
     result = frame.select(
         _key(contract),
-        _iso(contract.event_time).alias(contract.event_time),
+        _iso(contract, polars=polars).alias(contract.event_time),
         *([_label(contract)] if label else []),
         *_group(contract),
-        *_features(contract),
+        *_features(contract, polars=polars),
     ).to_native()
     return _plain_pandas(result, contract) if pandas else result
 
@@ -76,8 +77,8 @@ def _used_columns(contract: CompiledContract, *, label: bool) -> list[str]:
     return [c.name for c in contract.input_columns if c.name in used]
 
 
-def _features(contract: CompiledContract) -> list[nw.Expr]:
-    lowering = _Lowering(contract.types)
+def _features(contract: CompiledContract, *, polars: bool) -> list[nw.Expr]:
+    lowering = _Lowering(contract.types, polars=polars)
     columns = []
     for feature in contract.features:
         value = lowering.finite(feature.expression)
@@ -112,17 +113,24 @@ def _group(contract: CompiledContract) -> list[nw.Expr]:
     return [(key.cast(nw.Int64) if kind == "integer" else key).cast(nw.String).alias(name)]
 
 
-def _iso(name: str) -> nw.Expr:
-    text = nw.col(name).cast(_MOMENT).dt.to_string("%Y-%m-%dT%H:%M:%S")
-    return nw.concat_str([text, nw.lit("Z")])
+def _iso(contract: CompiledContract, *, polars: bool) -> nw.Expr:
+    moment = nw.col(contract.event_time)
+    if polars:
+        # One text instead of two and their sum; a date has no time of day to be looked at.
+        if contract.types[contract.event_time] == "date":
+            return moment.cast(nw.Date).dt.to_string("%Y-%m-%dT00:00:00Z")
+        return moment.cast(_MOMENT).dt.to_string("%Y-%m-%dT%H:%M:%SZ")
+    return nw.concat_str([moment.cast(_MOMENT).dt.to_string("%Y-%m-%dT%H:%M:%S"), nw.lit("Z")])
 
 
 # --- lowering -----------------------------------------------------------------------------------------
 
 
 class _Lowering:
-    def __init__(self, types: Mapping[str, str]) -> None:
+    def __init__(self, types: Mapping[str, str], *, polars: bool = False) -> None:
         self.types = types
+        self._polars = polars
+        self._day_number = _polars_day_number if polars else _day_number
 
     def finite(self, node: Expr) -> nw.Expr:
         """Value of ``node``, missing where it is not finite."""
@@ -141,6 +149,10 @@ class _Lowering:
         if op == "when":
             return self._when(node)
         operands = [self.finite(x) for x in node.args]
+        if op == "days_between":
+            return self._day_number(operands[1]) - self._day_number(operands[0])
+        if op == "weekday":
+            return _weekday(self._day_number(operands[0]))
         if op in _BINARY:
             return _BINARY[op](*operands)
         if op in _UNARY:
@@ -148,6 +160,8 @@ class _Lowering:
         if op == "cast":
             source = type_of(node.args[0], self.types)
             return _CASTS[source, node.params[0]](operands[0])
+        if op == "map_values" and self._polars:
+            return _polars_map_values(operands[0], *node.params)
         return _PARAMETRISED[op](operands[0], *node.params)
 
     def _when(self, node: Expr) -> nw.Expr:
@@ -227,10 +241,16 @@ def _day_number(moment: nw.Expr) -> nw.Expr:
     )
 
 
-def _weekday(moment: nw.Expr) -> nw.Expr:
+def _polars_day_number(moment: nw.Expr) -> nw.Expr:
+    # Polars keeps a date as its days since 1970-01-01, which is day 719,469 of the calendar above. A tenth of
+    # the time that the arithmetic takes.
+    return moment.cast(nw.Date).cast(nw.Int64).cast(nw.Float64) + 719_469.0
+
+
+def _weekday(day_number: nw.Expr) -> nw.Expr:
     # Not `dt.weekday()`: on Spark that gives 0 for Sunday. Day number 3 of this calendar is a Monday after
     # 1 March.
-    days = _day_number(moment) + 1.0
+    days = day_number + 1.0
     return days - (days / 7.0).floor() * 7.0 + 1.0
 
 
@@ -283,6 +303,14 @@ def _map_values(value: nw.Expr, pairs: list[tuple[str, Any]], default: Any) -> n
     return nw.when(~value.is_null()).then(result)
 
 
+def _polars_map_values(value: nw.Expr, pairs: list[tuple[str, Any]], default: Any) -> nw.Expr:
+    # One look-up a row, where the other engines compare with every text.
+    dtype = nw.String if isinstance(pairs[0][1], str) else nw.Float64
+    texts, mapped = [key for key, _ in pairs], [value for _, value in pairs]
+    found = value.replace_strict(texts, mapped, default=nw.lit(default, dtype=dtype), return_dtype=dtype)
+    return nw.when(~value.is_null()).then(found)
+
+
 def _is_in(value: nw.Expr, *values: float | str) -> nw.Expr:
     return nw.when(~value.is_null()).then(value.is_in(list(values)))
 
@@ -319,7 +347,6 @@ _BINARY: Final[dict[str, Callable[[nw.Expr, nw.Expr], nw.Expr]]] = {
     "and": _conjunction,
     "or": _disjunction,
     "fill_null": lambda a, b: nw.when(~a.is_null()).then(a).otherwise(b),
-    "days_between": lambda a, b: _day_number(b) - _day_number(a),
 }
 _UNARY: Final[dict[str, Callable[[nw.Expr], nw.Expr]]] = {
     "neg": lambda a: a * -1.0,
@@ -332,7 +359,6 @@ _UNARY: Final[dict[str, Callable[[nw.Expr], nw.Expr]]] = {
     "month": lambda a: a.dt.month().cast(nw.Float64),
     "day": lambda a: a.dt.day().cast(nw.Float64),
     "hour": lambda a: a.dt.hour().cast(nw.Float64),
-    "weekday": _weekday,
     "lower": _lower,
     "strip": lambda a: a.str.strip_chars(BLANKS),
     "length": lambda a: a.str.len_chars().cast(nw.Float64),

@@ -132,6 +132,26 @@ def test_should_keep_identifier_event_time_and_label() -> None:
     )
 
 
+@pytest.mark.parametrize("group", ["t", "j", "b"])
+def test_should_keep_the_group_of_a_grouped_split_as_text(group: str) -> None:
+    records = zoo_records(40)
+    contract = grouped(group)
+    polars = feature_frame(zoo.polars_frame(records), contract)
+    assert polars.columns[:5] == ["key", "day", "outcome", group, "f_x"]
+    expected = [group_text(r[group]) for r in records]
+    assert polars[group].to_list() == expected
+    assert feature_frame(zoo.pandas_frame(records), contract)[group].to_list() == expected
+
+
+def grouped(group: str) -> CompiledContract:
+    contract: CompiledContract = zoo.with_columns(zoo.contract({"x": zoo.x}), split={"group": group})
+    return contract
+
+
+def group_text(value: object) -> str | None:
+    return None if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def test_should_name_every_column_that_is_missing_or_of_another_type() -> None:
     import polars as pl
 
@@ -291,6 +311,10 @@ def test_should_give_the_same_features_on_spark(spark: Any, claims: LoadedWorklo
     with np.errstate(over="ignore"):
         vectors = np.array([fitted.vector(f) for f in by_rows(records)]).astype(np.float32)
     np.testing.assert_allclose(fitted.matrix(frame), vectors, rtol=1e-6)
+
+    for group in ("t", "j", "b"):
+        keyed = feature_frame(spark_frame(spark, grouped(group), records), grouped(group)).collect()
+        assert [row[group] for row in keyed] == [group_text(r[group]) for r in records]
 
     # The worked example, from generated claims through the record codec.
     from ml_contract.records import Record, RecordCodec
