@@ -100,7 +100,7 @@ def _new_claims(tale: Tale, evidence: Evidence) -> None:
 def _changed_traffic(tale: Tale, evidence: Evidence) -> None:
     records = tale.inputs.changed_live
     usual = judge(tale.inputs.live, tale.known["usual answers"], tale.contract)
-    answers = ask(tale, questions(records, tale.contract))
+    answers = ask(tale, questions(tale, records))
     changed = judge(records, answers, tale.contract)
     tale.known["changed answers"] = answers
     evidence |= {

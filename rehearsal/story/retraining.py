@@ -76,7 +76,7 @@ def scores_of(answers: list[Answer]) -> list[float]:
 def _canary(tale: Tale, evidence: Evidence) -> None:
     package = tale.known["better package"]
     arn = package["ModelPackageArn"]
-    bodies = questions(tale.inputs.changed_live, tale.contract)
+    bodies = questions(tale, tale.inputs.changed_live)
     old = scores_of(tale.known["changed answers"])
     before = describe_endpoint(tale)
     updated = serving_stack(tale).get("LastUpdatedTime")
@@ -129,7 +129,7 @@ def _better(tale: Tale, evidence: Evidence) -> None:
     before = tale.report.drift["before"]
     after = judge(tale.inputs.changed_live, tale.known["changed answers of the new model"], tale.contract)
     tale.report.drift["after"] = after
-    usual = judge(tale.inputs.live, ask(tale, questions(tale.inputs.live, tale.contract)), tale.contract)
+    usual = judge(tale.inputs.live, ask(tale, questions(tale, tale.inputs.live)), tale.contract)
     evidence |= {
         "metric": metric,
         "first_model_on_changed_records": before,

@@ -122,7 +122,7 @@ def _roll_back(tale: Tale, evidence: Evidence) -> None:
     broken = tale.known["broken package"]
     serving = tale.known["serving"]
     old: list[float] = tale.known["serving scores"]
-    bodies = questions(tale.inputs.changed_live, tale.contract)
+    bodies = questions(tale, tale.inputs.changed_live)
     before = describe_endpoint(tale)
     updated = serving_stack(tale).get("LastUpdatedTime")
 

@@ -150,7 +150,7 @@ def _scaling(tale: Tale, evidence: Evidence) -> None:
 
 
 def _traffic(tale: Tale, evidence: Evidence) -> None:
-    bodies = questions(tale.inputs.live, tale.contract)
+    bodies = questions(tale, tale.inputs.live)
     answers = ask(tale, bodies)
     values = tale.contract.label.values
     if values is not None:
@@ -184,7 +184,7 @@ def _attack(tale: Tale, evidence: Evidence) -> None:
 
     endpoint = tale.outputs("Serving")["EndpointName"]
     runtime = tale.cloud.client("sagemaker-runtime")
-    good = questions(tale.inputs.live[:1], tale.contract)[0]
+    good = questions(tale, tale.inputs.live[:1])[0]
     attacks = [
         ("no JSON", b"{not json", "application/json", {400}),
         ("not UTF-8", b"\xff\xfe\x00", "application/json", {400}),

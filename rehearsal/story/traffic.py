@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from ml_contract.records import RecordCodec, Rejected
+from ml_contract.windows import with_windows
+
 from rehearsal.story.telling import StoryError
 
 if TYPE_CHECKING:
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
     from rehearsal.story.tale import Tale
 
-__all__ = ["Answer", "Answers", "Traffic", "ask", "quantile", "questions"]
+__all__ = ["Answer", "Answers", "Traffic", "ask", "quantile", "questions", "windows_of"]
 
 #: Requests a second that the background traffic aims at, over all its threads.
 RATE = 24.0
@@ -39,10 +42,48 @@ class Answer:
     error: str | None = None
 
 
-def questions(records: Sequence[Mapping[str, Any]], contract: CompiledContract) -> list[bytes]:
-    """Bodies of requests: each record without its label, which nobody knows yet."""
-    label = next(c.source for c in contract.columns if c.name == contract.label.field)
-    return [json.dumps({k: v for k, v in r.items() if k != label}).encode() for r in records]
+def questions(tale: Tale, records: Sequence[Mapping[str, Any]]) -> list[bytes]:
+    """Bodies of requests: each record without its label, which nobody knows yet.
+
+    A caller of a workload with windows sends them along, as the online store has them at the moment of the
+    record; many moments are asked at once here, so they are computed from the records before each.
+    """
+    contract = tale.contract
+    label = contract.label_column.source
+    bodies = [{k: v for k, v in r.items() if k != label} for r in records]
+    if contract.windows is not None:
+        known = [*tale.inputs.initial, *tale.inputs.live, *tale.inputs.changed, *tale.inputs.changed_live]
+        asked = {id(record) for record in records}
+        before = [record for record in known if id(record) not in asked]
+        over_time = windows_of(contract, records, before)
+        bodies = [body | values for body, values in zip(bodies, over_time, strict=True)]
+    return [json.dumps(body).encode() for body in bodies]
+
+
+def windows_of(
+    contract: CompiledContract, records: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, Any]]
+) -> list[dict[str, float | None]]:
+    """The window features of each record over all of them; every one must fit the contract."""
+    import polars as pl
+
+    spec = contract.windows
+    if spec is None:
+        return [{} for _ in records]
+    codec = RecordCodec(contract)
+    names = list(dict.fromkeys([contract.event_time, spec.key, *spec.fields]))
+    kinds = {"integer": pl.Int64, "number": pl.Float64}
+    rows = []
+    for record in (*records, *before):
+        decoded = codec.decode(json.dumps(record).encode())
+        if isinstance(decoded, Rejected):
+            raise StoryError(f"a record does not fit the contract: {decoded.reasons[0].message}")
+        rows.append({name: decoded.values.get(name) for name in names})
+    frame = pl.DataFrame(rows, schema={n: kinds.get(contract.types[n], pl.String) for n in names})
+    moment = pl.col(contract.event_time).str.to_datetime(time_unit="us", time_zone="UTC", strict=True)
+    made = with_windows(frame.with_columns(moment.dt.replace_time_zone(None)), contract)
+    mine = made.head(len(records)).select(window.name for window in spec.windows)
+    found: list[dict[str, float | None]] = mine.to_dicts()
+    return found
 
 
 def _ask(runtime: Any, endpoint: str, body: bytes, index: int, began: float) -> Answer:

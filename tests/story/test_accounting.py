@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from ml_contract.compiled import CompiledContract
@@ -21,6 +23,7 @@ from rehearsal.story.ingestion import (
     record_id,
 )
 from rehearsal.story.judging import area_under_roc, judge, truth
+from rehearsal.story.tale import Tale
 from rehearsal.story.traffic import Answer, Answers, quantile, questions
 
 
@@ -137,7 +140,8 @@ def test_should_read_the_truth_as_the_contract_writes_it(claims: CompiledContrac
 
 
 def test_should_ask_without_the_label(claims: CompiledContract) -> None:
-    assert questions([{"age": 4, "fraud_reported": "Y"}], claims) == [b'{"age": 4}']
+    tale = cast(Tale, SimpleNamespace(contract=claims))
+    assert questions(tale, [{"age": 4, "fraud_reported": "Y"}]) == [b'{"age": 4}']
 
 
 # --- who answered ---
