@@ -47,6 +47,23 @@ def test_should_run_the_documented_workload(folder: Path) -> None:
         assert features["strain"] in ("high", "normal")
 
 
+def test_should_load_the_documented_preparation(folder: Path) -> None:
+    from ruamel.yaml import YAML
+
+    shown = re.search(r"```yaml blocks\n(.*?)```", TEXT, re.DOTALL)
+    assert shown is not None
+    yaml = YAML(typ="safe")
+    blocks = yaml.load(shown[1])
+    whole = yaml.load((folder / "workload.yaml").read_text())
+    whole["features"] |= blocks["features"]
+    whole["training"] = blocks["training"]
+    (folder / "workload.yaml").write_text(json.dumps(whole))
+    contract = load_workload(folder).compiled
+    assert set(contract.fit.impute) == {"seal", "flow_m3h"}
+    assert contract.fit.encode["strain"]["kind"] == "target"
+    assert contract.group_key == "site"
+
+
 def test_should_give_the_documented_error(folder: Path) -> None:
     file = folder / "workload.yaml"
     file.write_text(file.read_text().replace("read_at: {type: timestamp", "read_at: {type: timestap"))
