@@ -23,6 +23,7 @@ from urllib.parse import parse_qs, unquote
 
 from rehearsal import ministack_bridge as bridge
 from rehearsal.control import ControlError, handlers
+from rehearsal.executors.trails import identity
 from rehearsal.faults import FAULTS, KILL_AFTER, KILL_BEFORE, STATUSES, kill, met, s3_error
 from rehearsal.iam import AccessDeniedError
 from rehearsal.ministack_bridge import Check
@@ -94,6 +95,18 @@ class Gateway:
         query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         signed = self._signed(headers, query)
         principal = await self._threaded(self._runtime.identities.principal, signed.access_key_id)
+        trails = self._runtime.trails
+        if trails is not None and signed.scope:
+            send = trails.watching(
+                send,
+                scope=signed.scope,
+                method=scope["method"],
+                path=path,
+                query=query,
+                headers=headers,
+                region=signed.region,
+                who=lambda: identity(principal, signed.access_key_id, self._runtime.account),
+            )
         candidates = [] if FORWARD_HEADER in headers else self._candidates(signed, headers)
         if not candidates and principal is None:
             await self._ministack(scope, receive, send)

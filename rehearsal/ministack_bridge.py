@@ -876,6 +876,33 @@ def delivery_refusal(
     return None
 
 
+def object_refusal(
+    principal: str,
+    bucket: str,
+    key: str,
+    *,
+    source_arn: str,
+    account: str,
+    region: str,
+    context: Mapping[str, str],
+) -> str | None:
+    """Return why a service cannot write an object; None when the bucket's policy, and its key's, let it."""
+    with account_scope(account, region):
+        needed = Check(action="s3:PutObject", resource=f"arn:aws:s3:::{bucket}/{key}", context=dict(context))
+        checks = [needed, *kms_checks("s3", [needed], {}, account=account, region=region)]
+        for check in checks:
+            asked = replace(check, context={**check.context, **context})
+            if not _service_is_let(principal, asked, source_arn=source_arn, account=account, region=region):
+                what = f"{check.action} for {source_arn}"
+                return f"the policy of {check.resource} does not let {principal} {what}"
+    return None
+
+
+def has_trails() -> bool:
+    """Say whether somebody has made a trail."""
+    return bool(importlib.import_module("ministack.services.cloudtrail")._trails._data)
+
+
 def guard_event_targets(refused: Callable[[str, str, str], None]) -> None:
     """Drop events for targets that EventBridge may not deliver to, as AWS does.
 
@@ -965,17 +992,34 @@ class Task:
     machine: str
     role: str
 
+    @property
+    def region(self) -> str:
+        """Region of the state machine."""
+        return self.machine.split(":")[3]
+
+
+class TaskError(Exception):
+    """A task failed: the error's name and its cause, as a state machine sees them."""
+
+    def __init__(self, error: str, cause: str) -> None:
+        super().__init__(f"{error}: {cause}")
+        self.error = error
+        self.cause = cause
+
 
 def guard_state_machines(
     *,
     refused: Callable[[Task], str | None],
     wait: Callable[[float], None],
     ended: Callable[[str, str, str], None],
+    own: Callable[[Task], Callable[[], Any] | None] = lambda _: None,
 ) -> None:
     """Hold the tasks of state machines to their role, let them wait by another clock, tell how they end.
 
-    ``refused(task)`` says why the role may not do it, None when it may. ``wait(seconds)`` is what a Wait
-    state and the interval of a retry do. ``ended(machine ARN, status, cause)`` is told of each execution.
+    ``own(task)`` is what does a task in the place of ministack, None when that does it; the service that it
+    calls says what the role may do. ``refused(task)`` says so of the others: why not, None when it may.
+    ``wait(seconds)`` is what a Wait state and the interval of a retry do. ``ended(machine ARN, status,
+    cause)`` is told of each execution.
     """
     machines = importlib.import_module("ministack.services.stepfunctions")
     doing = threading.local()
@@ -993,7 +1037,14 @@ def guard_state_machines(
         def invoke(resource: str, given: Any, *rest: Any) -> Any:
             role = getattr(doing, "role", "")
             if role:
-                why = refused(Task(resource=resource, input=given, machine=doing.machine, role=role))
+                task = Task(resource=resource, input=given, machine=doing.machine, role=role)
+                ours = own(task)
+                if ours is not None:
+                    try:
+                        return ours()
+                    except TaskError as error:
+                        raise machines._ExecutionError(error.error, error.cause) from error
+                why = refused(task)
                 if why is not None:
                     raise machines._ExecutionError("States.Permissions", why)
             if "events:putEvents" in resource:

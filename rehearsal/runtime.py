@@ -25,6 +25,7 @@ from rehearsal.control import ControlError, control
 
 if TYPE_CHECKING:
     from rehearsal.clock import Clock
+    from rehearsal.executors.trails import Trails
     from rehearsal.iam import Authorizer, Credentials, Identities
     from rehearsal.images import Images
     from rehearsal.services.engine import Service
@@ -118,6 +119,8 @@ class Runtime:
         self.authorizer = authorizer
         self.ledger = Ledger(lambda: datetime.now(UTC))
         self.stopping = threading.Event()
+        #: Told of every call by the gateway, once it is installed.
+        self.trails: Trails | None = None
         self._clients: dict[tuple[str, str | None, str], Any] = {}
         self._services: dict[tuple[str, str], Service] = {}
         self._work: dict[int, str] = {}

@@ -85,10 +85,12 @@ def checks_of_call(service: Service, call: Call) -> list[Check]:
     return checks
 
 
-def _resources(service: Service, call: Call) -> list[str]:
+def _resources(service: Service, call: Call) -> list[str]:  # noqa: PLR0911 - one per way to name them
     if service.name == "sagemaker-featurestore-runtime" and call.operation == "BatchGetRecord":
         names = [str(identifier["FeatureGroupName"]) for identifier in call.params.get("Identifiers", ())]
         return [_arn(service, "FeatureGroup", name) for name in names]
+    if service.name == "athena":
+        return _workgroups(service, call)
     if service.name == "glue" and call.operation in _CATALOG:
         return _catalog(service, call)
     noun, parameter = _RESOURCES.get((service.name, call.operation), ("", ""))
@@ -109,6 +111,24 @@ def _resources(service: Service, call: Call) -> list[str]:
     if match is None or name is None:
         return ["*"]
     return [_arn(service, match.group(1), name)]
+
+
+def _workgroups(service: Service, call: Call) -> list[str]:
+    """Return the workgroups that a call is about: queries and saved queries belong to theirs."""
+    p = call.params
+    names = [p["WorkGroup"]] if "WorkGroup" in p else []
+    for query_id in (p.get("QueryExecutionId"), *p.get("QueryExecutionIds", ())):
+        record = None if query_id is None else service.peek("QueryExecution", query_id)
+        names += [] if record is None else [record.data["WorkGroup"]]
+    saved = [one for one in (p.get("NamedQueryId"), *p.get("NamedQueryIds", ())) if one is not None]
+    if saved:
+        client = service.runtime.forwarding_client("athena", region=service.region)
+        found = client.batch_get_named_query(NamedQueryIds=saved)["NamedQueries"]
+        names += [query["WorkGroup"] for query in found]
+    return [
+        f"arn:aws:athena:{service.region}:{service.account}:workgroup/{name}"
+        for name in dict.fromkeys(names or ["primary"])
+    ]
 
 
 def _catalog(service: Service, call: Call) -> list[str]:

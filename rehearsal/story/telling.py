@@ -40,7 +40,7 @@ class Step:
 
     ``capabilities`` says which rows of ``docs/capabilities.yaml`` it exercises for a workload. ``recorded``
     marks a step whose programs only an account runs. ``applies`` says whether the workload has switched on
-    what the step shows; the others are not told.
+    what the step shows; the others are not told. ``when`` says so of what is deployed, right before the step.
     """
 
     id: str
@@ -50,6 +50,7 @@ class Step:
     capabilities: Callable[[Workload], Sequence[str]]
     recorded: bool = False
     applies: Callable[[Workload], bool] = lambda _: True
+    when: Callable[[Tale], bool] = lambda _: True
 
 
 class Listener(Protocol):
@@ -75,6 +76,8 @@ def tell(steps: Sequence[Step], tale: Tale, listener: Listener) -> Iterable[Step
     """
     told = [step for step in steps if step.applies(tale.workload)]
     for number, step in enumerate(told, start=1):
+        if not step.when(tale):
+            continue
         listener.begin(step, number, len(told))
         evidence: Evidence = {}
         started = time.monotonic()

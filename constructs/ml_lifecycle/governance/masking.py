@@ -14,6 +14,7 @@ from aws_cdk import aws_lakeformation as lakeformation
 from constructs import Construct, IDependable
 from ml_lifecycle.data_lake import Zone
 from ml_lifecycle.pseudo import ACCOUNT, PARTITION, REGION, arn, service_principal
+from ml_lifecycle.training.wildcards import acknowledge_wildcards
 from ml_lifecycle.zip_function import zip_function
 
 #: Where the key of the masks lies in the zone that holds it.
@@ -100,16 +101,7 @@ class MaskKey(Construct):
             # Lake Formation, "Requirements for creating views": the definer trusts both services.
             assumed_by=iam.CompositePrincipal(service_principal("glue"), service_principal("lakeformation")),
         )
-        base = f"arn:{PARTITION}:glue:{REGION}:{ACCOUNT}"
-        iam.Grant.add_to_principal(
-            grantee=self.definer,
-            actions=["glue:GetDatabase", "glue:GetTable"],
-            resource_arns=[
-                f"{base}:catalog",
-                f"{base}:database/{database_name}",
-                f"{base}:table/{database_name}/mask_key",
-            ],
-        )
+        self.let_define(database_name, "mask_key")
         granted = select_grant(
             self,
             "DefinerReadsKey",
@@ -118,6 +110,29 @@ class MaskKey(Construct):
             table_name=self.table.ref,
         )
         granted.node.add_dependency(self.definer)
+        # Lake Formation hands out credentials for what it granted; the action knows no resource (Service
+        # Authorization Reference, "AWS Lake Formation").
+        iam.Grant.add_to_principal(
+            grantee=self.definer, actions=["lakeformation:GetDataAccess"], resource_arns=["*"]
+        )
+        acknowledge_wildcards(
+            self.definer,
+            "GetDataAccess takes no resource and gives what Lake Formation granted to the definer, no more.",
+            resources=["*"],
+        )
+
+    def let_define(self, database_name: str, table_name: str) -> iam.Grant:
+        """Let views be defined on a table: the definer may look it up."""
+        base = f"arn:{PARTITION}:glue:{REGION}:{ACCOUNT}"
+        return iam.Grant.add_to_principal(
+            grantee=self.definer,
+            actions=["glue:GetDatabase", "glue:GetTable"],
+            resource_arns=[
+                f"{base}:catalog",
+                f"{base}:database/{database_name}",
+                f"{base}:table/{database_name}/{table_name}",
+            ],
+        )
 
 
 class MaskedView(Construct):
@@ -167,6 +182,7 @@ class MaskedView(Construct):
             self, "DefinerReads", role=key.definer, database_name=database, table_name=table_name
         )
         reads.node.add_dependency(*depends_on)
+        key.let_define(database, table_name)
         sources = [
             arn("glue", f"table/{database}/{table_name}"),
             arn("glue", f"table/{key.database_name}/mask_key"),
