@@ -133,6 +133,65 @@ def _train(tale: Tale, evidence: Evidence) -> None:
         require(not again["started"], "a trigger within the cooldown started another training")
 
 
+def _prepared(tale: Tale, evidence: Evidence) -> None:
+    """What the first step of the pipeline did to the rows, by its own report and by its files."""
+    sagemaker = tale.cloud.client("sagemaker")
+    steps = sagemaker.list_pipeline_execution_steps(
+        PipelineExecutionArn=executions(tale)[0]["PipelineExecutionArn"], SortOrder="Ascending"
+    )["PipelineExecutionSteps"]
+    (arn,) = (s["Metadata"]["ProcessingJob"]["Arn"] for s in steps if s["StepName"] == "Prepare")
+    job = sagemaker.describe_processing_job(ProcessingJobName=arn.rsplit("/", 1)[-1])
+    outputs = {o["OutputName"]: o["S3Output"]["S3Uri"] for o in job["ProcessingOutputConfig"]["Outputs"]}
+    report = tale.cloud.objects.read_json(f"{outputs['transform'].rstrip('/')}/preparation.json")
+    features: dict[str, dict[str, Any]] = report["features"]
+    evidence |= {
+        "rows": report["rows"],
+        "split": report["split"]["strategy"],
+        "balance": report["balance"],
+        "columns": report["columns"],
+        "filled": {
+            name: {"with": one["filled_with"], "rows": _touched(one, "filled"), "why": _reason(one, "impute")}
+            for name, one in features.items()
+            if one["filled_with"] is not None
+        },
+        "limited": {
+            name: {
+                **one["limits"],
+                "rows": _touched(one, "below") + _touched(one, "above"),
+                "why": _reason(one, "outliers"),
+            }
+            for name, one in features.items()
+            if "limits" in one
+        },
+        "encoded": {
+            name: one["encoding"]
+            for name, one in features.items()
+            if one.get("encoding", "one_hot") != "one_hot"
+        },
+        "missing_left_to_the_algorithm": {
+            name: _touched(one, "missing")
+            for name, one in features.items()
+            if one["filled_with"] is None and _touched(one, "missing")
+        },
+    }
+    wanted = tale.workload.features
+    require(
+        set(wanted.impute) - {n for n, block in wanted.impute.items() if block.kind == "none"}
+        <= set(evidence["filled"])
+        and set(wanted.outliers) <= set(evidence["limited"]),
+        "the report does not tell of every feature that the workload fills or limits",
+    )
+
+
+def _touched(feature: dict[str, Any], how: str) -> int:
+    return sum(rows.get(how, 0) for rows in feature["rows"].values())
+
+
+def _reason(feature: dict[str, Any], block: str) -> str | None:
+    found: str | None = feature.get("reasons", {}).get(block)
+    return found
+
+
 def _evaluate(tale: Tale, evidence: Evidence) -> None:
     package = latest_package(tale)
     evaluation = add_version(tale, package, "the first model")
@@ -191,6 +250,13 @@ STEPS = (
             "retrain.ondemand",
             "retrain.guard",
         ),
+    ),
+    Step(
+        id="prepared",
+        title="Splits, gaps, outliers and encodings: what was fitted, why, and on how many rows",
+        chapter=CHAPTER,
+        run=_prepared,
+        capabilities=lambda _: ("train.processing",),
     ),
     Step(
         id="evaluate",
