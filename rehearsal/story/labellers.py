@@ -37,6 +37,10 @@ class Site:
         """Address of a path of the page, as the embedded API Gateway knows it."""
         return f"{self.endpoint}/_aws/execute-api/{self.api}/$default/{path.lstrip('/')}"
 
+    def status_without_sign_in(self) -> int:
+        """What the API answers to somebody who has not signed in."""
+        return _send("GET", self.page("api/me"), {}, None)[0]
+
 
 def invite(cognito: Any, pool: str, name: str, *groups: str) -> None:
     """Make a person of the user pool, as an administrator does. A second time changes nothing."""
