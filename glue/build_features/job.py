@@ -36,7 +36,7 @@ ARGUMENTS = (
     "snapshots_uri",
     "feature_group_name",
 )
-OPTIONAL = ("aws_region", "ingest", "curated_snapshot_id")
+OPTIONAL = ("aws_region", "ingest", "ingest_from", "ingest_until", "curated_snapshot_id")
 #: Beside the feature rows: which rows they were built from. Spark and Athena skip names with an underscore.
 SNAPSHOT_FILE = "_snapshot.json"
 MONTH = "event_month"
@@ -76,9 +76,15 @@ def run(spark: SparkSession, arguments: Mapping[str, str]) -> None:
     changed = features
     if arguments.get("ingest", "changed") != "all":
         changed = changed_since(spark, s3, features, arguments["features_uri"])
+    # ISO 8601 texts of one form: their order is that of the moments.
+    for name, inside in (("ingest_from", "__ge__"), ("ingest_until", "__lt__")):
+        if name in arguments:
+            changed = changed.where(getattr(sf.col(contract.event_time), inside)(arguments[name]))
     # Workers are told the Region: nothing says that theirs is in their environment, as it is in the driver's.
+    group = arguments["feature_group_name"]
+    online = ingest.has_online_store(boto3.client("sagemaker", region_name=region), group)
     taken, failures = ingest_rows(
-        changed.drop(MONTH), arguments["feature_group_name"], contract.identifier, region
+        changed.drop(MONTH), group, contract.identifier, region, contract.event_time if online else None
     )
     summary = {"rows": rows, "ingested": taken, "unchanged": rows - taken - len(failures)}
     if failures:
@@ -155,7 +161,8 @@ def features_of(curated: DataFrame, contract: CompiledContract) -> DataFrame:
 def changed_since(spark: SparkSession, s3: Any, features: DataFrame, features_uri: str) -> DataFrame:
     """The rows that the features zone does not hold yet, in these very columns.
 
-    With other columns than before every row is new: a changed schema is another feature group.
+    With other columns than before every row is: a feature that was added has to reach the records there are,
+    and another group has none of them yet.
     """
     before = inspect(s3, features_uri)
     wanted = [name for name in features.columns if name != MONTH]
@@ -168,7 +175,7 @@ def changed_since(spark: SparkSession, s3: Any, features: DataFrame, features_ur
 
 
 def ingest_rows(
-    rows: DataFrame, feature_group: str, identifier: str, region: str | None
+    rows: DataFrame, feature_group: str, identifier: str, region: str | None, event_time: str | None = None
 ) -> tuple[int, list[ingest.Failure]]:
     """Put the rows from the workers; the driver only hears counts and failures."""
 
@@ -178,7 +185,7 @@ def ingest_rows(
         )
         client = boto3.client("sagemaker-featurestore-runtime", region_name=region, config=settings)
         rows: Iterator[Mapping[str, Any]] = (row.asDict() for row in partition)
-        yield ingest.put_all(client, feature_group, rows, identifier)
+        yield ingest.put_all(client, feature_group, rows, identifier, event_time=event_time)
 
     results = rows.rdd.mapPartitions(put_partition).collect()
     return sum(taken for taken, _ in results), [failure for _, failed in results for failure in failed]

@@ -132,8 +132,12 @@ def _updated(service: Service, call: Call) -> dict[str, Any]:
     if given[0] == "FeatureAdditions":
         _add_features(service, record, change)
     else:
-        merged: dict[str, Any] = {given[0]: {**(record.data.get(given[0]) or {}), **change}}
-        service.update(record, **merged)
+        merged = {**(record.data.get(given[0]) or {}), **change}
+        if given[0] == "OnlineStoreConfig" and "TtlDuration" in change and not change["TtlDuration"]:
+            # "To remove the default TtlDuration ... set the TtlDuration Unit and Value to null."
+            del merged["TtlDuration"]
+        settings: dict[str, Any] = {given[0]: merged}
+        service.update(record, **settings)
     service.update(
         record, LastModifiedTime=service.runtime.clock.now(), LastUpdateStatus={"Status": "Successful"}
     )
@@ -306,8 +310,12 @@ def _delete_record(service: Service, call: Call) -> dict[str, Any]:
     with group.lock:
         known = group.online.get(identifier)
         if online and call.params.get("DeletionMode") == "HardDelete":
-            if known is not None and known.moment <= moment:
-                del group.online[identifier]
+            if known is not None and known.moment >= moment:
+                raise _invalid(
+                    f"EventTime: {call.params['EventTime']} is not later than that of the record; "
+                    "nothing was deleted"
+                )
+            group.online.pop(identifier, None)
         elif online:
             _keep(group, identifier, _Stored(moment, None))
     if offline:
@@ -418,8 +426,9 @@ def _moment(record: Record, value: str) -> datetime:
 
 
 def _keep(group: _Group, identifier: str, stored: _Stored) -> None:
+    """Keep a record whose event time is greater; another one is history (PutRecord)."""
     known = group.online.get(identifier)
-    if known is None or known.moment <= stored.moment:
+    if known is None or known.moment < stored.moment:
         group.online[identifier] = stored
 
 

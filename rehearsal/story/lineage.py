@@ -127,7 +127,8 @@ def _keys(tale: Tale, table: pa.Table, trace: Trace, *, labelled: bool = False) 
         value = row[contract.label.field]
         values = contract.label.values
         known = value is not None if values is None else value in values
-        if labelled and not known:
+        # A row without an identifier was made up to balance the classes; it is nobody's record.
+        if (labelled and not known) or row[contract.identifier] is None:
             continue
         identifier = str(row[contract.identifier])
         name = record_key(contract.name, identifier) if hashed else identifier

@@ -186,6 +186,8 @@ def test_should_grant_writing_and_reading_records_of_this_group_only(templates: 
     assert actions(writing) == {
         "sagemaker:PutRecord",
         "sagemaker:DescribeFeatureGroup",
+        "sagemaker:BatchGetRecord",
+        "sagemaker:DeleteRecord",
         "kms:Decrypt",
         "kms:GenerateDataKey",
     }

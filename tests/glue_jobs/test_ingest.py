@@ -106,3 +106,80 @@ def test_should_give_up_after_its_attempts() -> None:
     assert failures[0].code == "ThrottlingException"
     assert store.calls == ATTEMPTS
     assert max(waits) <= LONGEST_WAIT_SECONDS
+
+
+class OnlineStore(Store):
+    """Takes a record only when its event time is greater, as the service does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.online: dict[str, dict[str, str]] = {}
+        self.deleted: list[dict[str, Any]] = []
+        self.unprocessed = 0
+
+    def put_record(self, *, FeatureGroupName: str, Record: list[dict[str, str]]) -> dict[str, Any]:  # noqa: N803
+        super().put_record(FeatureGroupName=FeatureGroupName, Record=Record)
+        values = {item["FeatureName"]: item["ValueAsString"] for item in Record}
+        there = self.online.get(values["id"])
+        if there is None or there["at"] < values["at"]:
+            self.online[values["id"]] = values
+        return {}
+
+    def batch_get_record(self, *, Identifiers: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
+        [asked] = Identifiers
+        names = asked["RecordIdentifiersValueAsString"]
+        assert len(names) <= 100
+        late = names[1:] if self.unprocessed else []
+        self.unprocessed = max(0, self.unprocessed - 1)
+        return {
+            "Records": [
+                {
+                    "RecordIdentifierValueAsString": name,
+                    "Record": [
+                        {"FeatureName": key, "ValueAsString": value}
+                        for key, value in self.online[name].items()
+                    ],
+                }
+                for name in names
+                if name in self.online and name not in late
+            ],
+            "Errors": [],
+            "UnprocessedIdentifiers": [{**asked, "RecordIdentifiersValueAsString": late}] if late else [],
+        }
+
+    def delete_record(self, **request: Any) -> dict[str, Any]:
+        there = self.online[request["RecordIdentifierValueAsString"]]
+        assert request["EventTime"] > there["at"], "a deletion must be later than the record"
+        del self.online[request["RecordIdentifierValueAsString"]]
+        self.deleted.append(request)
+        return {}
+
+
+MORNING, EVENING = "2025-01-01T08:00:00Z", "2025-01-01T20:00:00Z"
+
+
+def test_should_replace_a_record_of_the_same_event_in_the_online_store() -> None:
+    store = OnlineStore()
+    first = [{"id": str(n), "at": MORNING, "x": 1} for n in range(250)]
+    assert put_all(store, "group", first, "id", event_time="at", sleep=no_wait) == (250, [])
+    assert store.deleted == []
+    store.unprocessed = 2
+    again = [
+        {"id": "0", "at": MORNING, "x": 1},
+        {"id": "1", "at": MORNING, "x": 2},
+        {"id": "2", "at": EVENING, "x": 2},
+        {"id": "new", "at": MORNING},
+    ]
+    assert put_all(store, "group", again, "id", event_time="at", sleep=no_wait) == (4, [])
+    assert (store.online["1"]["x"], store.online["2"]["x"]) == ("2", "2")
+    # A newer event needs no deletion, nor does one that is new or the same; the offline store keeps all.
+    assert [(d["RecordIdentifierValueAsString"], d["TargetStores"]) for d in store.deleted] == [
+        ("1", ["OnlineStore"])
+    ]
+
+
+def test_should_not_touch_a_record_that_is_newer_than_the_row() -> None:
+    store = OnlineStore()
+    put_all(store, "group", [{"id": "1", "at": EVENING, "x": 2}], "id", event_time="at", sleep=no_wait)
+    put_all(store, "group", [{"id": "1", "at": MORNING, "x": 1}], "id", event_time="at", sleep=no_wait)
+    assert (store.online["1"]["x"], store.deleted, len(store.taken)) == ("2", [], 2)

@@ -176,10 +176,19 @@ class FeatureGroup(Construct):
         return role
 
     def grant_put_records(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Grant writing records, and describing the group, which a writer does to learn the schema."""
+        """Grant writing records, and describing the group, which a writer does to learn the schema.
+
+        With an online store also looking whether a record stands there and taking it out: one of the same
+        event time is replaced no other way.
+        """
+        replacing = ["sagemaker:BatchGetRecord", "sagemaker:DeleteRecord"]
         grant = iam.Grant.add_to_principal(
             grantee=grantee,
-            actions=["sagemaker:PutRecord", "sagemaker:DescribeFeatureGroup"],
+            actions=[
+                "sagemaker:PutRecord",
+                "sagemaker:DescribeFeatureGroup",
+                *([] if self.online_key is None else replacing),
+            ],
             resource_arns=[self.arn],
         )
         return (

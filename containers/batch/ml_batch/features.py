@@ -115,7 +115,8 @@ def changed_since(
 ) -> pathlib.Path:
     """A folder of the rows that the features zone does not hold yet, in these very columns.
 
-    With other columns than before every row is new: a changed schema is another feature group.
+    With other columns than before every row is: a feature that was added has to reach the records there are,
+    and another group has none of them yet.
     """
     before = inspect(s3, features_uri)
     wanted = [name for name, _ in contract.feature_columns()]
@@ -142,14 +143,29 @@ def put(
     client = boto3.client(
         "sagemaker-featurestore-runtime", region_name=arguments.get("aws_region"), config=settings
     )
-    return ingest.put_all(client, arguments["feature_group_name"], _rows(folder), contract.identifier)
+    group, region = arguments["feature_group_name"], arguments.get("aws_region")
+    online = ingest.has_online_store(boto3.client("sagemaker", region_name=region), group)
+    return ingest.put_all(
+        client,
+        group,
+        _rows(folder, contract.event_time, arguments.get("ingest_from"), arguments.get("ingest_until")),
+        contract.identifier,
+        event_time=contract.event_time if online else None,
+    )
 
 
-def _rows(folder: pathlib.Path) -> Iterator[Mapping[str, Any]]:
+def _rows(
+    folder: pathlib.Path, event_time: str, since: str | None, until: str | None
+) -> Iterator[Mapping[str, Any]]:
     for path in sorted(folder.rglob("*.parquet")):
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(BATCH_ROWS):
-                yield from batch.to_pylist()
+                for row in batch.to_pylist():
+                    # ISO 8601 texts of one form: their order is that of the moments.
+                    if (since is None or row[event_time] >= since) and (
+                        until is None or row[event_time] < until
+                    ):
+                        yield row
 
 
 def replace(s3: Any, folder: pathlib.Path, uri: str, run_id: str) -> int:

@@ -31,8 +31,9 @@ def _changes(p: Properties, found: Mapping[str, Any]) -> Iterator[Properties]:
         yield {"FeatureAdditions": added[start : start + _MOST_ADDITIONS]}
     time_to_live = (p.get("OnlineStoreConfig") or {}).get("TtlDuration")
     before = (found.get("OnlineStoreConfig") or {}).get("TtlDuration")
-    if time_to_live is not None and _plain(time_to_live) != _plain(before):
-        yield {"OnlineStoreConfig": {"TtlDuration": time_to_live}}
+    if p.get("OnlineStoreConfig") is not None and _plain(time_to_live) != _plain(before):
+        # Without a unit and a value there is none any more.
+        yield {"OnlineStoreConfig": {"TtlDuration": time_to_live or {}}}
     throughput = p.get("ThroughputConfig")
     if throughput is not None and _plain(throughput) != _plain(
         found.get("ThroughputConfig", {"ThroughputMode": "OnDemand"})
