@@ -1,5 +1,5 @@
 """``python -m ml_contract``: ``check PATH...`` says what is wrong, ``features PATH`` records the feature
-group, ``schema`` prints the JSON Schema.
+group, ``lock PATH`` records the record's schema, ``schema`` prints the JSON Schema.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ml_contract.evolution_command import check_against, record_lock
 from ml_contract.feature_command import record_features
 from ml_contract.load import (
     YAML_NAME,
@@ -31,6 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check.add_argument(
         "path", nargs="+", type=Path, help="a workload.yaml, its folder, or a folder of such folders"
     )
+    check.add_argument(
+        "--against", type=Path, metavar="OLD", help="an older workload.yaml or a lock file: what breaks?"
+    )
+    lock = commands.add_parser("lock", help="record the record's schema in record.lock.json")
+    lock.add_argument("path", type=Path, help="a workload.yaml or its folder")
     commands.add_parser("schema", help="print the JSON Schema of workload.yaml")
     features = commands.add_parser("features", help="record the feature group in features.lock.json")
     features.add_argument("path", type=Path, help="a workload.yaml or its folder")
@@ -52,6 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "schema":
         sys.stdout.write(schema_text())
         return 0
+    if options.command == "lock":
+        return record_lock(options.path)
+    if options.against is not None:
+        return max(check_against(path, options.against) for path in options.path)
     return _check(options.path)
 
 

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from ml_contract.batching_checks import batch_problems
 from ml_contract.checks import Checks, field_features
 from ml_contract.compiled import Column, CompiledContract, Feature, FitSpec, LabelSpec
+from ml_contract.evolution import lock_problems as record_problems
 from ml_contract.expressions import Expr, col, type_of
 from ml_contract.feature_lock import GroupVersion, group_versions, lock_problems
 from ml_contract.findings import findings, without_wrong_values
@@ -80,7 +81,7 @@ class LoadedWorkload:
 def load_workload(path: Path, *, locked: bool = True) -> LoadedWorkload:
     """Read a workload from its folder or its YAML file. Raises ContractError listing every problem.
 
-    ``locked`` also holds it against its lock file, ``features.lock.json``.
+    ``locked`` also holds it against its lock files, ``features.lock.json`` and ``record.lock.json``.
     """
     yaml_path = path / YAML_NAME if path.is_dir() else path
     source = read_yaml(yaml_path)
@@ -101,6 +102,7 @@ def load_workload(path: Path, *, locked: bool = True) -> LoadedWorkload:
     loaded = LoadedWorkload(workload, yaml_path, expressions, source.lines)
     if locked:
         problems += lock_problems(yaml_path.parent, loaded.compiled, workload.features.store)
+        problems += record_problems(loaded)
         if problems:
             raise ContractError(problems)
     return loaded

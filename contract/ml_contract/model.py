@@ -95,6 +95,11 @@ class RecordField(Strict):
 class RecordSpec(Strict):
     """What a record is."""
 
+    schema_version: int = Field(
+        default=1,
+        ge=1,
+        description="Raised with a change that breaks senders or readers; see record.lock.json.",
+    )
     identifier: ColumnName = Field(
         description="Field that identifies a record; a later one replaces an earlier one."
     )

@@ -30,6 +30,10 @@ def source_problems(workload: Workload, lines: Lines) -> Iterator[tuple[Location
         if other != name:
             yield here, f"has the construct id {_id(name)}, which {other} has too; rename one"
         yield from _columns(workload, here, source)
+        sent, known = source.schema_version, workload.record.schema_version
+        if sent > known:
+            message = f"got {sent}, but the record's is {known}; raise record.schema_version first"
+            yield (*here, "schema_version"), message
         if source.classification is not None and CLASSES.index(source.classification) > CLASSES.index(
             workload.classification
         ):

@@ -86,7 +86,7 @@ def spoilt_file(source: Any) -> bytes:
 
 def _batch(tale: Tale, name: str, *, broken: bool) -> Dropped:
     """The source's share of the records, some of them spoilt, and a file that nobody can read."""
-    source = tale.workload.sources[name]
+    source: Any = tale.workload.sources[name]
     contract = tale.contract
     _, batches = shares(tale.inputs.initial, tale.workload)
     records = batches[name]
@@ -230,7 +230,7 @@ def _drop_folders(tale: Tale, evidence: Evidence) -> None:
     drop = tale.outputs("Sources")["DropUri"]
     told = []
     for name in _drops(tale.workload):
-        source = tale.workload.sources[name]
+        source: Any = tale.workload.sources[name]
         batch = _batch(tale, name, broken=True)
         tale.known[f"dropped by {name}"] = batch
         count = _drop(source, f"{drop}{name}/first/", batch, tale.cloud.objects.write)
@@ -245,7 +245,7 @@ def _again(tale: Tale, evidence: Evidence) -> None:
     drop = tale.outputs("Sources")["DropUri"]
     told = []
     for name in _drops(tale.workload):
-        source = tale.workload.sources[name]
+        source: Any = tale.workload.sources[name]
         batch: Dropped = tale.known[f"dropped by {name}"]
         before = _objects(tale, name)
         outcomes = []

@@ -18,7 +18,7 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_stepfunctions as stepfunctions
 from ml_contract.compiled import CompiledContract
 from ml_contract.landing import LandingSpec
-from ml_contract.sources import Source
+from ml_contract.sources import DmsSource, JdbcSource, Source
 
 from constructs import Construct
 from ml_lifecycle.acknowledge import acknowledge
@@ -55,20 +55,21 @@ _LAMBDA_BUSY = [
 
 def landing_spec(name: str, source: Source) -> LandingSpec:
     """Return what landing needs to know of a source of ``workload.yaml``."""
-    changes = source.kind == "dms"
-    # What Glue reads from a database and what DMS copies is written as Parquet.
-    form = "parquet" if source.kind in ("jdbc", "dms") else source.format
+    # What Glue reads from a database and what DMS copies is written as Parquet, a file at a time.
+    form, delimiter, manifest = "parquet", ",", False
+    if not isinstance(source, JdbcSource | DmsSource):
+        form, delimiter, manifest = source.format, source.delimiter, source.manifest
     return LandingSpec(
         name=name,
         kind=source.kind,
         owner=source.owner,
         schema_version=source.schema_version,
         format=form,
-        delimiter="," if source.kind in ("jdbc", "dms") else source.delimiter,
-        manifest=False if source.kind in ("jdbc", "dms") else source.manifest,
+        delimiter=delimiter,
+        manifest=manifest,
         rename=dict(source.rename),
         ignore=source.ignore,
-        changes=changes,
+        changes=isinstance(source, DmsSource),
     )
 
 
