@@ -24,6 +24,7 @@ _NAMESPACES = {
     "sagemaker-featurestore-runtime": "sagemaker",
     "sagemaker-metrics": "sagemaker",
     "events": "events",
+    "kinesisanalyticsv2": "kinesisanalytics",
 }
 #: The service that assumes a role handed to an operation of ours.
 _PASSED_TO = {

@@ -103,6 +103,7 @@ _TRAITS = {
         arn_resources={"ScalableTarget": "scalable-target/{name}", "ScalingPolicy": "scalingPolicy:{name}"},
         upserts=frozenset({"ScalableTarget"}),
     ),
+    "kinesisanalyticsv2": Traits(service="kinesisanalyticsv2", arn_service="kinesisanalytics"),
     "codestar-connections": Traits(service="codestar-connections", arn_resource="connection/{name}"),
     "codeconnections": Traits(service="codeconnections", arn_resource="connection/{name}"),
 }
