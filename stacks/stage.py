@@ -17,6 +17,7 @@ from stacks.workload_labels import WorkloadLabelsStack
 from stacks.workload_models import WorkloadModelsStack
 from stacks.workload_operations import WorkloadOperationsStack
 from stacks.workload_serving import WorkloadServingStack
+from stacks.workload_windows import WorkloadWindowsStack
 from stacks.workload_sources import WorkloadSourcesStack
 
 
@@ -73,6 +74,16 @@ class LifecycleStage(cdk.Stage):
                 lake=lake,
                 data=data,
             )
+        if workload.workload.windows is not None and workload.workload.windows.engine == "flink":
+            WorkloadWindowsStack(
+                self,
+                f"{name}Windows",
+                environment=environment,
+                workload=workload,
+                foundation=foundation,
+                lake=lake,
+                data=data,
+            )
         models = WorkloadModelsStack(
             self,
             f"{name}Models",
@@ -109,5 +120,5 @@ class LifecycleStage(cdk.Stage):
             lake=lake,
             models=models,
             serving=serving,
-            new_data_job_name=data.batch.features_job_name,
+            new_data_event=data.batch.new_data_event,
         )

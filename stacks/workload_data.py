@@ -6,14 +6,15 @@ import aws_cdk as cdk
 from ml_contract.load import LoadedWorkload
 from ml_lifecycle.data_lake import DataLake
 from ml_lifecycle.ingestion import StreamConsumer, StreamIngestion
-from ml_lifecycle.processing import BatchTransform
 
 from constructs import Construct
 from environments import Environment
 from stacks.base import LifecycleStack
+from stacks.batch_engine import batch_engine
 from stacks.feature_groups import feature_groups
 from stacks.foundation import FoundationStack
 from stacks.governance import GovernanceStack
+from stacks.table_upkeep import table_upkeep
 from stacks.workload_governance import WorkloadGovernance
 
 
@@ -83,24 +84,18 @@ class WorkloadDataStack(LifecycleStack):
                 log_retention_days=environment.retention.log_days,
                 alarm_topic=topic,
             )
-        self.batch = BatchTransform(
+        self.batch = batch_engine(
             self,
-            "Batch",
-            contract=contract,
-            name_prefix=name_prefix,
+            environment=environment,
+            workload=workload,
+            foundation=foundation,
             lake=lake,
             raw_table=self.ingestion.table,
             raw_prefix=self.ingestion.data_prefix,
             feature_group=self.feature_group,
-            log_key=foundation.keys.logs,
-            worker_type=spec.batch.worker_type,
-            workers=spec.batch.workers,
-            schedule=spec.batch.schedule,
-            on_landing=spec.batch.on_landing,
-            log_retention_days=environment.retention.log_days,
-            failure_topic=topic,
         )
         self.features_uri = self.batch.features_uri
+        table_upkeep(self, "CuratedUpkeep", environment, self.batch.curated_table)
         if governance is not None:
             self.governance = WorkloadGovernance(
                 self,
@@ -123,11 +118,9 @@ class WorkloadDataStack(LifecycleStack):
             "CuratedTable": self.batch.curated_table.name,
             "FeaturesDataUri": self.features_uri,
             "QualityUri": lake.artifacts.uri(self.batch.quality_prefix),
-            "WorkflowName": self.batch.workflow_name,
-            "CrawlerName": self.batch.crawler_name,
-            "RulesetName": self.batch.ruleset_name,
             "FeatureGroupName": self.feature_group.name,
             "ActiveFeatureGroupName": groups.active.name,
+            **self.batch.outputs,
         }
         if self.consumer is not None:
             outputs["StreamConsumerName"] = self.consumer.function.function_name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
@@ -34,7 +36,7 @@ class WorkloadOperationsStack(LifecycleStack):
         lake: DataLake,
         models: WorkloadModelsStack,
         serving: WorkloadServingStack,
-        new_data_job_name: str | None = None,
+        new_data_event: Mapping[str, object] | None = None,
     ) -> None:
         spec = workload.workload
         super().__init__(
@@ -67,7 +69,7 @@ class WorkloadOperationsStack(LifecycleStack):
             workload=workload,
             pipeline_name=models.training_pipeline.pipeline_name,
             drift_alarm=self.monitor.drift_alarm,
-            new_data_job_name=new_data_job_name,
+            new_data_event=new_data_event,
             message_key=foundation.keys.messages,
             log_key=foundation.keys.logs,
             log_retention_days=environment.retention.log_days,

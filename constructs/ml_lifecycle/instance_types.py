@@ -89,6 +89,7 @@ def check_workload(workload: LoadedWorkload) -> None:
         ("training.processing_instance_type", spec.training.processing_instance_type, "processing"),
         ("serving.instance_type", spec.serving.instance_type, "endpoint"),
         ("monitoring.instance_type", spec.monitoring.instance_type, "processing"),
+        ("batch.instance_type", spec.batch.instance_type, "processing"),
     ]
     problems = []
     for path, value, purpose in named:

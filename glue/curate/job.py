@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import boto3
-from lake_files import iceberg, quarantine
+from lake_files import iceberg, partitions, quarantine
 from lake_files.drift import by_schema
 from lake_files.objects import read_text
 from lake_files.parquet import Inspection, inspect, inspect_files, undecodable
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 #: What every service gives the job, and what it may give.
 ARGUMENTS = ("contract", "raw_uri", "curated_uri", "curated_database", "curated_table", "quality_uri")
-OPTIONAL = ("aws_region", "quarantine_uri", "raw_table")
+OPTIONAL = ("aws_region", "quarantine_uri", "raw_table", "raw_catalog")
 #: No curated file grows without bound; a month may span several.
 ROWS_PER_FILE = 2_000_000
 #: Names of broken rules, beside a quarantined row.
@@ -57,7 +57,12 @@ def run(spark: SparkSession, arguments: Mapping[str, str], run_id: str, judge: J
     report = Report(s3, f"{arguments['quality_uri']}{run_id}.json")
     report.update(workload=contract.name, raw_uri=arguments["raw_uri"], engine="spark")
 
-    rows = read_rows(spark, s3, raw_files(clients, arguments), contract, report)
+    found = raw_files(clients, arguments)
+    if "raw_catalog" in arguments:
+        place = arguments["raw_catalog"].split(".", 1)
+        new = partitions.register(clients.glue, *place, (file.uri for file in found.files))
+        report.update(partitions_registered=new)
+    rows = read_rows(spark, s3, found, contract, report)
     good = rows.where(sf.size(transforms.REASONS) == 0).drop(transforms.REASONS)
     good = set_aside(s3, good, contract, report, uri=arguments.get("quarantine_uri"), run_id=run_id)
     keep = contract.batch.get("dedup", {}).get("keep", "latest_event")

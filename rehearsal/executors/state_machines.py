@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rehearsal import ministack_bridge as bridge
 from rehearsal.executors import containers
+from rehearsal.executors.state_tasks import own_task
 from rehearsal.iam import AccessDeniedError, Principal
 from rehearsal.ministack_bridge import Check, Task
 
@@ -118,5 +119,7 @@ def install(runtime: Runtime) -> None:
 
         containers.start_work(runtime, f"event to {target['Arn']}", run)
 
-    bridge.guard_state_machines(refused=refused, wait=wait, ended=ended)
+    bridge.guard_state_machines(
+        refused=refused, wait=wait, ended=ended, own=lambda task: own_task(runtime, task)
+    )
     bridge.route_event_target(lambda arn: ":states:" in arn and ":stateMachine:" in arn, deliver)

@@ -126,6 +126,7 @@ def test_should_hand_each_job_exactly_the_arguments_it_reads(templates: dict[str
             "--curated_database",
             "--curated_table",
             "--quality_uri",
+            "--quarantine_uri",
             "--ruleset_name",
         },
         "BuildFeatures": {

@@ -35,6 +35,13 @@ def retraining(stack: cdk.Stack, workload: LoadedWorkload, **options: Any) -> Re
     )
 
 
+NEW_DATA = {
+    "source": ["aws.glue"],
+    "detail-type": ["Glue Job State Change"],
+    "detail": {"jobName": ["test-features"], "state": ["SUCCEEDED"]},
+}
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("workloads")
@@ -43,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def templates(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> dict[str, Template]:
     def everything(stack: cdk.Stack) -> None:
-        built = retraining(stack, parcels(folder, ALL), new_data_job_name="test-features")
+        built = retraining(stack, parcels(folder, ALL), new_data_event=NEW_DATA)
         user = iam.Role(stack, "Person", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
         built.grant_request(user)
 
@@ -75,11 +82,7 @@ def test_should_train_again_on_drift_only_by_default(templates: dict[str, Templa
 
 
 def test_should_train_again_on_new_data_and_on_a_schedule_when_asked(templates: dict[str, Template]) -> None:
-    assert patterns(templates["All"])["Glue Job State Change"] == {
-        "source": ["aws.glue"],
-        "detail-type": ["Glue Job State Change"],
-        "detail": {"jobName": ["test-features"], "state": ["SUCCEEDED"]},
-    }
+    assert patterns(templates["All"])["Glue Job State Change"] == NEW_DATA
     schedule = only(templates["All"], "AWS::Scheduler::Schedule")
     assert schedule["ScheduleExpression"] == "rate(7 days)"
     assert json.loads(schedule["Target"]["Input"]) == {
@@ -154,5 +157,5 @@ def test_should_grant_asking_for_a_training(templates: dict[str, Template]) -> N
 
 
 def test_should_report_everything_that_is_missing_at_once(folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"drift_alarm must be given .*; new_data_job_name must be given"):
+    with pytest.raises(ValueError, match=r"drift_alarm must be given .*; new_data_event must be given"):
         retraining(cdk.Stack(), parcels(folder, ALL), alarm=False)

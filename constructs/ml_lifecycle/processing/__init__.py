@@ -1,5 +1,16 @@
 """Processing: from raw rows to features."""
 
-from ml_lifecycle.processing.batch import EVENT_MONTH, GLUE_VERSION, BatchTransform
+from ml_lifecycle.processing.batch import GLUE_VERSION, BatchTransform
+from ml_lifecycle.processing.single_node import SingleNodeTransform
+from ml_lifecycle.processing.workflow import BatchWorkflow
+from ml_lifecycle.processing.zones import EVENT_MONTH, BatchTables, Transform
 
-__all__ = ["EVENT_MONTH", "GLUE_VERSION", "BatchTransform"]
+__all__ = [
+    "EVENT_MONTH",
+    "GLUE_VERSION",
+    "BatchTables",
+    "BatchTransform",
+    "BatchWorkflow",
+    "SingleNodeTransform",
+    "Transform",
+]

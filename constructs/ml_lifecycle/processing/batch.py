@@ -22,14 +22,13 @@ from ml_contract.rules import dqdl
 from constructs import Construct
 from ml_lifecycle.acknowledge import acknowledge
 from ml_lifecycle.code import contract_file, glue_library, glue_script
-from ml_lifecycle.data_lake import DataLake, IcebergTable, Zone, month_projection, parquet_table
+from ml_lifecycle.data_lake import DataLake, IcebergTable, Zone
 from ml_lifecycle.features import FeatureGroup
 from ml_lifecycle.foundation import log_group
+from ml_lifecycle.processing.zones import BatchTables
 from ml_lifecycle.pseudo import ACCOUNT, PARTITION, REGION, service_principal
 from ml_lifecycle.training.wildcards import acknowledge_wildcards
 
-#: Partition column of the curated and the features table: the month of the event (UTC).
-EVENT_MONTH = "event_month"
 #: Spark 3.5, Python 3.11 (AWS Glue Developer Guide, "AWS Glue versions").
 GLUE_VERSION = "5.0"
 WorkerType = Literal["G.1X", "G.2X", "G.4X", "G.8X"]
@@ -44,7 +43,8 @@ class BatchTransform(Construct):
     ``schedule`` (EventBridge ``cron(...)`` or ``rate(...)``, UTC), and by hand. The next step starts only
     when the one before it succeeded; one run at a time.
 
-    Defaults: Glue 5.0, two G.1X workers (4 vCPU, 16 GB each), job bookmarks off because each run reads the
+    Defaults: Glue 5.0, two G.1X workers (4 vCPU, 16 GB each) of the standard execution class (``flex`` is
+    cheaper, may start late and may be interrupted), job bookmarks off because each run reads the
     whole table, no retry because a failed quality rule fails again. Everything a job writes, its logs
     included, is encrypted with customer-managed keys.
     """
@@ -63,6 +63,7 @@ class BatchTransform(Construct):
         log_key: kms.IKey,
         worker_type: WorkerType = "G.1X",
         workers: int = 2,
+        execution_class: Literal["standard", "flex"] = "standard",
         timeout: cdk.Duration | None = None,
         schedule: str | None = "cron(0 2 * * ? *)",
         on_landing: bool = True,
@@ -74,32 +75,25 @@ class BatchTransform(Construct):
         # AWS Glue, CreateJob: NumberOfWorkers.
         if not 2 <= workers <= 299:
             problems.append(f"workers must be between 2 and 299, got {workers}")
+        # AWS Glue Developer Guide, "Flexible execution class".
+        if execution_class == "flex" and worker_type not in ("G.1X", "G.2X"):
+            problems.append(
+                f"execution_class flex runs on G.1X and G.2X workers, got {worker_type}; choose one of them"
+            )
         if schedule is not None and not schedule.startswith(("cron(", "rate(")):
             problems.append(f"schedule must be cron(...), rate(...) or None, got {schedule!r}")
         if not raw_prefix.endswith("/"):
             problems.append(f"raw_prefix must end with '/', got {raw_prefix!r}")
         if problems:
             raise ValueError("batch transform: " + "; ".join(problems))
-        self.lake = lake
-        self.contract = contract
+        self.lake, self.contract = lake, contract
         self._name_prefix = name_prefix
         self._raw_table = raw_table
         self.raw_prefix = raw_prefix
-        self.data_prefix = f"{contract.slug}/data/"
-        self.quality_prefix = f"{contract.slug}/quality/"
-        self.snapshots_prefix = f"{contract.slug}/snapshots/"
-        self.curated_table = IcebergTable(
-            self,
-            "CuratedTable",
-            zone=lake.curated,
-            name=contract.name,
-            columns=contract.glue_columns(),
-            prefix=self.data_prefix,
-            partition_by=[("month", contract.event_time)],
-            log_key=log_key,
-            log_retention_days=log_retention_days,
+        self._execution_class = execution_class
+        self.tables = BatchTables(
+            self, contract=contract, lake=lake, log_key=log_key, log_retention_days=log_retention_days
         )
-        self.features_table = self._table("FeaturesTable", lake.features, contract.feature_columns())
         self.ruleset = glue.CfnDataQualityRuleset(
             self,
             "Ruleset",
@@ -122,6 +116,8 @@ class BatchTransform(Construct):
         _grant_spark(self.curate_role, lake.curated, self.data_prefix, write=True)
         self.curated_table.grant_commit(self.curate_role)
         lake.artifacts.grant_write(self.curate_role, self.quality_prefix)
+        lake.raw.grant_read(self.curate_role, self.tables.quarantine_prefix)
+        lake.raw.grant_write(self.curate_role, self.tables.quarantine_prefix, delete=True)
         iam.Grant.add_to_principal(
             grantee=self.curate_role,
             actions=["glue:GetDataQualityRuleset"],
@@ -140,6 +136,7 @@ class BatchTransform(Construct):
                 "--curated_database": self.curated_table.database_name,
                 "--curated_table": self.curated_table.name,
                 "--quality_uri": lake.artifacts.uri(self.quality_prefix),
+                "--quarantine_uri": lake.raw.uri(self.tables.quarantine_prefix),
                 "--ruleset_name": self.ruleset.ref,
             },
         )
@@ -149,7 +146,7 @@ class BatchTransform(Construct):
         _grant_spark(self.features_role, lake.curated, self.data_prefix)
         self.curated_table.grant_read(self.features_role)
         _grant_spark(self.features_role, lake.features, self.data_prefix, write=True)
-        _grant_spark(self.features_role, lake.features, self.snapshots_prefix, write=True)
+        _grant_spark(self.features_role, lake.features, self.tables.snapshots_prefix, write=True)
         feature_group.grant_put_records(self.features_role)
         self.features_job = self._job(
             "BuildFeatures",
@@ -162,7 +159,7 @@ class BatchTransform(Construct):
                 "--curated_database": self.curated_table.database_name,
                 "--curated_table": self.curated_table.name,
                 "--features_uri": lake.features.uri(self.data_prefix),
-                "--snapshots_uri": lake.features.uri(self.snapshots_prefix),
+                "--snapshots_uri": lake.features.uri(self.tables.snapshots_prefix),
                 "--feature_group_name": feature_group.name,
             },
         )
@@ -206,23 +203,45 @@ class BatchTransform(Construct):
         return self.features_job.ref
 
     @property
+    def curated_table(self) -> IcebergTable:
+        """The curated rows."""
+        return self.tables.curated
+
+    @property
+    def data_prefix(self) -> str:
+        """Prefix of the curated and of the features zone."""
+        return self.tables.data_prefix
+
+    @property
+    def quality_prefix(self) -> str:
+        """Prefix of the reports in the artifacts zone."""
+        return self.tables.quality_prefix
+
+    @property
     def features_uri(self) -> str:
         """Where the feature rows lie."""
-        return self.lake.features.uri(self.data_prefix)
+        return self.tables.features_uri
+
+    @property
+    def new_data_event(self) -> dict[str, object]:
+        """Pattern of the event that says: there are new features."""
+        return {
+            "source": ["aws.glue"],
+            "detail-type": ["Glue Job State Change"],
+            "detail": {"jobName": [self.features_job_name], "state": ["SUCCEEDED"]},
+        }
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """Names under which an operator finds the engine."""
+        return {
+            "WorkflowName": self.workflow_name,
+            "CrawlerName": self.crawler_name,
+            "RulesetName": self.ruleset_name,
+            "CurateQuarantineUri": self.lake.raw.uri(self.tables.quarantine_prefix),
+        }
 
     # --- jobs -----------------------------------------------------------------------------------------------
-
-    def _table(self, construct_id: str, zone: Zone, columns: list[tuple[str, str]]) -> glue.CfnTable:
-        return parquet_table(
-            self,
-            construct_id,
-            zone=zone,
-            name=self.contract.name,
-            columns=columns,
-            prefix=self.data_prefix,
-            partition_key=(EVENT_MONTH, "string"),
-            projection=month_projection(EVENT_MONTH),
-        )
 
     def _log_groups(self, key: kms.IKey, days: int) -> tuple[logs.LogGroup, ...]:
         # Glue writes to <prefix>/output and <prefix>/error (AWS Glue Developer Guide, "Logging for AWS Glue
@@ -318,6 +337,7 @@ class BatchTransform(Construct):
             glue_version=GLUE_VERSION,
             worker_type=worker_type,
             number_of_workers=workers,
+            execution_class=self._execution_class.upper(),
             timeout=minutes,
             max_retries=0,
             execution_property=glue.CfnJob.ExecutionPropertyProperty(max_concurrent_runs=1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -24,7 +25,7 @@ class Retraining(Construct):
     """Define the triggers of a workload's training pipeline and the function that answers them.
 
     Triggers, each as the workload's ``retraining`` says: an alarm that goes to ALARM (``on_drift``), a
-    schedule (``every_days``), a Glue job that ended well (``on_new_data``). All reach
+    schedule (``every_days``), an event that says there are new features (``on_new_data``). All reach
     ``lambda/retrain_trigger``, which starts the pipeline unless an execution runs or started within
     ``cooldown_hours``; of triggers that come at once, one starts it. An event that fails three times, or
     cannot be delivered for six hours, is kept in ``dead_letters`` for 14 days.
@@ -51,7 +52,7 @@ class Retraining(Construct):
         message_key: kms.IKey,
         log_key: kms.IKey,
         drift_alarm: cloudwatch.IAlarm | None = None,
-        new_data_job_name: str | None = None,
+        new_data_event: Mapping[str, object] | None = None,
         log_retention_days: int = 90,
     ) -> None:
         super().__init__(scope, construct_id)
@@ -60,8 +61,8 @@ class Retraining(Construct):
         problems = []
         if rules.on_drift and drift_alarm is None:
             problems.append("drift_alarm must be given when retraining.on_drift is true, got None")
-        if rules.on_new_data and new_data_job_name is None:
-            problems.append("new_data_job_name must be given when retraining.on_new_data is true, got None")
+        if rules.on_new_data and new_data_event is None:
+            problems.append("new_data_event must be given when retraining.on_new_data is true, got None")
         if problems:
             raise ValueError("; ".join(problems))
         self.dead_letters = DeadLetterQueue(self, "DeadLetters", key=message_key)
@@ -96,15 +97,11 @@ class Retraining(Construct):
                     "detail": {"state": {"value": ["ALARM"]}},
                 },
             )
-        if rules.on_new_data and new_data_job_name is not None:
+        if rules.on_new_data and new_data_event is not None:
             self._rule(
                 "NewData",
                 description=f"New features of {spec.name}",
-                pattern={
-                    "source": ["aws.glue"],
-                    "detail-type": ["Glue Job State Change"],
-                    "detail": {"jobName": [new_data_job_name], "state": ["SUCCEEDED"]},
-                },
+                pattern=dict(new_data_event),
             )
         if self.rules:
             self.dead_letters.allow_rules([rule.attr_arn for rule in self.rules])

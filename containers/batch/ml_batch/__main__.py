@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -16,7 +17,7 @@ COMMANDS: dict[str, tuple[Callable[[dict[str, str]], None], Sequence[str], Seque
     "curate": (
         curate,
         ("contract", "raw_uri", "curated_uri", "curated_database", "curated_table", "quality_uri", "run_id"),
-        ("aws_region", "quarantine_uri", "raw_table"),
+        ("aws_region", "quarantine_uri", "raw_table", "raw_catalog"),
     ),
     "build_features": (
         build_features,
@@ -41,7 +42,9 @@ def main(argv: Sequence[str]) -> int:
     for name, (_, required, optional) in COMMANDS.items():
         command = commands.add_parser(name, allow_abbrev=False)
         for argument in required:
-            command.add_argument(f"--{argument}", required=True)
+            # A state machine hands a run's name over in the environment: it can format no list of arguments.
+            given_by = os.environ.get("RUN_ID") if argument == "run_id" else None
+            command.add_argument(f"--{argument}", default=given_by, required=given_by is None)
         for argument in optional:
             command.add_argument(f"--{argument}")
     given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}

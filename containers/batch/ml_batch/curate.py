@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import polars as pl
-from lake_files import iceberg, quarantine
+from lake_files import iceberg, partitions, quarantine
 from lake_files.drift import by_schema
 from lake_files.objects import read_text
 from lake_files.parquet import Inspection, inspect, inspect_files, undecodable
@@ -36,7 +36,13 @@ def curate(arguments: dict[str, str]) -> None:
     report = Report(s3, f"{arguments['quality_uri']}{run_id}.json")
     report.update(workload=contract.name, raw_uri=arguments["raw_uri"], engine="polars")
 
-    rows = read_rows(s3, raw_files(s3, arguments), contract, report)
+    found = raw_files(s3, arguments)
+    if "raw_catalog" in arguments:
+        place = arguments["raw_catalog"].split(".", 1)
+        catalog_client = glue_client(arguments.get("aws_region"))
+        new = partitions.register(catalog_client, *place, (file.uri for file in found.files))
+        report.update(partitions_registered=new)
+    rows = read_rows(s3, found, contract, report)
     good = rows.filter(pl.col(REASONS).list.len() == 0).drop(REASONS)
     good = set_aside(s3, good, contract, report, uri=arguments.get("quarantine_uri"), run_id=run_id)
     folder = scratch("curated")
