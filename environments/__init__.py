@@ -5,6 +5,7 @@ from environments.governance import Audit, Governance, Personas
 from environments.model import Environment, Network, Retention
 from environments.prod import PROD
 from environments.staging import STAGING
+from environments.tables import Tables
 
 ENVIRONMENTS: tuple[Environment, ...] = (DEV, STAGING, PROD)
 
@@ -19,4 +20,5 @@ __all__ = [
     "Network",
     "Personas",
     "Retention",
+    "Tables",
 ]

@@ -11,6 +11,7 @@ from ml_lifecycle.foundation.logs import LOG_RETENTION_DAYS
 
 from environments.governance import Governance
 from environments.refusal import refuse
+from environments.tables import Tables
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,8 @@ class Environment:
     deploys (the CDK's CloudFormation execution role) in accounts where Lake Formation permissions are
     enforced. With ``governance`` they are, and the deploying role is added by itself.
 
+    ``tables`` says how Iceberg tables are kept in order; ``None``: by nobody, their snapshots never expire.
+
     ``flink_connector`` is the jar of Flink's Kinesis connector, for workloads whose windows run on Flink.
     """
 
@@ -99,6 +102,7 @@ class Environment:
     lake_administrators: tuple[str, ...] = ()
     flink_connector: Path | None = None
     governance: Governance | None = None
+    tables: Tables | None = field(default_factory=Tables)
 
     def __post_init__(self) -> None:
         problems = []

@@ -3,12 +3,14 @@
 from ml_lifecycle.data_lake.iceberg_table import IcebergTable
 from ml_lifecycle.data_lake.lake import DataLake, Expiration, ZoneName
 from ml_lifecycle.data_lake.table import json_table, month_projection, parquet_table
+from ml_lifecycle.data_lake.upkeep import TableUpkeep
 from ml_lifecycle.data_lake.zone import Zone
 
 __all__ = [
     "DataLake",
     "Expiration",
     "IcebergTable",
+    "TableUpkeep",
     "Zone",
     "ZoneName",
     "json_table",
