@@ -49,6 +49,10 @@ def curate(arguments: dict[str, str]) -> None:
     kept = write(good, folder, contract)
     refused = report["rows_rejected"] + report["rows_quarantined"]
     report.update(duplicates_dropped=report["rows_read"] - refused - kept)
+    report.look_for_personal_data(
+        contract,
+        lambda names, most: pl.scan_parquet(f"{folder}/**/*.parquet").select(names).head(most).collect().to_dicts(),
+    )
     report.judged(judge(folder, contract))
 
     # A path of this run's own: what an earlier run left uncommitted can never get into this commit.
