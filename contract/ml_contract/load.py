@@ -239,7 +239,10 @@ def _compile(workload: Workload, expressions: Mapping[str, Expr]) -> CompiledCon
             for key in ("algorithm", "hyperparameters", "rounds", "early_stopping_rounds", "balance")
         },
         rules=workload.batch.rules,
-        batch={key: data["batch"][key] for key in ("dedup", "severity")},
+        batch={
+            **{key: data["batch"][key] for key in ("dedup", "severity")},
+            "scan": workload.governance.scan,
+        },
         windows=windows,
     )
 

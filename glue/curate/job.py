@@ -59,8 +59,8 @@ def run(spark: SparkSession, arguments: Mapping[str, str], run_id: str, judge: J
 
     found = raw_files(clients, arguments)
     if "raw_catalog" in arguments:
-        place = arguments["raw_catalog"].split(".", 1)
-        new = partitions.register(clients.glue, *place, (file.uri for file in found.files))
+        database, name = arguments["raw_catalog"].split(".", 1)
+        new = partitions.register(clients.glue, database, name, (file.uri for file in found.files))
         report.update(partitions_registered=new)
     rows = read_rows(spark, s3, found, contract, report)
     good = rows.where(sf.size(transforms.REASONS) == 0).drop(transforms.REASONS)
@@ -70,6 +70,10 @@ def run(spark: SparkSession, arguments: Mapping[str, str], run_id: str, judge: J
     kept = curated.count()
     refused = report["rows_rejected"] + report["rows_quarantined"]
     report.update(duplicates_dropped=report["rows_read"] - refused - kept)
+    report.look_for_personal_data(
+        contract,
+        lambda names, most: (row.asDict() for row in curated.select(*names).limit(most).collect()),
+    )
     report.judged(judge(curated, contract))
 
     # A path of this run's own: what an earlier run left uncommitted can never get into this commit.

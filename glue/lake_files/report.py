@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from ml_contract import personal
 from ml_contract.compiled import CompiledContract
 
 from lake_files.drift import schema_drift
@@ -80,6 +81,26 @@ class Report(dict[str, Any]):
         self.write()
         reason = f"{len(unreadable)} files and none is readable" if unreadable else "no file"
         return NothingToCurateError(f"{reason} under {raw_uri}: nothing was written")
+
+    def look_for_personal_data(
+        self, contract: CompiledContract, sample: Callable[[list[str], int], Iterable[Mapping[str, Any]]]
+    ) -> None:
+        """Note the fields that nobody marked and whose values look personal; never the values.
+
+        ``sample`` returns rows of the fields named, at most as many as asked for.
+        """
+        if not contract.batch.get("scan"):
+            return
+        columns = personal.scanned_columns(contract)
+        found = personal.scan(sample(columns, personal.SAMPLE), columns) if columns else []
+        self.update(
+            personal_data={
+                "columns": columns,
+                "found": [dataclasses.asdict(one) for one in found],
+            }
+        )
+        for one in found:
+            print(f"{one.column} looks like {one.kind} in {one.share:.1%} of its values; mark it sensitive")
 
     def judged(self, outcomes: Sequence[RuleOutcome]) -> None:
         """Note the outcomes. Raises QualityError, the report written, when a rule that stops is broken."""

@@ -43,11 +43,9 @@ class Persona:
             aws_session_token=given["SessionToken"],
             region_name=tale.cloud.server.environment()["AWS_REGION"],
         )
-        self._client = lambda service: session.client(
-            service,
-            endpoint_url=tale.cloud.server.endpoint,
-            config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}, proxies={}),
-        )
+        self._session = session
+        self._endpoint = tale.cloud.server.endpoint
+        self._config = Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}, proxies={})
         self.athena = self.client("athena")
 
     def client(self, service: str) -> Any:

@@ -38,9 +38,9 @@ def curate(arguments: dict[str, str]) -> None:
 
     found = raw_files(s3, arguments)
     if "raw_catalog" in arguments:
-        place = arguments["raw_catalog"].split(".", 1)
-        catalog_client = glue_client(arguments.get("aws_region"))
-        new = partitions.register(catalog_client, *place, (file.uri for file in found.files))
+        database, name = arguments["raw_catalog"].split(".", 1)
+        glue = glue_client(arguments.get("aws_region"))
+        new = partitions.register(glue, database, name, (file.uri for file in found.files))
         report.update(partitions_registered=new)
     rows = read_rows(s3, found, contract, report)
     good = rows.filter(pl.col(REASONS).list.len() == 0).drop(REASONS)
@@ -51,7 +51,7 @@ def curate(arguments: dict[str, str]) -> None:
     report.update(duplicates_dropped=report["rows_read"] - refused - kept)
     report.look_for_personal_data(
         contract,
-        lambda names, most: pl.scan_parquet(f"{folder}/**/*.parquet").select(names).head(most).collect().to_dicts(),
+        lambda names, most: sample(folder, names, most),
     )
     report.judged(judge(folder, contract))
 
@@ -204,6 +204,15 @@ def write(rows: pl.LazyFrame, folder: pathlib.Path, contract: CompiledContract) 
             pl.PartitionBy(target, max_rows_per_file=ROWS_PER_FILE), compression="zstd", mkdir=True
         )
     return chosen.height
+
+
+def sample(folder: pathlib.Path, names: list[str], most: int) -> list[dict[str, object]]:
+    """Some rows below ``folder``, none when there are none."""
+    files = sorted(folder.rglob("*.parquet"))
+    if not files:
+        return []
+    rows = pl.scan_parquet(files, hive_partitioning=False).select(names).head(most).collect()
+    return rows.to_dicts()
 
 
 def judge(folder: pathlib.Path, contract: CompiledContract) -> list[RuleOutcome]:
