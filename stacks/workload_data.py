@@ -6,6 +6,7 @@ import aws_cdk as cdk
 from ml_contract.load import LoadedWorkload
 from ml_lifecycle.data_lake import DataLake
 from ml_lifecycle.ingestion import StreamConsumer, StreamIngestion
+from ml_lifecycle.processing import BatchTransform, PointInTime
 
 from constructs import Construct
 from environments import Environment
@@ -122,6 +123,13 @@ class WorkloadDataStack(LifecycleStack):
             "ActiveFeatureGroupName": groups.active.name,
             **self.batch.outputs,
         }
+        if spec.features.store.point_in_time and isinstance(self.batch, BatchTransform):
+            self.point_in_time = PointInTime(
+                self, "PointInTime", batch=self.batch, feature_group=self.feature_group
+            )
+            outputs["PointInTimeJobName"] = self.point_in_time.job.ref
+            outputs["LabelsUri"] = self.point_in_time.labels_uri
+            outputs["PointInTimeUri"] = self.point_in_time.target_uri
         if self.consumer is not None:
             outputs["StreamConsumerName"] = self.consumer.function.function_name
             outputs["ConsumerQuarantineUri"] = lake.raw.uri(self.consumer.quarantine_prefix)

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from ml_contract.dates import FormatError, date_parser
 from ml_contract.expressions import Expr, ExpressionError, type_of
+from ml_contract.feature_store_checks import check_feature_store
 from ml_contract.governance_checks import check_governance
 from ml_contract.labelling import check_labelling
 from ml_contract.model import (
@@ -68,6 +69,7 @@ class Checks:
         check_labelling(self.workload, self.wrong)
         check_stream(self)
         check_governance(self)
+        check_feature_store(self)
         expressions = self.python(features_file)
         self.features(expressions)
         check_windows(self)

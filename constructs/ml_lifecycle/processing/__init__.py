@@ -1,6 +1,7 @@
 """Processing: from raw rows to features."""
 
 from ml_lifecycle.processing.batch import GLUE_VERSION, BatchTransform
+from ml_lifecycle.processing.point_in_time import PointInTime
 from ml_lifecycle.processing.single_node import SingleNodeTransform
 from ml_lifecycle.processing.workflow import BatchWorkflow
 from ml_lifecycle.processing.zones import EVENT_MONTH, BatchTables, Transform
@@ -11,6 +12,7 @@ __all__ = [
     "BatchTables",
     "BatchTransform",
     "BatchWorkflow",
+    "PointInTime",
     "SingleNodeTransform",
     "Transform",
 ]

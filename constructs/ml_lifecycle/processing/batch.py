@@ -90,7 +90,7 @@ class BatchTransform(Construct):
         self._name_prefix = name_prefix
         self._raw_table = raw_table
         self.raw_prefix = raw_prefix
-        self._execution_class = execution_class
+        self._execution_class, self._workers = execution_class, (worker_type, workers)
         self.tables = BatchTables(
             self, contract=contract, lake=lake, log_key=log_key, log_retention_days=log_retention_days
         )
@@ -112,8 +112,8 @@ class BatchTransform(Construct):
         self.curate_role = self._job_role(
             "CurateRole", "Reads raw rows, writes curated rows and quality reports"
         )
-        _grant_spark(self.curate_role, lake.raw, raw_prefix)
-        _grant_spark(self.curate_role, lake.curated, self.data_prefix, write=True)
+        grant_spark(self.curate_role, lake.raw, raw_prefix)
+        grant_spark(self.curate_role, lake.curated, self.data_prefix, write=True)
         self.curated_table.grant_commit(self.curate_role)
         lake.artifacts.grant_write(self.curate_role, self.quality_prefix)
         lake.raw.grant_read(self.curate_role, self.tables.quarantine_prefix)
@@ -143,10 +143,10 @@ class BatchTransform(Construct):
         self.features_role = self._job_role(
             "FeaturesRole", "Reads curated rows, writes features and feature records"
         )
-        _grant_spark(self.features_role, lake.curated, self.data_prefix)
+        grant_spark(self.features_role, lake.curated, self.data_prefix)
         self.curated_table.grant_read(self.features_role)
-        _grant_spark(self.features_role, lake.features, self.data_prefix, write=True)
-        _grant_spark(self.features_role, lake.features, self.tables.snapshots_prefix, write=True)
+        grant_spark(self.features_role, lake.features, self.data_prefix, write=True)
+        grant_spark(self.features_role, lake.features, self.tables.snapshots_prefix, write=True)
         feature_group.grant_put_records(self.features_role)
         self.features_job = self._job(
             "BuildFeatures",
@@ -359,11 +359,31 @@ class BatchTransform(Construct):
             job.node.add_dependency(group)
         return job
 
+    def add_job(
+        self, construct_id: str, *, script: str, description: str, arguments: dict[str, str], minutes: int
+    ) -> tuple[iam.Role, glue.CfnJob]:
+        """Define another job of this workload, outside the workflow, with a role that may read its own code.
+
+        ``glue/<script>/main.py`` is run on as many workers as the jobs of the workflow, with their logs and
+        encryption. What it reads and writes the caller grants.
+        """
+        role = self._job_role(f"{construct_id}Role", description)
+        job = self._job(
+            construct_id,
+            role,
+            script=script,
+            worker_type=self._workers[0],
+            workers=self._workers[1],
+            minutes=minutes,
+            arguments=arguments,
+        )
+        return role, job
+
     # --- crawler --------------------------------------------------------------------------------------------
 
     def _crawler_role(self) -> iam.Role:
         role = self._glue_role("CrawlerRole", "Registers new partitions of the raw table")
-        _grant_spark(role, self.lake.raw, self.raw_prefix)
+        grant_spark(role, self.lake.raw, self.raw_prefix)
         self.lake.raw.grant_maintain_partitions(role, self._raw_table.ref)
         group = self._logs_arn("/aws-glue/crawlers*")
         iam.Grant.add_to_principal(
@@ -576,7 +596,7 @@ class BatchTransform(Construct):
         return f"arn:{PARTITION}:logs:{REGION}:{ACCOUNT}:log-group:{name}"
 
 
-def _grant_spark(role: iam.Role, zone: Zone, prefix: str, *, write: bool = False) -> None:
+def grant_spark(role: iam.Role, zone: Zone, prefix: str, *, write: bool = False) -> None:
     """Grant Spark, and a crawler, reading below ``prefix`` and, with ``write``, replacing what is there."""
     zone.grant_read(role, prefix)
     if write:

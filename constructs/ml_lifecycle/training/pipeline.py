@@ -112,6 +112,9 @@ class TrainingPipeline(Construct):
         )
         self.training_role = self._job_role("TrainingRole", "TrainingJobs", network, volume_key, "training")
         features.grant_read(self.processing_role, f"{spec.slug}/data/")
+        if spec.features.store.point_in_time:
+            # Training sets that an execution may be given as its FeaturesUri.
+            features.grant_read(self.processing_role, f"{spec.slug}/point-in-time/sets/")
         self.role = self._pipeline_role(volume_key)
 
         values = self._values(
