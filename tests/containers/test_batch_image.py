@@ -156,6 +156,28 @@ class Store:
         self.taken[values["trip_id"]] = values
         return {}
 
+    def describe_feature_group(self, *, FeatureGroupName: str) -> dict[str, Any]:  # noqa: N803
+        return {"OnlineStoreConfig": {"EnableOnlineStore": True}}
+
+    def batch_get_record(self, *, Identifiers: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
+        (asked,) = Identifiers
+        found = [
+            {
+                "RecordIdentifierValueAsString": name,
+                "Record": [
+                    {"FeatureName": feature, "ValueAsString": value}
+                    for feature, value in self.taken[name].items()
+                ],
+            }
+            for name in asked["RecordIdentifiersValueAsString"]
+            if name in self.taken
+        ]
+        return {"Records": found, "Errors": [], "UnprocessedIdentifiers": []}
+
+    def delete_record(self, *, RecordIdentifierValueAsString: str, **_: Any) -> dict[str, Any]:  # noqa: N803
+        del self.taken[RecordIdentifierValueAsString]
+        return {}
+
 
 @pytest.fixture
 def lake(
@@ -188,7 +210,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Store:
     known = boto3.client
 
     def client(name: str, **options: Any) -> Any:
-        return store if name == "sagemaker-featurestore-runtime" else known(name, **options)
+        return store if name.startswith("sagemaker") else known(name, **options)
 
     monkeypatch.setattr(features_job.boto3, "client", client)
     return store

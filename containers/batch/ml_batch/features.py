@@ -61,9 +61,15 @@ def build_features(arguments: dict[str, str]) -> None:
         print(f"features: {json.dumps({'rows': rows, 'written_to': uri}, sort_keys=True)}")
         return
 
-    changed = folder
+    changed = pl.scan_parquet(sorted(folder.rglob("*.parquet")), hive_partitioning=False)
     if arguments.get("ingest", "changed") != "all":
-        changed = changed_since(s3, folder, arguments["features_uri"], contract)
+        changed = changed_since(s3, changed, arguments["features_uri"], contract)
+    # ISO 8601 texts of one form: their order is that of the moments.
+    moment = pl.col(contract.event_time)
+    if "ingest_from" in arguments:
+        changed = changed.filter(moment >= arguments["ingest_from"])
+    if "ingest_until" in arguments:
+        changed = changed.filter(moment < arguments["ingest_until"])
     taken, failures = put(changed, arguments, contract)
     summary = {"rows": rows, "ingested": taken, "unchanged": rows - taken - len(failures)}
     if failures:
@@ -110,10 +116,8 @@ def read_curated(
     return rows.with_columns(moments), snapshot.snapshot_id
 
 
-def changed_since(
-    s3: Any, folder: pathlib.Path, features_uri: str, contract: CompiledContract
-) -> pathlib.Path:
-    """A folder of the rows that the features zone does not hold yet, in these very columns.
+def changed_since(s3: Any, rows: pl.LazyFrame, features_uri: str, contract: CompiledContract) -> pl.LazyFrame:
+    """The rows that the features zone does not hold yet, in these very columns.
 
     With other columns than before every row is: a feature that was added has to reach the records there are,
     and another group has none of them yet.
@@ -121,51 +125,40 @@ def changed_since(
     before = inspect(s3, features_uri)
     wanted = [name for name, _ in contract.feature_columns()]
     if before.unreadable or not before.files:
-        return folder
+        return rows
     if any([name for name, _ in file.columns] != wanted for file in before.files):
-        return folder
+        return rows
     known = pl.scan_parquet(
         fetch(s3, [file.uri for file in before.files], scratch("known")), hive_partitioning=False
     )
-    rows = pl.scan_parquet(sorted(folder.rglob("*.parquet")), hive_partitioning=False)
-    changed = scratch("changed")
-    rows.join(known, on=wanted, how="anti", nulls_equal=True).sink_parquet(changed / "rows.parquet")
-    return changed
+    return rows.join(known, on=wanted, how="anti", nulls_equal=True)
 
 
 def put(
-    folder: pathlib.Path, arguments: Mapping[str, str], contract: CompiledContract
+    rows: pl.LazyFrame, arguments: Mapping[str, str], contract: CompiledContract
 ) -> tuple[int, list[ingest.Failure]]:
-    """Put every row below ``folder`` into the Feature Store."""
+    """Put every row into the Feature Store."""
+    region, group = arguments.get("aws_region"), arguments["feature_group_name"]
+    online = ingest.has_online_store(boto3.client("sagemaker", region_name=region), group)
     settings = Config(
         max_pool_connections=ingest.CALLS, retries={"mode": "standard", "total_max_attempts": 1}
     )
-    client = boto3.client(
-        "sagemaker-featurestore-runtime", region_name=arguments.get("aws_region"), config=settings
-    )
-    group, region = arguments["feature_group_name"], arguments.get("aws_region")
-    online = ingest.has_online_store(boto3.client("sagemaker", region_name=region), group)
+    client = boto3.client("sagemaker-featurestore-runtime", region_name=region, config=settings)
+    path = scratch("changed") / "rows.parquet"
+    rows.sink_parquet(path, compression="lz4")
     return ingest.put_all(
         client,
         group,
-        _rows(folder, contract.event_time, arguments.get("ingest_from"), arguments.get("ingest_until")),
+        _rows(path),
         contract.identifier,
         event_time=contract.event_time if online else None,
     )
 
 
-def _rows(
-    folder: pathlib.Path, event_time: str, since: str | None, until: str | None
-) -> Iterator[Mapping[str, Any]]:
-    for path in sorted(folder.rglob("*.parquet")):
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(BATCH_ROWS):
-                for row in batch.to_pylist():
-                    # ISO 8601 texts of one form: their order is that of the moments.
-                    if (since is None or row[event_time] >= since) and (
-                        until is None or row[event_time] < until
-                    ):
-                        yield row
+def _rows(path: pathlib.Path) -> Iterator[Mapping[str, Any]]:
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(BATCH_ROWS):
+            yield from batch.to_pylist()
 
 
 def replace(s3: Any, folder: pathlib.Path, uri: str, run_id: str) -> int:
