@@ -2,14 +2,17 @@
 
 Snapshots expire, and the files that only they named go; files that no snapshot ever named go; small files of
 a partition become one. All of it as the optimizer's role, so that a missing grant fails the run as it would
-in an account. Ages are those of the rehearsal's clock.
+in an account.
+
+Files and snapshots carry the wall clock's time, which the rehearsal's clock runs ahead of. So their age
+counts from the first daily look that saw them: they may stay a day longer, and never go too soon.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -159,7 +162,7 @@ def optimize(service: Service, record: Record) -> None:
     try:
         table = _table(service, record, role)
         work = {"retention": _expire, "orphan_file_deletion": _remove_orphans, "compaction": _compact}[kind]
-        metrics = work(service, role, table, _settings(record), runtime.clock.now())
+        metrics = work(service, record, role, table)
     except (
         ClientError,
         BotoCoreError,
@@ -218,19 +221,28 @@ def _named(table: Table, snapshots: Iterable[Any]) -> dict[str, str]:
     return found
 
 
-def _expire(
-    service: Service, role: str, table: Table, settings: Mapping[str, Any], now: datetime
-) -> dict[str, Any]:
+def _older(service: Service, record: Record, names: Iterable[str], days: int) -> set[str]:
+    """Those of the names that were seen ``days`` ago or earlier."""
+    now = service.runtime.clock.now()
+    before: Mapping[str, datetime] = record.data.get("Seen", {})
+    seen = {name: before.get(name, now) for name in names}
+    service.update(record, Seen=seen)
+    # Looks are a day apart, give or take what a look takes.
+    age = timedelta(days=days) - timedelta(hours=1)
+    return {name for name, first in seen.items() if now - first >= age}
+
+
+def _expire(service: Service, record: Record, role: str, table: Table) -> dict[str, Any]:
     """Expire snapshots by age, save the newest ones; remove the files that only they named."""
-    oldest = now - timedelta(days=settings.get("snapshotRetentionPeriodInDays", _SNAPSHOT_DAYS))
+    settings = _settings(record)
+    days = settings.get("snapshotRetentionPeriodInDays", _SNAPSHOT_DAYS)
     kept_least = settings.get("numberOfSnapshotsToRetain", _SNAPSHOTS_KEPT)
     snapshots = sorted(table.snapshots(), key=lambda one: one.timestamp_ms)
     newest = {one.snapshot_id for one in snapshots[-kept_least:]}
     heads = {reference.snapshot_id for reference in table.refs().values()}
+    old = _older(service, record, (str(one.snapshot_id) for one in snapshots), days)
     doomed = [
-        one
-        for one in snapshots
-        if one.timestamp_ms < oldest.timestamp() * 1000 and one.snapshot_id not in newest | heads
+        one for one in snapshots if str(one.snapshot_id) in old and one.snapshot_id not in newest | heads
     ]
     gone: dict[str, str] = {}
     if doomed:
@@ -249,34 +261,28 @@ def _expire(
     }
 
 
-def _remove_orphans(
-    service: Service, role: str, table: Table, settings: Mapping[str, Any], now: datetime
-) -> dict[str, Any]:
+def _remove_orphans(service: Service, record: Record, role: str, table: Table) -> dict[str, Any]:
     """Remove old files below the table that no snapshot and no metadata file names."""
-    oldest = now - timedelta(days=settings.get("orphanFileRetentionPeriodInDays", _ORPHAN_DAYS))
+    settings = _settings(record)
+    days = settings.get("orphanFileRetentionPeriodInDays", _ORPHAN_DAYS)
     known = set(_named(table, table.snapshots()))
     known |= {table.metadata_location, *(entry.metadata_file for entry in table.metadata.metadata_log)}
     location = str(settings.get("location", table.location())).rstrip("/")
     bucket, _, prefix = location.split("://", 1)[1].partition("/")
-    orphans = [
-        uri
-        for uri, modified in _objects(service, role, bucket, f"{prefix}/")
-        if uri not in known and modified.astimezone(UTC) < oldest
-    ]
+    unnamed = [uri for uri in _objects(service, role, bucket, f"{prefix}/") if uri not in known]
+    orphans = sorted(_older(service, record, unnamed, days))
     _remove(service, role, orphans)
     return {"NumberOfOrphanFilesDeleted": len(orphans)}
 
 
-def _compact(
-    service: Service, role: str, table: Table, settings: Mapping[str, Any], now: datetime
-) -> dict[str, Any]:
+def _compact(service: Service, record: Record, role: str, table: Table) -> dict[str, Any]:
     """Rewrite the files of a table that has a partition of many files, or files with deleted rows."""
-    del service, role, now
+    del service, role
     from collections import Counter
 
     from pyiceberg.expressions import AlwaysTrue
 
-    least = settings.get("minInputFiles", _COMPACT_FILES)
+    least = _settings(record).get("minInputFiles", _COMPACT_FILES)
     tasks = [] if table.current_snapshot() is None else list(table.scan().plan_files())
     partitions = Counter((task.file.spec_id, repr(task.file.partition)) for task in tasks)
     crowded = any(count >= least for count in partitions.values())
@@ -290,11 +296,11 @@ def _compact(
     }
 
 
-def _objects(service: Service, role: str, bucket: str, prefix: str) -> Iterator[tuple[str, datetime]]:
+def _objects(service: Service, role: str, bucket: str, prefix: str) -> Iterator[str]:
     s3 = service.runtime.client("s3", role=role, region=service.region)
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         for item in page.get("Contents", ()):
-            yield f"s3://{bucket}/{item['Key']}", item["LastModified"]
+            yield f"s3://{bucket}/{item['Key']}"
 
 
 def _remove(service: Service, role: str, uris: Iterable[str]) -> None:
