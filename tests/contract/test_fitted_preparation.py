@@ -206,6 +206,22 @@ def test_should_clip_at_fitted_quantiles_and_fixed_limits() -> None:
     ]
 
 
+def test_should_keep_to_a_fixed_limit_that_a_fitted_one_passes() -> None:
+    learned = frame(f_x=[100.0, 200.0, 300.0])
+    spec = FitSpec(outliers={"f_x": limits("clip", None, 50.0, 0.3, None)})
+    fitted = fit(learned, contract_of(spec))
+    live = [10.0, 60.0, 400.0]
+    assert column("f_x", learned, frame(f_x=live), spec) == [50.0, 50.0, 50.0]
+    empty = dict.fromkeys((*NUMBERS, *TEXTS))
+    assert [fitted.vector(empty | {"f_x": x})[0] for x in live] == [50.0, 50.0, 50.0]
+
+
+def test_should_take_what_is_not_finite_for_missing() -> None:
+    spec = FitSpec(impute_numbers="median")
+    learned = frame(f_x=[1.0, math.inf, math.nan, 3.0, -math.inf])
+    assert column("f_x", learned, learned, spec) == [1.0, 2.0, 2.0, 3.0, 2.0]
+
+
 def test_should_call_missing_what_is_beyond_a_limit_and_fill_it() -> None:
     learned = frame(f_x=[1.0, 2.0, 3.0, 900.0])
     spec = FitSpec(
