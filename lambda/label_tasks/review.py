@@ -284,7 +284,7 @@ def _json(status: int, data: Mapping[str, Any], settings: Settings) -> dict[str,
 def _answer(status: int, body: str, kind: str, settings: Settings) -> dict[str, Any]:
     policy = (
         "default-src 'none'; script-src 'self'; style-src 'self'; "
-        f"connect-src 'self' {settings.sign_in_url}; "
+        f"connect-src 'self' {settings.sign_in_url}; img-src data:; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     return {

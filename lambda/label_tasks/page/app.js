@@ -104,7 +104,7 @@ function draw(answer) {
   }
   by("fields").replaceChildren(...item.fields.map((field) => {
     const row = element("div"), name = element("dt", field.title);
-    if (field.personal) name.append(element("span", "personal data", "personal"));
+    if (field.personal) name.append(" ", element("span", "personal data", "personal"));
     row.append(name, field.value === "" ? element("dd", "not given", "none") : element("dd", field.value));
     return row;
   }));
