@@ -964,7 +964,7 @@ def hold_strangers_to_trust(account: str) -> None:
                 resource_arn=arn,
                 region="us-east-1",
                 service_context={"sts:externalid": sts._p(params, "ExternalId", None)},
-                principal_keys=caller["principalKeys"],
+                principal_keys=caller.get("principalKeys", {}),
             )
             trust = "{}" if role is None else role.get("AssumeRolePolicyDocument", "{}")
             if not evaluator.evaluate_trust_policy(trust, caller["userArn"], context):

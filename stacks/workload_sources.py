@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import aws_cdk as cdk
 from ml_contract.load import LoadedWorkload
 from ml_contract.source_checks import lands
-from ml_contract.sources import DropSource, Source, ThirdPartySource
+from ml_contract.sources import DmsSource, DropSource, JdbcSource, Source, ThirdPartySource
 from ml_lifecycle.data_lake import DataLake
-from ml_lifecycle.sources import BatchLanding, DropFolder, ThirdPartyReader, ThirdPartyWriter, landing_spec
+from ml_lifecycle.sources import (
+    BatchLanding,
+    DataSyncTask,
+    DmsReplication,
+    DropFolder,
+    JdbcTable,
+    ThirdPartyReader,
+    ThirdPartyWriter,
+    landing_spec,
+)
 
 from constructs import Construct
 from environments import Environment
@@ -40,7 +51,7 @@ class WorkloadSourcesStack(LifecycleStack):
             description=f"{spec.title}: batch sources ({environment.name})",
             termination_protection=environment.production,
         )
-        self._topic = foundation.notices.topic
+        self._topic, self._foundation, self._environment = foundation.notices.topic, foundation, environment
         destroy = self.node.try_get_context(DESTROY_CONTEXT) == environment.name and environment.destroy_data
         senders = {name: source for name, source in spec.sources.items() if lands(source)}
         outputs = {"Workload": spec.name}
@@ -88,26 +99,80 @@ class WorkloadSourcesStack(LifecycleStack):
                 external_id=source.external_id,
             )
             return {f"{construct_id}RoleArn": reader.role.role_arn}
+        given: dict[str, Any] = {
+            "name": name,
+            "landing": self.landing,
+            "fresh_within_hours": source.fresh_within_hours,
+            "alarm_topic": self._topic,
+        }
+        keys, days = self._foundation.keys, self._environment.retention.log_days
         if isinstance(source, DropSource):
-            DropFolder(
-                self,
-                construct_id,
-                name=name,
-                landing=self.landing,
-                fresh_within_hours=source.fresh_within_hours,
-                alarm_topic=self._topic,
-            )
+            DropFolder(self, construct_id, **given)
             return {}
         if isinstance(source, ThirdPartySource):
             writer = ThirdPartyWriter(
-                self,
-                construct_id,
-                name=name,
-                landing=self.landing,
-                account=source.account,
-                external_id=source.external_id,
-                fresh_within_hours=source.fresh_within_hours,
-                alarm_topic=self._topic,
+                self, construct_id, account=source.account, external_id=source.external_id, **given
             )
             return {f"{construct_id}RoleArn": writer.role.role_arn}
-        raise NotImplementedError(f"source {name}: kind {source.kind} has no construct yet")
+        if isinstance(source, JdbcSource):
+            table = JdbcTable(
+                self,
+                construct_id,
+                name_prefix=f"{self._environment.name}-{slug}",
+                engine=source.engine,
+                host=source.host,
+                port=source.endpoint_port,
+                database=source.database,
+                table=source.table,
+                columns=() if source.columns is None else source.columns,
+                bookmark=source.bookmark,
+                schedule=source.schedule,
+                secret_arn=source.secret_arn,
+                vpc=self._foundation.vpc,
+                subnet=self._foundation.subnets[0],
+                key=keys.data_key,
+                log_key=keys.logs,
+                log_retention_days=days,
+                **given,
+            )
+            return {f"{construct_id}JobName": table.job_name}
+        if isinstance(source, DmsSource):
+            engine = source.engine
+            if engine == "redshift":
+                raise ValueError(f"source {name}: DMS reads no redshift; the contract refuses it")
+            replication = DmsReplication(
+                self,
+                construct_id,
+                name_prefix=f"{self._environment.name}-{slug}",
+                engine=engine,
+                host=source.host,
+                port=source.endpoint_port,
+                database=source.database,
+                tables=source.tables,
+                mode=source.mode,
+                maximum_capacity=source.maximum_capacity,
+                certificate_arn=source.certificate_arn,
+                secret_arn=source.secret_arn,
+                vpc=self._foundation.vpc,
+                subnets=self._foundation.subnets,
+                key=keys.data_key,
+                **given,
+            )
+            return {f"{construct_id}ReplicationArn": replication.replication.ref}
+        task = DataSyncTask(
+            self,
+            construct_id,
+            location=source.location,
+            server=source.server,
+            folder=source.folder,
+            bucket=source.bucket,
+            agent_arns=source.agents,
+            user=source.user,
+            secret_arn=source.secret_arn,
+            schedule=source.schedule,
+            key=keys.data_key,
+            log_key=keys.logs,
+            log_retention_days=days,
+            **given,
+        )
+        return {f"{construct_id}TaskArn": task.task.ref}

@@ -182,6 +182,11 @@ class DmsSource(_Source, _Database):
     maximum_capacity: Literal[1, 2, 4, 8, 16, 32, 64, 128, 192, 256, 384] = Field(
         default=4, description="DMS capacity units of 2 GB each."
     )
+    certificate_arn: str | None = Field(
+        default=None,
+        pattern=r"^arn:aws[a-z-]*:dms:[a-z0-9-]+:[0-9]{12}:cert:\S+$",
+        description="What proves the server's TLS: mysql and oracle need it, the others have none.",
+    )
 
     @model_validator(mode="after")
     def _tables(self) -> Self:
@@ -190,6 +195,12 @@ class DmsSource(_Source, _Database):
             raise ValueError(f"tables must be <schema>.<table>, got {bare[0]!r}")
         if self.engine == "redshift":
             raise ValueError("DMS reads no redshift; use kind: jdbc")
+        proves = self.engine in ("mysql", "oracle")
+        if proves != (self.certificate_arn is not None):
+            fix = "add it" if proves else "remove it"
+            raise ValueError(
+                f"certificate_arn goes with mysql and oracle, the engine is {self.engine}; {fix}"
+            )
         return self
 
 
@@ -206,6 +217,9 @@ class DataSyncSource(_Source, _Files):
     agents: tuple[Annotated[str, Field(pattern=_AGENT)], ...] = Field(
         min_length=1, max_length=4, description="ARNs of the DataSync agents that reach the server."
     )
+    user: str | None = Field(
+        default=None, min_length=1, description="User of an smb share, access key of an object_storage."
+    )
     secret_arn: SecretArn | None = None
     schedule: Schedule = "rate(1 day)"
 
@@ -218,6 +232,8 @@ class DataSyncSource(_Source, _Files):
             problems.append(f"bucket goes with location: object_storage, got {self.bucket!r}")
         if self.location == "nfs" and self.secret_arn is not None:
             problems.append("an NFS server takes no secret; remove secret_arn")
+        if (self.location == "nfs") == (self.user is not None):
+            problems.append(f"user goes with location: smb and object_storage, got {self.user!r}")
         if problems:
             raise ValueError("; ".join(problems))
         return self

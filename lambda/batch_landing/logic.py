@@ -88,10 +88,9 @@ class Landing:
             return {**answer, "status": "skip", "reason": "the object is gone"}
         answer["arrived_at"] = found.modified
         is_manifest = key.endswith(MANIFEST_SUFFIX)
-        if key.endswith("/") or is_manifest != source.manifest:
-            reason = (
-                "waits for its manifest" if source.manifest else "a manifest that this source does not use"
-            )
+        hidden = _hidden(key.removeprefix(self._settings.drop_prefix).partition("/")[2])
+        if hidden or is_manifest != source.manifest:
+            reason = "waits for its manifest" if source.manifest else "no file of records"
             return {**answer, "status": "skip", "reason": reason}
         if not is_manifest:
             return {**answer, "files": [_file(found, None)]}
@@ -312,6 +311,12 @@ def _object(event: Mapping[str, Any]) -> tuple[str, str | None]:
         return str(found["key"]), found.get("version-id")
     except (KeyError, TypeError, AttributeError) as error:
         raise BadEventError(f"the event names no object of S3: {error!r}") from error
+
+
+def _hidden(name: str) -> bool:
+    """Whether an object is a folder's marker, a sign of success or half a file, as Spark leaves them."""
+    parts = name.split("/")
+    return not parts[-1] or parts[-1].endswith("_$folder$") or any(p.startswith(("_", ".")) for p in parts)
 
 
 def _file(found: Stored, sha256: str | None) -> dict[str, Any]:

@@ -8,16 +8,32 @@ from typing import Any
 
 import aws_cdk as cdk
 import pytest
+from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from cdk_support import Template, actions, cdk_context, only, resources, statements
 from data_support import Surroundings, parcels
 from ml_contract.compiled import CompiledContract
 from ml_contract.landing import LandingSpec
 from ml_lifecycle.acknowledge import acknowledge
-from ml_lifecycle.sources import BatchLanding, DropFolder, ThirdPartyReader, ThirdPartyWriter
+from ml_lifecycle.sources import (
+    BatchLanding,
+    DataSyncTask,
+    DmsReplication,
+    DropFolder,
+    JdbcTable,
+    ThirdPartyReader,
+    ThirdPartyWriter,
+)
 
 LINES = LandingSpec(name="lines", kind="drop", owner="team", schema_version=1, format="ndjson")
 TABLE = LandingSpec(name="table", kind="drop", owner="team", schema_version=2, format="csv", manifest=True)
+
+
+AGENT = "arn:aws:datasync:eu-central-1:123456789012:agent/agent-0123456789abcdef0"
+
+
+def spec(name: str) -> LandingSpec:
+    return LandingSpec(name=name, kind="jdbc", owner="team", schema_version=1, format="parquet")
 
 
 def landing(stack: cdk.Stack, around: Surroundings, **options: Any) -> BatchLanding:
@@ -71,6 +87,79 @@ def templates(tmp_path_factory: pytest.TempPathFactory, contract: CompiledContra
         account="210987654321",
         external_id="shared-secret-2",
     )
+    tables = cdk.Stack(app, "Tables")
+    vpc = ec2.Vpc(
+        tables,
+        "Vpc",
+        max_azs=2,
+        nat_gateways=0,
+        restrict_default_security_group=False,
+        subnet_configuration=[
+            ec2.SubnetConfiguration(name="Isolated", subnet_type=ec2.SubnetType.PRIVATE_ISOLATED)
+        ],
+    )
+    acknowledge(vpc, "VPC7", "a stand-in of this test for the foundation's network, which has flow logs")
+    landed = landing(
+        tables, around, sources=[spec(name) for name in ("policies", "ledger", "share", "store")]
+    )
+    common: dict[str, Any] = {"landing": landed, "key": around.key}
+    JdbcTable(
+        tables,
+        "Policies",
+        name="policies",
+        name_prefix="t-parcel-delay",
+        engine="postgresql",
+        host="db.example.com",
+        port=5432,
+        database="parcels",
+        table="public.parcels",
+        bookmark=["changed_at", "parcel"],
+        columns=["parcel", "changed_at"],
+        vpc=vpc,
+        subnet=vpc.isolated_subnets[0],
+        log_key=around.log_key,
+        **common,
+    )
+    DmsReplication(
+        tables,
+        "Ledger",
+        name="ledger",
+        name_prefix="t-parcel-delay",
+        engine="mysql",
+        host="db.example.com",
+        port=3306,
+        database="parcels",
+        tables=["parcels.sent"],
+        certificate_arn="arn:aws:dms:eu-central-1:123456789012:cert:ABC",
+        vpc=vpc,
+        subnets=vpc.isolated_subnets,
+        **common,
+    )
+    DataSyncTask(
+        tables,
+        "Share",
+        name="share",
+        location="smb",
+        server="files.example.com",
+        folder="/out",
+        user="reader",
+        agent_arns=[AGENT],
+        log_key=around.log_key,
+        **common,
+    )
+    DataSyncTask(
+        tables,
+        "Store",
+        name="store",
+        location="object_storage",
+        server="s3.example.com",
+        bucket="parcels",
+        user="AKIA",
+        secret_arn="arn:aws:secretsmanager:eu-central-1:123456789012:secret:store-AbCdEf",
+        agent_arns=[AGENT],
+        log_key=around.log_key,
+        **common,
+    )
     options = cdk.Stack(app, "Options")
     landing(
         options,
@@ -85,7 +174,8 @@ def templates(tmp_path_factory: pytest.TempPathFactory, contract: CompiledContra
     cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
     folder = Path(app.synth().directory)
     return {
-        name: json.loads((folder / f"{name}.template.json").read_text()) for name in ("Default", "Options")
+        name: json.loads((folder / f"{name}.template.json").read_text())
+        for name in ("Default", "Options", "Tables")
     }
 
 
@@ -234,3 +324,121 @@ def test_should_refuse_a_source_that_the_landing_does_not_know(contract: Compile
     built = landing(stack, Surroundings(stack, contract))
     with pytest.raises(ValueError, match=r"a source of the landing \(lines, table\), got 'other'"):
         DropFolder(stack, "Other", name="other", landing=built)
+
+
+# --- databases and file servers -------------------------------------------------------------------
+
+
+def test_should_read_a_table_with_a_bookmark_over_tls_with_a_secret(templates: dict[str, Template]) -> None:
+    template = templates["Tables"]
+    connection = only(template, "AWS::Glue::Connection")["ConnectionInput"]
+    assert connection["ConnectionProperties"]["JDBC_ENFORCE_SSL"] == "true"
+    url = "jdbc:postgresql://db.example.com:5432/parcels"
+    assert connection["ConnectionProperties"]["JDBC_CONNECTION_URL"] == url
+    assert "Ref" in connection["ConnectionProperties"]["SECRET_ID"]
+    job = only(template, "AWS::Glue::Job")
+    arguments = job["DefaultArguments"]
+    assert arguments["--job-bookmark-option"] == "job-bookmark-enable"
+    assert arguments["--bookmark"] == "changed_at,parcel"
+    assert arguments["--columns"] == "parcel,changed_at"
+    assert job["ExecutionProperty"] == {"MaxConcurrentRuns": 1}
+    assert "assword" not in json.dumps(job)
+    assert only(template, "AWS::Scheduler::Schedule")["ScheduleExpression"] == "cron(0 1 * * ? *)"
+
+
+def test_should_let_the_reading_job_write_into_its_folder_only(templates: dict[str, Template]) -> None:
+    found = statements(templates["Tables"], "PoliciesJobRole")
+    written = json.dumps([s["Resource"] for s in found if "s3:DeleteObject" in s["Action"]])
+    assert "drop/policies/*" in written
+    assert "drop/ledger" not in written
+    assert "secretsmanager:GetSecretValue" in actions(found)
+
+
+def test_should_copy_tables_and_their_changes_to_parquet(templates: dict[str, Template]) -> None:
+    template = templates["Tables"]
+    replication = only(template, "AWS::DMS::ReplicationConfig")
+    assert replication["ReplicationType"] == "full-load-and-cdc"
+    (rule,) = replication["TableMappings"]["rules"]
+    assert rule["object-locator"] == {"schema-name": "parcels", "table-name": "sent"}
+    assert replication["ComputeConfig"]["MaxCapacityUnits"] == 4
+    endpoints = [e["Properties"] for e in resources(template, "AWS::DMS::Endpoint").values()]
+    (source,) = [e for e in endpoints if e["EndpointType"] == "source"]
+    assert (source["EngineName"], source["SslMode"]) == ("mysql", "verify-ca")
+    assert "Password" not in source
+    (target,) = [e for e in endpoints if e["EndpointType"] == "target"]
+    settings = target["S3Settings"]
+    assert (settings["DataFormat"], settings["IncludeOpForFullLoad"]) == ("parquet", True)
+    assert (settings["BucketFolder"], settings["EncryptionMode"]) == ("drop/ledger", "SSE_KMS")
+
+
+def test_should_bring_files_of_a_server_with_a_login_from_a_secret(templates: dict[str, Template]) -> None:
+    template = templates["Tables"]
+    share = only(template, "AWS::DataSync::LocationSMB")
+    assert "Password" not in share
+    assert "SecretArn" in share["CustomSecretConfig"]
+    store = only(template, "AWS::DataSync::LocationObjectStorage")
+    assert store["CustomSecretConfig"]["SecretArn"].endswith("secret:store-AbCdEf")
+    tasks = [t["Properties"] for t in resources(template, "AWS::DataSync::Task").values()]
+    assert {t["Schedule"]["ScheduleExpression"] for t in tasks} == {"rate(1 day)"}
+    assert {t["Options"]["PreserveDeletedFiles"] for t in tasks} == {"PRESERVE"}
+    targets = [
+        t["Properties"]["Subdirectory"] for t in resources(template, "AWS::DataSync::LocationS3").values()
+    ]
+    assert sorted(targets) == ["/drop/share/", "/drop/store/"]
+
+
+def test_should_keep_logins_encrypted_and_to_be_filled(templates: dict[str, Template]) -> None:
+    secrets = [
+        s["Properties"] for s in resources(templates["Tables"], "AWS::SecretsManager::Secret").values()
+    ]
+    assert len(secrets) == 3
+    assert all(s["KmsKeyId"] for s in secrets)
+    assert all("to-be-filled" in s["GenerateSecretString"]["SecretStringTemplate"] for s in secrets)
+
+
+def test_should_name_what_is_wrong_with_a_table_a_replication_and_a_task(contract: CompiledContract) -> None:
+    stack = cdk.Stack()
+    around = Surroundings(stack, contract)
+    landed = landing(stack, around, sources=[spec("a")])
+    vpc = ec2.Vpc(stack, "Vpc", max_azs=1, nat_gateways=0)
+    common: dict[str, Any] = {"name": "a", "landing": landed, "key": around.key}
+    database: dict[str, Any] = {
+        "host": "h",
+        "port": 1,
+        "database": "d",
+        "vpc": vpc,
+        "name_prefix": "t",
+        **common,
+    }
+    with pytest.raises(
+        ValueError, match=r"jdbc table: engine must be one of .*; bookmark must .*; workers must"
+    ):
+        JdbcTable(
+            stack,
+            "Table",
+            engine="db2",  # type: ignore[arg-type]
+            table="t",
+            bookmark=[],
+            workers=1,
+            subnet=vpc.public_subnets[0],
+            log_key=around.log_key,
+            **database,
+        )
+    with pytest.raises(
+        ValueError, match=r"certificate_arn goes with mysql and oracle.*<schema>.<table>.*two zones"
+    ):
+        DmsReplication(
+            stack, "Replication", engine="mysql", tables=["t"], subnets=vpc.public_subnets, **database
+        )
+    with pytest.raises(ValueError, match=r"agent_arns must be 1 to 4, got 0; bucket goes .*; user goes"):
+        DataSyncTask(
+            stack,
+            "Task",
+            location="nfs",
+            server="s",
+            bucket="b",
+            user="u",
+            agent_arns=[],
+            log_key=around.log_key,
+            **common,
+        )

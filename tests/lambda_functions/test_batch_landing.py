@@ -272,3 +272,16 @@ def test_should_name_every_wrong_setting_at_once(tmp_path: Path) -> None:
         Settings.from_environment({}, tmp_path)
     for name in ("DROP_URI", "LARGEST_FILE_BYTES", "contract.json", "sources.json"):
         assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["lines/", "lines/_SUCCESS", "lines/a/_temporary/0/x", "lines/run_$folder$"])
+def test_should_leave_alone_what_writers_leave_beside_files(s3: Any, name: str) -> None:
+    assert deliver(put(s3, name, b""))["status"] == "skip"
+
+
+def test_should_say_that_a_batch_stays_incomplete_when_asked_for_the_last_time(s3: Any) -> None:
+    dropped = put(s3, "table/all.manifest.json", b'{"files": [{"name": "1.csv", "size": 10}]}')
+    batch = module.handler({"task": "check", "object": dropped, "last": True}, None)
+    assert batch["status"] == "incomplete"
+    event = {"task": "finish", "batch": batch, "files": [], "started_at": "2026-11-21T00:00:00Z"}
+    assert module.handler(event, None)["outcome"] == "incomplete"

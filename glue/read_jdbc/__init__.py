@@ -1,0 +1,1 @@
+"""The job that reads what is new in a table of a database."""
