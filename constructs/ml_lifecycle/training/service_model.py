@@ -28,6 +28,7 @@ _OPERATIONS = (
     "CreateDataQualityJobDefinition",
     "CreateEndpoint",
     "CreateEndpointConfig",
+    "CreateLabelingJob",
     "CreateModel",
     "CreateModelPackage",
     "CreateMonitoringSchedule",
