@@ -9,6 +9,7 @@ from rehearsal.story import (
     lineage,
     monitoring,
     processing,
+    recovery,
     retraining,
     rollback,
     serving,
@@ -31,6 +32,7 @@ STORY: tuple[Step, ...] = (
     *sources.STEPS,
     *processing.STEPS,
     *governance.STEPS,
+    *recovery.RECOVERY,
     *features.STEPS,
     *windows.STEPS,
     *training.STEPS,
@@ -40,5 +42,6 @@ STORY: tuple[Step, ...] = (
     *monitoring.STEPS,
     *retraining.STEPS,
     *rollback.STEPS,
+    *recovery.UPKEEP,
     *teardown.STEPS,
 )
