@@ -78,17 +78,14 @@ def staged(name: str, parts: Mapping[str, Path | str]) -> Path:
 def image_context(image: str) -> Path:
     """Stage the build context of ``containers/<image>``.
 
-    Beside its content stand ``ml_contract`` and those packages of ``containers/shared`` that the Dockerfile
-    copies, no others: a change of a package that it does not use must not make a new image.
+    Beside its content stand ``ml_contract`` and those packages of ``containers/shared`` and ``glue`` that the
+    Dockerfile copies, no others: a change of a package that it does not use must not make a new image.
     """
     root = code_root("containers")
     source = _existing(root, image)
-    copied = {
-        line.split()[1]
-        for line in (source / "Dockerfile").read_text().splitlines()
-        if line.startswith("COPY ")
-    }
-    shared = {name: path for name, path in _children(root / "shared").items() if name in copied}
+    copied = _copied(source / "Dockerfile")
+    packages = {**_children(code_root("glue")), **_children(root / "shared")}
+    shared = {name: path for name, path in packages.items() if name in copied}
     return staged(f"image-{image}", {**_children(source), **shared, "ml_contract": _contract_package()})
 
 

@@ -36,6 +36,9 @@ class Outputs:
         self.stack = stack
         self._values = dict(values)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
     def __getitem__(self, name: str) -> str:
         if name not in self._values:
             raise StoryError(

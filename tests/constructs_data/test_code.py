@@ -94,12 +94,16 @@ def test_should_name_what_there_is_when_code_is_asked_for_that_is_not() -> None:
         code.image_context("imaginary")
 
 
-@pytest.mark.parametrize("image", ["processing", "training", "serving", "monitoring"])
+@pytest.mark.parametrize("image", ["batch", "processing", "training", "serving", "monitoring"])
 def test_should_stage_every_image_with_its_dockerfile_and_the_contract_reader(image: str) -> None:
     context = code.image_context(image)
     assert (context / "Dockerfile").is_file()
     assert (context / "ml_contract/compiled.py").is_file()
     assert (context / f"ml_{image}/__main__.py").is_file()
+    # Whatever the Dockerfile copies is there, from whichever folder of ours.
+    for line in (context / "Dockerfile").read_text().splitlines():
+        if line.startswith("COPY "):
+            assert (context / line.split()[1]).exists(), line
 
 
 def test_should_stage_the_transform_with_the_compiled_contract(tmp_path: Path) -> None:

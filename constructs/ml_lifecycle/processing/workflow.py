@@ -283,8 +283,8 @@ class BatchWorkflow(Construct):
                 "Default": "Curate",
             },
             "Gather": {"Type": "Wait", "SecondsPath": "$.gather_seconds", "Next": "Curate"},
-            "Curate": {**curate, **common, "ResultPath": None, "Next": "Features"},
-            "Features": {**features, **common, "ResultPath": None, "End": True},
+            "Curate": {**curate, **common, **_nothing("curated"), "Next": "Features"},
+            "Features": {**features, **common, **_nothing("built"), "End": True},
         }
         if self._topic is not None:
             states["Tell"] = {
@@ -295,7 +295,7 @@ class BatchWorkflow(Construct):
                     "Subject": f"{self._title[:80]}: a run failed",
                     "Message.$": "States.Format('{}: {}', $$.Execution.Id, States.JsonToString($.error))",
                 },
-                "ResultPath": None,
+                **_nothing("told"),
                 "Next": "Failed",
             }
             states["Failed"] = {"Type": "Fail", "ErrorPath": "$.error.Error", "CausePath": "$.error.Cause"}
@@ -352,3 +352,8 @@ class BatchWorkflow(Construct):
         )
         iam.Grant.add_to_principal(grantee=role, actions=["states:StartExecution"], resource_arns=[self.arn])
         return role
+
+
+def _nothing(name: str) -> dict[str, Any]:
+    """Keep a state's input and none of its result. Not ``ResultPath: null``: the CDK's JSON drops nulls."""
+    return {"ResultSelector": {}, "ResultPath": f"$.{name}"}
