@@ -275,6 +275,18 @@ def _parsed(body: bytes) -> Any:
         return body.decode("utf-8", "replace")
 
 
+def _source(snapshot: Mapping[str, Any]) -> str:
+    """What the features were built from: curated rows, or a feature group's history."""
+    if "feature_group" in snapshot:
+        return (
+            f"history of feature group {snapshot['feature_group']}, "
+            f"snapshot {snapshot.get('offline_snapshot_id', 'of no table')}, cutoff {snapshot.get('cutoff')}"
+        )
+    if "curated_table" in snapshot:
+        return f"curated rows {snapshot['curated_table']}, snapshot {snapshot['curated_snapshot_id']}"
+    return "curated rows of a run that left no note"
+
+
 def tree(trace: Trace) -> str:
     """The trace as lines for a terminal, from the prediction down to the records."""
     snapshot = (trace.data["features"] or {}).get("snapshot") or {}
@@ -302,8 +314,7 @@ def tree(trace: Trace) -> str:
             [
                 f"features {(job.get('inputs') or {}).get('features')} "
                 f"({len((trace.data['features'] or {}).get('files', ()))} files)",
-                f"curated rows {snapshot.get('curated_table', 'of an unknown table')}, "
-                f"snapshot {snapshot.get('curated_snapshot_id', 'unknown')}",
+                _source(snapshot),
             ],
         ),
         (f"records {trace.records}", [f"{rows}; named by {trace.data['named_by']}"]),

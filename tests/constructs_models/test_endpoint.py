@@ -90,7 +90,9 @@ def test_should_exist_only_while_a_model_is_approved(templates: dict[str, Templa
 def test_should_serve_the_approved_package_in_isolation(templates: dict[str, Template]) -> None:
     model = only(templates["Default"], "AWS::SageMaker::Model")
     [container] = model["Containers"]
-    assert set(container) == {"ModelPackageName"}
+    assert set(container) == {"ModelPackageName", "Environment"}
+    # The container is told which model it is: every answer says so, and with it every captured prediction.
+    assert container["Environment"] == {"MODEL_PACKAGE": container["ModelPackageName"]}
     assert model["EnableNetworkIsolation"] is True
     assert "VpcConfig" not in model
     assert set(only(templates["Linear"], "AWS::SageMaker::Model")["VpcConfig"]) == {

@@ -88,6 +88,7 @@ def test_should_define_the_steps_and_parameters_that_others_rely_on(default: dic
         "test",
         "transform",
         "baseline",
+        "lineage",
     ]
     train = step(default, "Train")["Arguments"]
     assert [each["ChannelName"] for each in train["InputDataConfig"]] == [
