@@ -186,7 +186,11 @@ def run_application(runtime: Runtime, name: str, region: str) -> dict[str, Any]:
 
 
 def _records(kinesis: Any, stream: str) -> Iterator[bytes]:
-    """The records of a stream in their order; a record is one line."""
+    """The records of a stream in the order of their arrival, over all shards; a record is one line.
+
+    Flink reads the shards side by side; one after the other, a shard's first records would be late.
+    """
+    found = []
     for shard in kinesis.list_shards(StreamARN=stream)["Shards"]:
         iterator = kinesis.get_shard_iterator(
             StreamARN=stream, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
@@ -196,10 +200,12 @@ def _records(kinesis: Any, stream: str) -> Iterator[bytes]:
                 StreamARN=stream, ShardIterator=iterator, Limit=10_000
             )
             for record in answer["Records"]:
-                yield record["Data"].replace(b"\n", b" ").replace(b"\r", b" ")
+                line = record["Data"].replace(b"\n", b" ").replace(b"\r", b" ")
+                found.append((record["ApproximateArrivalTimestamp"], int(record["SequenceNumber"]), line))
             if not answer["Records"]:
                 break
             iterator = answer.get("NextShardIterator")
+    return (line for _, _, line in sorted(found))
 
 
 def _send_new(kinesis: Any, name: str, region: str, sink: str, rows: list[str]) -> int:
