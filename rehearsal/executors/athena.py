@@ -210,6 +210,10 @@ def _run(service: Service, record: Record) -> None:
     except QueryError as error:
         refused = error.refused
         state, reason = ("CANCELLED" if "Bytes scanned" in str(error) else "FAILED"), str(error)
+    except Exception as error:
+        with service.lock:
+            _end(service, record, "FAILED", f"defect in the rehearsal: {type(error).__name__}: {error}")
+        raise
     trails.note_table_reads(service, record.name, reader.accesses)
     with service.lock:
         record.data["Statistics"] = {
@@ -269,7 +273,7 @@ def _evaluate(reader: Reader, sql: str, database: str | None, depth: int = 0) ->
     query = statements[0]
     if not isinstance(query, exp.Query):
         raise QueryError(f"NOT_SUPPORTED: the rehearsal's Athena runs SELECT only, got {query.key.upper()}")
-    connection = duckdb.connect(config={"TimeZone": "UTC"})
+    connection = duckdb.connect()
     try:
         _add_functions(connection, sql)
         tables = _resolve(reader, query, database)

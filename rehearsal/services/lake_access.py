@@ -88,15 +88,17 @@ def effective_tags(
     service: Service, database: str, table: str | None = None, column: str | None = None
 ) -> dict[str, str]:
     """Return the LF-tags of a database, table or column, inherited ones included."""
-    found: dict[str, str] = {}
-    for place in ((database, None, None), (database, table, None), (database, table, column)):
-        if None in place[: 1 + (table is not None) + (column is not None)]:
-            continue
-        found |= _own_tags(service, *place)
+    found = _own_tags(service, database)
+    if table is not None:
+        found |= _own_tags(service, database, table)
+        if column is not None:
+            found |= _own_tags(service, database, table, column)
     return found
 
 
-def _own_tags(service: Service, database: str, table: str | None, column: str | None) -> dict[str, str]:
+def _own_tags(
+    service: Service, database: str, table: str | None = None, column: str | None = None
+) -> dict[str, str]:
     record = service.peek("Tagged", tag_place(database, table, column))
     return {} if record is None else dict(record.data["Tags"])
 
