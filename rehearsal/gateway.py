@@ -48,6 +48,8 @@ OWN_SERVICES = (
     "application-autoscaling",
     "codestar-connections",
     "codeconnections",
+    "dms",
+    "datasync",
 )
 #: Set on our own calls that must reach ministack although the engine answers the operation.
 FORWARD_HEADER = "x-rehearsal-forward"

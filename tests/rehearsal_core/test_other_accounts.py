@@ -51,11 +51,11 @@ def test_should_refuse_who_is_not_meant(
     server: ServerProcess, role: str, account: str, given: dict[str, str]
 ) -> None:
     with pytest.raises(ClientError, match="not authorized to perform: sts:AssumeRole"):
-        _stranger(server, account).assume_role(RoleArn=role, RoleSessionName="s", **given)
+        _stranger(server, account).assume_role(RoleArn=role, RoleSessionName="sender", **given)
 
 
 def test_should_let_the_stranger_do_what_the_role_may_and_no_more(server: ServerProcess, role: str) -> None:
-    answer = _stranger(server).assume_role(RoleArn=role, RoleSessionName="s", ExternalId="agreed-upon")
+    answer = _stranger(server).assume_role(RoleArn=role, RoleSessionName="sender", ExternalId="agreed-upon")
     given = answer["Credentials"]
     s3 = client_of(
         server,

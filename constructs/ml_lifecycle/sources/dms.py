@@ -182,7 +182,7 @@ class DmsReplication(BatchSource):
         iam.Grant.add_to_principal(
             grantee=role, actions=["kms:Decrypt", "kms:DescribeKey"], resource_arns=[key.key_arn]
         )
-        reached = {
+        reached: dict[str, Any] = {
             "secrets_manager_access_role_arn": role.role_arn,
             "secrets_manager_secret_id": self.secret.secret_arn,
         }

@@ -283,7 +283,7 @@ class JdbcTable(BatchSource):
         acknowledge(
             role,
             "IAM5[Resource::*]",
-            "Network interfaces and metrics have no name to grant; the job runs in one subnet in a group of its own",
+            "Interfaces and metrics have no name to grant; the job runs in one subnet, in a group of its own",
         )
         return role
 
