@@ -1,7 +1,7 @@
 """From a prediction back to the records that its model learned from, by AWS's public APIs alone.
 
-A captured prediction names the model package that gave it (else its time tells, if only one model served
-then). The package names its pipeline execution and its ``lineage.json``, which names the snapshot of the
+A captured prediction names the model package that gave it (else its time tells, if there was one version only
+by then). The package names its pipeline execution and its ``lineage.json``, which names the snapshot of the
 curated rows, the feature files with their hashes, and the Parquet file that lists every record with its part.
 Nothing is asked of the rehearsal: an account answers as well (``python -m tools.lineage``).
 """
@@ -185,18 +185,28 @@ class Tracer:
         document = _parsed(answer)
         if isinstance(document, dict) and "model" in document:
             return f"{prefix}:model-package/{document['model']}", "the answer"
-        served = {
-            package
+        # Old configurations go with a rollout, so they cannot tell; versions of the package group stay.
+        groups = {
+            package.rsplit("/", 2)[1]
             for config in self._all_configs()
-            if config["CreationTime"] <= moment
             for package in self._packages_of(config)
         }
+        served = [version for group in sorted(groups) for version in self._versions_by(group, moment)]
         if len(served) == 1:
-            return served.pop(), "the only one that had been served by then"
+            return served.pop(), "the only version there was by then"
         raise LineageError(
-            f"the answer names no model (only JSON does), and {len(served)} models had been served by "
-            f"{moment.isoformat()}: {', '.join(sorted(served)) or 'none that is still described'}"
+            f"the answer names no model (only JSON does), and {len(served)} versions were there by "
+            f"{moment.isoformat()}: {', '.join(served) or 'none that is still described'}"
         )
+
+    def _versions_by(self, group: str, moment: datetime) -> list[str]:
+        pages = self.client("sagemaker").get_paginator("list_model_packages")
+        return [
+            version["ModelPackageArn"]
+            for page in pages.paginate(ModelPackageGroupName=group)
+            for version in page["ModelPackageSummaryList"]
+            if version["CreationTime"] <= moment
+        ]
 
     def _all_configs(self) -> Iterator[dict[str, Any]]:
         sagemaker = self.client("sagemaker")
