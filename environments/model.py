@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Network, NetmaskValueError
 from pathlib import Path
 
+from ml_contract.blocks import Classification
+from ml_lifecycle.data_lake import DEEP_ARCHIVE_LEAST_DAYS
 from ml_lifecycle.foundation.logs import LOG_RETENTION_DAYS
 
-from environments.governance import Governance
+from environments.governance import CLASSIFICATIONS, Governance
 from environments.refusal import refuse
 from environments.tables import Tables
 
@@ -43,7 +46,17 @@ class Network:
 
 @dataclass(frozen=True, kw_only=True)
 class Retention:
-    """How long things are kept, in days."""
+    """How long things are kept, in days, and in which class of storage.
+
+    Raw data ages into Standard-IA and Glacier Instant Retrieval, which answer at once: every run of the batch
+    jobs reads all of it. What nobody reads any more, old versions and access logs, may age into Deep Archive
+    (``..._to_deep_archive_days``; None: it does not).
+
+    ``raw_days`` ends the life of raw and quarantined records by their workload's classification, e.g.
+    ``{"restricted": 730}``; without an entry they are kept. The run after that leaves them out of the curated
+    table and the features; the table's old snapshots (``tables.snapshot_days``) and the zones' old versions
+    (``noncurrent_version_days``) hold them for that much longer.
+    """
 
     log_days: int = 90
     access_log_days: int = 365
@@ -52,6 +65,9 @@ class Retention:
     raw_to_glacier_days: int = 180
     capture_days: int = 90
     failed_delivery_days: int = 90
+    noncurrent_to_deep_archive_days: int | None = None
+    access_logs_to_deep_archive_days: int | None = None
+    raw_days: Mapping[Classification, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         problems = []
@@ -70,7 +86,31 @@ class Retention:
         for name in ("access_log_days", "noncurrent_version_days", "capture_days", "failed_delivery_days"):
             if getattr(self, name) < 1:
                 problems.append(f"{name} must be at least 1, got {getattr(self, name)}")
+        problems += self._archives()
+        problems += [
+            f"raw_days must map {', '.join(CLASSIFICATIONS)} to at least 1, got {name!r}: {days}"
+            for name, days in self.raw_days.items()
+            if name not in CLASSIFICATIONS or days < 1
+        ]
         refuse("retention", problems)
+
+    def _archives(self) -> list[str]:
+        problems = []
+        for name, kept in (
+            ("noncurrent_to_deep_archive_days", "noncurrent_version_days"),
+            ("access_logs_to_deep_archive_days", "access_log_days"),
+        ):
+            days, end = getattr(self, name), getattr(self, kept)
+            if days is None:
+                continue
+            if days < 1:
+                problems.append(f"{name} must be at least 1 or None, got {days}")
+            elif end < days + DEEP_ARCHIVE_LEAST_DAYS:
+                problems.append(
+                    f"{name} must be at least {DEEP_ARCHIVE_LEAST_DAYS} less than {kept} ({end}), "
+                    f"got {days}; Deep Archive bills that many days at least"
+                )
+        return problems
 
 
 @dataclass(frozen=True, kw_only=True)

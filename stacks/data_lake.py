@@ -51,6 +51,8 @@ class DataLakeStack(LifecycleStack):
             raw_to_glacier_days=retention.raw_to_glacier_days,
             noncurrent_version_days=retention.noncurrent_version_days,
             access_log_days=retention.access_log_days,
+            noncurrent_to_deep_archive_days=retention.noncurrent_to_deep_archive_days,
+            access_logs_to_deep_archive_days=retention.access_logs_to_deep_archive_days,
             expirations=[
                 expiration
                 for loaded in workloads
@@ -65,6 +67,7 @@ class DataLakeStack(LifecycleStack):
                         prefix=f"{loaded.workload.slug}/capture/",
                         days=retention.capture_days,
                     ),
+                    *_ends_of_raw_data(environment, loaded),
                 )
             ],
             administrators=environment.lake_administrators,
@@ -72,3 +75,14 @@ class DataLakeStack(LifecycleStack):
             removal_policy=self.removal_policy,
             destroy_data=environment.destroy_data,
         )
+
+
+def _ends_of_raw_data(environment: Environment, loaded: LoadedWorkload) -> list[Expiration]:
+    """When records of the workload's classification go, good ones and bad ones."""
+    days = environment.retention.raw_days.get(loaded.workload.classification)
+    if days is None:
+        return []
+    return [
+        Expiration(zone="raw", prefix=f"{loaded.workload.slug}/{folder}/", days=days)
+        for folder in ("data", "quarantine")
+    ]

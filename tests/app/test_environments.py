@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from environments import ENVIRONMENTS, PROD, Environment, Network, Retention
+from environments import ENVIRONMENTS, PROD, Environment, Network, Retention, Tables
 
 
 def test_should_stand_in_the_order_of_promotion_with_ids_for_the_cdk() -> None:
@@ -60,9 +60,19 @@ def test_should_refuse_a_wrong_environment(options: dict[str, Any], message: str
         ({"raw_to_glacier_days": 59}, r"at least 30 more than raw_to_ia_days \(30\), got 59"),
         ({"capture_days": 0}, "capture_days must be at least 1, got 0"),
         ({"access_log_days": 0, "log_days": 2}, "log_days must .*; access_log_days must"),
+        (
+            {"noncurrent_version_days": 365, "noncurrent_to_deep_archive_days": 186},
+            r"at least 180 less than noncurrent_version_days \(365\), got 186",
+        ),
+        (
+            {"access_logs_to_deep_archive_days": 0},
+            "access_logs_to_deep_archive_days must be at least 1 or None",
+        ),
+        ({"raw_days": {"secret": 5}}, "raw_days must map public, internal, .* got 'secret': 5"),
+        ({"raw_days": {"restricted": 0}}, "at least 1, got 'restricted': 0"),
     ],
 )
-def test_should_refuse_a_wrong_retention(options: dict[str, int], message: str) -> None:
+def test_should_refuse_a_wrong_retention(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Retention(**options)
 
@@ -79,3 +89,14 @@ def test_should_refuse_a_wrong_retention(options: dict[str, int], message: str) 
 def test_should_refuse_a_wrong_network(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Network(**options)
+
+
+def test_should_take_the_latest_day_that_deep_archive_is_worth() -> None:
+    kept = Retention(noncurrent_version_days=365, noncurrent_to_deep_archive_days=185)
+    assert kept.noncurrent_to_deep_archive_days == 185
+
+
+def test_should_keep_tables_in_order_everywhere() -> None:
+    assert all(e.tables is not None for e in ENVIRONMENTS)
+    with pytest.raises(ValueError, match="tables: snapshot_days must be at least 1, got 0; orphan_days must"):
+        Tables(snapshot_days=0, orphan_days=0)

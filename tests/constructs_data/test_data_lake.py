@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import aws_cdk as cdk
 import pytest
 from aws_cdk import aws_iam as iam
@@ -329,3 +331,45 @@ def test_should_refuse_a_prefix_that_no_key_has_and_a_table_where_no_database_is
         )
     with pytest.raises(ValueError, match="zone Artifacts must have a database_name to hold tables, got None"):
         lake.artifacts.grant_describe_table(_role(stack, "Other"), "x")
+
+
+def test_should_archive_old_versions_and_access_logs_only_when_told(
+    tmp_path: Path, templates: dict[str, Template]
+) -> None:
+    told = synthesise_stacks(
+        tmp_path,
+        {
+            "Archived": lambda stack: DataLake(
+                stack,
+                "Lake",
+                database_prefix="t",
+                noncurrent_version_days=400,
+                noncurrent_to_deep_archive_days=30,
+                access_logs_to_deep_archive_days=90,
+            )
+        },
+    )["Archived"]
+    for zone in zones(told).values():
+        assert rules(zone)["Housekeeping"]["NoncurrentVersionTransitions"] == [
+            {"StorageClass": "DEEP_ARCHIVE", "TransitionInDays": 30}
+        ]
+    (logs,) = (
+        b["Properties"]
+        for b in resources(told, BUCKET).values()
+        if "LoggingConfiguration" not in b["Properties"]
+    )
+    assert rules(logs)["Housekeeping"]["Transitions"] == [
+        {"StorageClass": "DEEP_ARCHIVE", "TransitionInDays": 90}
+    ]
+    for zone in zones(templates["Default"]).values():
+        assert "NoncurrentVersionTransitions" not in rules(zone)["Housekeeping"]
+    with pytest.raises(
+        ValueError, match="noncurrent_to_deep_archive_days must be between 1 and 20, 180 days"
+    ):
+        DataLake(
+            cdk.Stack(),
+            "Lake",
+            database_prefix="t",
+            noncurrent_version_days=200,
+            noncurrent_to_deep_archive_days=21,
+        )

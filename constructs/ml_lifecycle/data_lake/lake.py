@@ -18,6 +18,8 @@ from ml_lifecycle.data_lake.zone import Zone
 from ml_lifecycle.pseudo import service_principal
 
 ZoneName = Literal["raw", "curated", "features", "artifacts"]
+#: Amazon S3 storage classes: S3 Glacier Deep Archive bills 180 days at least.
+DEEP_ARCHIVE_LEAST_DAYS = 180
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,8 @@ class DataLake(Construct):
         raw_to_glacier_days: int = 180,
         noncurrent_version_days: int = 90,
         access_log_days: int = 365,
+        noncurrent_to_deep_archive_days: int | None = None,
+        access_logs_to_deep_archive_days: int | None = None,
         expirations: Sequence[Expiration] = (),
         administrators: Sequence[str] = (),
         governed: bool = False,
@@ -91,6 +95,16 @@ class DataLake(Construct):
                 f"raw_to_glacier_days must be at least 30 more than raw_to_ia_days ({raw_to_ia_days}), "
                 f"got {raw_to_glacier_days}"
             )
+        for name, days, end in (
+            ("noncurrent_to_deep_archive_days", noncurrent_to_deep_archive_days, noncurrent_version_days),
+            ("access_logs_to_deep_archive_days", access_logs_to_deep_archive_days, access_log_days),
+        ):
+            latest = end - DEEP_ARCHIVE_LEAST_DAYS
+            if days is not None and not 1 <= days <= latest:
+                problems.append(
+                    f"{name} must be between 1 and {latest}, {DEEP_ARCHIVE_LEAST_DAYS} days before the end "
+                    f"of what it archives, got {days}"
+                )
         if problems:
             raise ValueError("data lake: " + "; ".join(problems))
         self.key = kms.Key(
@@ -100,7 +114,9 @@ class DataLake(Construct):
             enable_key_rotation=True,
             removal_policy=removal_policy,
         )
-        self.access_logs = self._access_log_bucket(access_log_days, removal_policy)
+        self.access_logs = self._access_log_bucket(
+            access_log_days, access_logs_to_deep_archive_days, removal_policy
+        )
         tiered = [
             s3.LifecycleRule(
                 id="Tiering",
@@ -146,6 +162,7 @@ class DataLake(Construct):
                     ),
                 ],
                 noncurrent_version_days=noncurrent_version_days,
+                noncurrent_to_deep_archive_days=noncurrent_to_deep_archive_days,
                 analyse_storage_class=zone_id == "Raw",
                 governed=governed,
                 removal_policy=removal_policy,
@@ -159,7 +176,9 @@ class DataLake(Construct):
         self.governed = governed
         self._govern(administrators)
 
-    def _access_log_bucket(self, days: int, removal_policy: cdk.RemovalPolicy) -> s3.Bucket:
+    def _access_log_bucket(
+        self, days: int, to_deep_archive_days: int | None, removal_policy: cdk.RemovalPolicy
+    ) -> s3.Bucket:
         bucket = s3.Bucket(
             self,
             "AccessLogs",
@@ -174,6 +193,14 @@ class DataLake(Construct):
                 s3.LifecycleRule(
                     id="Housekeeping",
                     expiration=cdk.Duration.days(days),
+                    transitions=None
+                    if to_deep_archive_days is None
+                    else [
+                        s3.Transition(
+                            storage_class=s3.StorageClass.DEEP_ARCHIVE,
+                            transition_after=cdk.Duration.days(to_deep_archive_days),
+                        )
+                    ],
                     noncurrent_version_expiration=cdk.Duration.days(30),
                     abort_incomplete_multipart_upload_after=cdk.Duration.days(7),
                 )

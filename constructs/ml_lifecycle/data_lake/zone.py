@@ -50,6 +50,7 @@ class Zone(Construct):
         database_name: str | None = None,
         lifecycle_rules: Sequence[s3.LifecycleRule] = (),
         noncurrent_version_days: int = 90,
+        noncurrent_to_deep_archive_days: int | None = None,
         analyse_storage_class: bool = False,
         governed: bool = False,
         removal_policy: cdk.RemovalPolicy = cdk.RemovalPolicy.RETAIN,
@@ -74,6 +75,14 @@ class Zone(Construct):
                 s3.LifecycleRule(
                     id="Housekeeping",
                     noncurrent_version_expiration=cdk.Duration.days(noncurrent_version_days),
+                    noncurrent_version_transitions=None
+                    if noncurrent_to_deep_archive_days is None
+                    else [
+                        s3.NoncurrentVersionTransition(
+                            storage_class=s3.StorageClass.DEEP_ARCHIVE,
+                            transition_after=cdk.Duration.days(noncurrent_to_deep_archive_days),
+                        )
+                    ],
                     abort_incomplete_multipart_upload_after=cdk.Duration.days(7),
                     expired_object_delete_marker=True,
                 ),
