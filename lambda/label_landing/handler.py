@@ -1,8 +1,8 @@
 """Lambda entry point: ``label_landing.handler.handler``, fed by the queue of decided items.
 
-A message is ``{"task": ..., "token": ...}``. The label is read from the table of items, so that no message
-and no execution history holds an identifier. A batch is one commit. The token is answered after the commit:
-an item is closed when its label is in the table, not before.
+A message is ``{"task": ..., "token": ...}``, without a token where nobody waits. The label is read from the
+table of items, so that no message and no execution history holds an identifier. A batch is one commit. The
+token is answered after the commit: an item is closed when its label is in the table, not before.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def land(
     """
     failed: list[str] = []
     rows: dict[str, dict[str, Any]] = {}
-    tokens: list[tuple[str, str, str]] = []
+    tokens: list[tuple[str, str, str | None]] = []
     for record in records:
         try:
             task, token = _message(record)
@@ -50,6 +50,8 @@ def land(
             failed.append(str(record.get("messageId")))
     new, snapshot = labels.append(list(rows.values())) if rows else (0, None)
     for message, task, token in tokens:
+        if token is None:
+            continue
         try:
             stepfunctions.send_task_success(
                 taskToken=token, output=json.dumps({"task": task, "snapshot": snapshot})
@@ -61,12 +63,13 @@ def land(
     return failed, {"received": len(records), "landed": new, "snapshot": snapshot, "failed": len(failed)}
 
 
-def _message(record: Mapping[str, Any]) -> tuple[str, str]:
+def _message(record: Mapping[str, Any]) -> tuple[str, str | None]:
     try:
         body = json.loads(record["body"])
-        return str(body["task"]), str(body["token"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadEventError(f"the body must hold a task and a token: {error!r}") from error
+        token = body.get("token")
+        return str(body["task"]), None if token is None else str(token)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadEventError(f"the body must hold a task: {error!r}") from error
 
 
 def _label(items: Any, task: str) -> dict[str, Any]:

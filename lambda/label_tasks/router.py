@@ -13,7 +13,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -22,7 +22,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from label_tasks.errors import BadEventError, LabelError
+from label_tasks.consensus import REVIEW
+from label_tasks.errors import BadEventError, LabelError, MisconfiguredError
 from label_tasks.log import log
 from label_tasks.rules import Rules, load_rules
 from label_tasks.settings import Settings
@@ -168,11 +169,13 @@ def route(
     counts: Counter[str],
     now: datetime,
     origin: str | None = None,
+    queue: str | None = None,
 ) -> None:
     """Store an item for each candidate that people shall see and start the wait for its votes.
 
     ``start(task)`` starts it; started twice it is one. The item is stored first: a crash between the two is
-    mended when the same event comes again.
+    mended when the same event comes again. ``queue`` is where it waits from the beginning, for an engine that
+    takes waiting items by itself.
     """
     for candidate in found:
         counts["records"] += 1
@@ -185,6 +188,7 @@ def route(
             counts["confident"] += 1
             continue
         ttl = task.expires + KEPT_DAYS * 86_400
+        task = replace(task, queue=queue)
         counts["new" if tasks.add(task, ttl=ttl) else "known"] += 1
         start(task.task)
 
@@ -214,11 +218,19 @@ def starter(client: Any, state_machine: str) -> Any:
     return start
 
 
+def _starter(client: Any, settings: Settings) -> Any:
+    if settings.engine != "own":
+        return lambda _task: None
+    if not settings.state_machine:
+        raise MisconfiguredError("not set: STATE_MACHINE")
+    return starter(client, settings.state_machine)
+
+
 def handler(event: Any, context: object) -> dict[str, int]:
     """Make items of what the event names; what was counted is returned and logged."""
     request = getattr(context, "aws_request_id", None)
     try:
-        settings = Settings.from_environment(os.environ, "state_machine", "bucket", "prefix")
+        settings = Settings.from_environment(os.environ, "bucket", "prefix", "engine")
         rules = load_rules()
         s3, stepfunctions, dynamodb = _clients()
         counts: Counter[str] = Counter()
@@ -236,10 +248,11 @@ def handler(event: Any, context: object) -> dict[str, int]:
             found,
             rules,
             Tasks(dynamodb.Table(settings.table)),
-            starter(stepfunctions, settings.state_machine),
+            _starter(stepfunctions, settings),
             counts=counts,
             now=datetime.now(UTC),
             origin=origin,
+            queue=None if settings.engine == "own" else REVIEW,
         )
     except LabelError as error:
         log("ERROR", "cannot route", error=type(error).__name__, why=str(error), request=request)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from label_tasks.errors import MisconfiguredError
 
@@ -22,12 +22,14 @@ class Settings:
     sign_in_url: str = ""
     client_id: str = ""
     scope: str = ""
+    queue: str = ""
+    engine: str = ""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], *needed: str) -> Settings:
         """Read the variables of ``needed`` fields and the table's; every problem is reported at once."""
-        values = {name: environment.get(name.upper(), "").strip() for name in ("table", *needed)}
-        missing = [name.upper() for name, value in values.items() if not value]
+        values = {field.name: environment.get(field.name.upper(), "").strip() for field in fields(cls)}
+        missing = [name.upper() for name in ("table", *needed) if not values[name]]
         if missing:
             raise MisconfiguredError(f"not set: {', '.join(missing)}")
         return cls(**values)

@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 from label_tasks.consensus import Vote
 from label_tasks.errors import MisconfiguredError, TransientError
 
-__all__ = ["INDEX", "ConflictError", "Task", "Tasks", "translated"]
+__all__ = ["INDEX", "ConflictError", "ExpectedError", "Task", "Tasks", "translated", "translated_but"]
 
 INDEX = "queue-created"
 #: A change that loses this often against others is given back to the caller.
@@ -124,7 +124,7 @@ class Tasks:
                 self._table.put_item(
                     Item={**_item(task), "ttl": ttl}, ConditionExpression="attribute_not_exists(task)"
                 )
-        except _ExpectedError:
+        except ExpectedError:
             return False
         return True
 
@@ -166,7 +166,7 @@ class Tasks:
                     ExpressionAttributeNames=names,
                     ExpressionAttributeValues=values,
                 )
-        except _ExpectedError:
+        except ExpectedError:
             return False
         return True
 
@@ -189,8 +189,8 @@ class Tasks:
             start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
 
-class _ExpectedError(Exception):
-    pass
+class ExpectedError(Exception):
+    """The one error that the caller of ``translated_but`` knows what to do about."""
 
 
 @contextmanager
@@ -201,7 +201,7 @@ def translated_but(code: str) -> Iterator[None]:
             yield
         except ClientError as error:
             if error.response["Error"]["Code"] == code:
-                raise _ExpectedError from error
+                raise ExpectedError from error
             raise
 
 

@@ -6,7 +6,6 @@ import json
 
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
-from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
@@ -20,12 +19,12 @@ from constructs import Construct
 from ml_lifecycle.acknowledge import acknowledge
 from ml_lifecycle.code import lambda_folder
 from ml_lifecycle.data_lake import Zone
-from ml_lifecycle.dead_letters import DeadLetterQueue
 from ml_lifecycle.foundation import log_group
 from ml_lifecycle.labelling.items import ItemTable
 from ml_lifecycle.labelling.landing import LabelLanding
 from ml_lifecycle.labelling.review_site import ReviewSite
-from ml_lifecycle.labelling.steps import definition
+from ml_lifecycle.labelling.routing import CaptureRouter
+from ml_lifecycle.labelling.steps import definition, grant_logs_and_traces, logging_to
 from ml_lifecycle.pseudo import service_principal, stack_of
 from ml_lifecycle.zip_function import zip_function
 
@@ -73,7 +72,6 @@ class OwnLabelling(Construct):
         self._log_key, self._log_retention_days = log_key, log_retention_days
         self._workload = spec.name
         self.items = ItemTable(self, "Items", key=data_key, removal_policy=removal_policy)
-        self.dead_letters = DeadLetterQueue(self, "DeadLetters", key=message_key)
         self.landing = LabelLanding(
             self,
             "Landing",
@@ -91,7 +89,25 @@ class OwnLabelling(Construct):
         self.items.grant(self.rounds, "GetItem", "UpdateItem", index=True)
         self._grant_metrics()
         self.state_machine = self._state_machine(rules.expires_hours)
-        self.router = self._router(artifacts, capture_prefix)
+        self.routing = CaptureRouter(
+            self,
+            "Routing",
+            workload_name=spec.name,
+            folder=self._folder,
+            items=self.items,
+            artifacts=artifacts,
+            capture_prefix=capture_prefix,
+            environment={"ENGINE": "own", "STATE_MACHINE": self.state_machine.attr_arn},
+            message_key=message_key,
+            log_key=log_key,
+            log_retention_days=log_retention_days,
+        )
+        self.router = self.routing.function
+        iam.Grant.add_to_principal(
+            grantee=self.router,
+            actions=["states:StartExecution"],
+            resource_arns=[self.state_machine.attr_arn],
+        )
         self.site = ReviewSite(
             self,
             "Site",
@@ -123,11 +139,7 @@ class OwnLabelling(Construct):
 
     def grant_request(self, grantee: iam.IGrantable) -> iam.Grant:
         """Grant asking for labels of records that nobody has labelled: invoke the router with them."""
-        return iam.Grant.add_to_principal(
-            grantee=grantee,
-            actions=["lambda:InvokeFunction"],
-            resource_arns=[self.router.function_arn],
-        )
+        return self.routing.grant_request(grantee)
 
     def grant_read_labels(self, grantee: iam.Role) -> iam.Grant:
         """Grant reading the table of labels: its entry in the catalog and its files."""
@@ -158,9 +170,6 @@ class OwnLabelling(Construct):
         module: str,
         description: str,
         environment: dict[str, str],
-        *,
-        timeout: cdk.Duration | None = None,
-        dead_letters: DeadLetterQueue | None = None,
     ) -> lambda_.Function:
         return zip_function(
             self,
@@ -172,8 +181,6 @@ class OwnLabelling(Construct):
             log_key=self._log_key,
             log_retention_days=self._log_retention_days,
             environment={"TABLE": self.items.name, **environment},
-            timeout=timeout,
-            dead_letters=dead_letters,
         )
 
     def _grant_metrics(self) -> None:
@@ -216,37 +223,7 @@ class OwnLabelling(Construct):
         )
         self.landing.grant_send(role)
         logs = log_group(self, "StepsLogs", key=self._log_key, retention_days=self._log_retention_days)
-        # Step Functions Developer Guide, "Logging using CloudWatch Logs": deliveries know no resource.
-        iam.Grant.add_to_principal(
-            grantee=role,
-            actions=[
-                "logs:CreateLogDelivery",
-                "logs:DeleteLogDelivery",
-                "logs:DescribeLogGroups",
-                "logs:DescribeResourcePolicies",
-                "logs:GetLogDelivery",
-                "logs:ListLogDeliveries",
-                "logs:PutResourcePolicy",
-                "logs:UpdateLogDelivery",
-            ],
-            resource_arns=["*"],
-        )
-        # The same for traces (Developer Guide, "X-Ray and Step Functions").
-        iam.Grant.add_to_principal(
-            grantee=role,
-            actions=[
-                "xray:GetSamplingRules",
-                "xray:GetSamplingTargets",
-                "xray:PutTelemetryRecords",
-                "xray:PutTraceSegments",
-            ],
-            resource_arns=["*"],
-        )
-        acknowledge(
-            role,
-            "IAM5[Resource::*]",
-            "Log deliveries and traces know no resource (Service Authorization Reference); the rest does.",
-        )
+        grant_logs_and_traces(role)
         machine = stepfunctions.CfnStateMachine(
             self,
             "Steps",
@@ -259,71 +236,11 @@ class OwnLabelling(Construct):
                     expires_hours=expires_hours,
                 )
             ),
-            logging_configuration=stepfunctions.CfnStateMachine.LoggingConfigurationProperty(
-                level="ALL",
-                # Items are named there by their hash, never by what they hold.
-                include_execution_data=False,
-                destinations=[
-                    stepfunctions.CfnStateMachine.LogDestinationProperty(
-                        cloud_watch_logs_log_group={"logGroupArn": logs.log_group_arn}
-                    )
-                ],
-            ),
+            logging_configuration=logging_to(logs),
             tracing_configuration=stepfunctions.CfnStateMachine.TracingConfigurationProperty(enabled=True),
         )
         machine.node.add_dependency(role)
         return machine
-
-    def _router(self, artifacts: Zone, prefix: str) -> lambda_.Function:
-        router = self._function(
-            "Router",
-            "router",
-            "Makes items of predictions that the model is not sure of",
-            {
-                "STATE_MACHINE": self.state_machine.attr_arn,
-                "BUCKET": artifacts.bucket.bucket_name,
-                "PREFIX": prefix,
-            },
-            timeout=cdk.Duration.minutes(5),
-            dead_letters=self.dead_letters,
-        )
-        artifacts.grant_read(router, prefix)
-        self.items.grant(router, "PutItem")
-        iam.Grant.add_to_principal(
-            grantee=router,
-            actions=["states:StartExecution"],
-            resource_arns=[self.state_machine.attr_arn],
-        )
-        self.rule = events.CfnRule(
-            self,
-            "Captured",
-            description=f"Predictions of {self._workload} that data capture wrote",
-            event_pattern={
-                "source": ["aws.s3"],
-                "detail-type": ["Object Created"],
-                "detail": {
-                    "bucket": {"name": [artifacts.bucket.bucket_name]},
-                    "object": {"key": [{"prefix": prefix}]},
-                },
-            },
-            targets=[
-                events.CfnRule.TargetProperty(
-                    id="Router",
-                    arn=router.function_arn,
-                    dead_letter_config=events.CfnRule.DeadLetterConfigProperty(
-                        arn=self.dead_letters.queue.queue_arn
-                    ),
-                    retry_policy=events.CfnRule.RetryPolicyProperty(
-                        maximum_event_age_in_seconds=21_600, maximum_retry_attempts=20
-                    ),
-                )
-            ],
-        )
-        router.add_permission(
-            "AllowCaptured", principal=service_principal("events"), source_arn=self.rule.attr_arn
-        )
-        self.dead_letters.allow_rules([self.rule.attr_arn])
-        return router
 
     def _schedule(self) -> scheduler.CfnSchedule:
         role = iam.Role(
@@ -408,7 +325,7 @@ class OwnLabelling(Construct):
                 statistic="Maximum",
             )
             for construct_id, description, queue in (
-                ("EventsGivenUp", "A capture file was not read for items", self.dead_letters.queue),
+                ("EventsGivenUp", "A capture file was not read for items", self.routing.dead_letters.queue),
                 ("LabelsGivenUp", "A label did not land", self.landing.dead_letters.queue),
             )
         ]

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_stepfunctions as stepfunctions
+
+from ml_lifecycle.acknowledge import acknowledge
 from ml_lifecycle.pseudo import PARTITION
 
-__all__ = ["definition"]
+__all__ = ["RETRY", "definition", "grant_logs_and_traces", "logging_to"]
 
 #: After this the message is sent to the landing again; what lands twice lands once.
 _LANDING_SECONDS = 6 * 3_600
@@ -21,6 +26,61 @@ _PASSING = [
 ]
 
 
+RETRY = [
+    {
+        "ErrorEquals": _PASSING,
+        "IntervalSeconds": 2,
+        "BackoffRate": 2,
+        "MaxAttempts": 6,
+        "JitterStrategy": "FULL",
+    }
+]
+
+
+def grant_logs_and_traces(role: iam.Role) -> None:
+    """Grant a state machine's role what logging and tracing ask (Step Functions Developer Guide, "Logging
+    using CloudWatch Logs" and "X-Ray and Step Functions").
+    """
+    iam.Grant.add_to_principal(
+        grantee=role,
+        actions=[
+            "logs:CreateLogDelivery",
+            "logs:DeleteLogDelivery",
+            "logs:DescribeLogGroups",
+            "logs:DescribeResourcePolicies",
+            "logs:GetLogDelivery",
+            "logs:ListLogDeliveries",
+            "logs:PutResourcePolicy",
+            "logs:UpdateLogDelivery",
+            "xray:GetSamplingRules",
+            "xray:GetSamplingTargets",
+            "xray:PutTelemetryRecords",
+            "xray:PutTraceSegments",
+        ],
+        resource_arns=["*"],
+    )
+    acknowledge(
+        role,
+        "IAM5[Resource::*]",
+        "Log deliveries and traces know no resource (Service Authorization Reference); the rest does.",
+    )
+
+
+def logging_to(group: logs.LogGroup) -> stepfunctions.CfnStateMachine.LoggingConfigurationProperty:
+    """Log every step, but never what went through it: items are named there by their hash."""
+    return stepfunctions.CfnStateMachine.LoggingConfigurationProperty(
+        level="ALL",
+        include_execution_data=False,
+        destinations=[
+            stepfunctions.CfnStateMachine.LogDestinationProperty(
+                cloud_watch_logs_log_group=stepfunctions.CfnStateMachine.CloudWatchLogsLogGroupProperty(
+                    log_group_arn=group.log_group_arn
+                )
+            )
+        ],
+    )
+
+
 def definition(*, function_arn: str, queue_url: str, expires_hours: int) -> dict[str, Any]:
     """Return the definition; input is ``{"task": name}`` and nothing else ever enters the history.
 
@@ -28,15 +88,6 @@ def definition(*, function_arn: str, queue_url: str, expires_hours: int) -> dict
     Land (waits until the label is in the table) -> Close. A round whose time is over goes to DecideAtTheEnd,
     where votes that were cast but not signalled still count.
     """
-    retry = [
-        {
-            "ErrorEquals": _PASSING,
-            "IntervalSeconds": 2,
-            "BackoffRate": 2,
-            "MaxAttempts": 6,
-            "JitterStrategy": "FULL",
-        }
-    ]
 
     def call(payload: dict[str, Any], then: dict[str, Any], **more: Any) -> dict[str, Any]:
         return {
@@ -47,7 +98,7 @@ def definition(*, function_arn: str, queue_url: str, expires_hours: int) -> dict
                 "Payload": {"task.$": "$$.Execution.Input.task", **payload},
             },
             "TimeoutSeconds": 120,
-            "Retry": retry,
+            "Retry": RETRY,
             **more,
             **then,
         }
