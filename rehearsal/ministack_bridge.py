@@ -1355,6 +1355,18 @@ def use_own_delivery(
         dest["records"].clear()
         direct(responses.get_region(), str(stream["name"]), list(records))
 
+    create = firehose._create_delivery_stream
+
+    def create_delivery_stream(data: Mapping[str, Any]) -> Any:
+        iceberg = data.get("IcebergDestinationConfiguration")
+        if iceberg is not None and "S3Configuration" in iceberg:
+            # ministack describes a destination by the names it was made with; this one has another then.
+            described = {**iceberg, "S3DestinationDescription": iceberg["S3Configuration"]}
+            data = {**data, "IcebergDestinationConfiguration": described}
+        return create(data)
+
+    _replace(firehose, "_create_delivery_stream", create_delivery_stream)
+    firehose._HANDLERS["CreateDeliveryStream"] = create_delivery_stream
     _replace(firehose, "ingest_from_kinesis_source", from_kinesis)
     _replace(firehose, "_deliver_records_to_s3", to_s3)
 

@@ -22,6 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rehearsal import ministack_bridge as bridge
 from rehearsal.control import ControlError, control
 from rehearsal.executors import delivery_format
+from rehearsal.executors import delivery_iceberg as iceberg
 from rehearsal.executors.delivery_format import Column, ConversionError
 from rehearsal.iam import AccessDeniedError
 from rehearsal.ministack_bridge import Check
@@ -96,7 +97,13 @@ class _Object:
 
 
 #: ``!{firehose:error-output-type}`` of the endings that are errors.
-_ERROR_TYPES = {"processing_failed": "processing-failed", "conversion_failed": "format-conversion-failed"}
+_ERROR_TYPES = {
+    "processing_failed": "processing-failed",
+    "conversion_failed": "format-conversion-failed",
+    "iceberg_failed": "iceberg-failed",
+}
+#: Endings that another count stands for.
+_COUNTS = {"iceberg_failed": "conversion_failed"}
 #: What keeps a batch in the buffer: AWS refused a step, or the configuration asks for what is not here.
 _FAILURES = (ClientError, BotoCoreError, DeliveryError, NotImplementedError, ValueError)
 
@@ -129,12 +136,16 @@ class Delivery:
 
     @staticmethod
     def destination(description: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the S3 destination."""
+        """Return the destination: S3, or an Iceberg table with the bucket that keeps what fails."""
         for destination in description["Destinations"]:
+            if "IcebergDestinationDescription" in destination:
+                iceberg = dict(destination["IcebergDestinationDescription"])
+                kept = iceberg["S3DestinationDescription"]
+                return {**{k: v for k, v in kept.items() if k != "BufferingHints"}, **iceberg}
             for key in ("ExtendedS3DestinationDescription", "S3DestinationDescription"):
                 if key in destination:
                     return dict(destination[key])
-        raise DeliveryError("its destination is not S3; other destinations are not emulated")
+        raise DeliveryError("its destination is neither S3 nor Iceberg; others are not emulated")
 
     # -- in --------------------------------------------------------------------------------------------
 
@@ -280,11 +291,20 @@ class Delivery:
         outcome = self._transform(records, description, destination)
         oldest = min(record.arrival for record in records)
         conversion = _conversion(destination)
-        objects = []
+        objects: list[_Object] = []
         if outcome.failed:
             body = b"".join(outcome.failed)
             objects.append(_Object(body, oldest, "processing_failed", len(outcome.failed)))
-        if conversion is not None and outcome.good:
+        if _is_iceberg(destination) and outcome.good:
+            rows, refused, columns = self._iceberg_rows(outcome.good, destination)
+            if refused:
+                objects.append(_Object(b"".join(refused), oldest, "iceberg_failed", len(refused)))
+            if rows:
+                # Names the batch, so that a commit whose answer is lost is not made twice.
+                mark = uuid.uuid4().hex
+                body = delivery_format.parquet(rows, columns, "SNAPPY")
+                objects.append(_Object(body, oldest, "delivered", len(rows), mark))
+        elif conversion is not None and outcome.good:
             columns = self._columns(conversion)
             rows, refused = self._convert(outcome.good, columns, conversion)
             if refused:
@@ -307,11 +327,15 @@ class Delivery:
         destination = self.destination(description)
         while objects:
             one = objects[0]
-            key = self._put(one, description, destination)
+            if _is_iceberg(destination) and one.ending == "delivered":
+                key = self._commit(one, destination)
+            else:
+                key = self._put(one, description, destination)
             del objects[0]
             with self._lock:
                 self.counts.objects += 1
-                setattr(self.counts, one.ending, getattr(self.counts, one.ending) + one.records)
+                count = _COUNTS.get(one.ending, one.ending)
+                setattr(self.counts, count, getattr(self.counts, count) + one.records)
             self._tell(destination, one, key)
 
     def _put(self, one: _Object, description: Mapping[str, Any], destination: Mapping[str, Any]) -> str:
@@ -368,7 +392,9 @@ class Delivery:
                 answers = self._answers(event, settings.get("RoleArn", destination["RoleARN"]), function)
             except _InvocationError as error:
                 code, message = error.code, str(error)
+                self._metric("ExecuteProcessing.Success", 0)
                 continue
+            self._metric("ExecuteProcessing.Success", 1)
             self._sort(batch, answers, function, outcome)
             return
         if code != TOO_LARGE:  # nothing failed there: no function can be asked, and the record is kept
@@ -481,6 +507,43 @@ class Delivery:
                 )
         return rows, refused
 
+    # -- Iceberg ---------------------------------------------------------------------------------------
+
+    def _table(self, destination: Mapping[str, Any]) -> Any:
+        """Load the destination's table as the delivery stream's role."""
+        return iceberg.load_table(self.runtime, destination, self.region)
+
+    def _iceberg_rows(
+        self, good: list[tuple[Pending, bytes]], destination: Mapping[str, Any]
+    ) -> tuple[list[Mapping[str, Any]], list[bytes], list[Column]]:
+        """Read records into the table's columns; what does not fit them is kept with the reason."""
+        columns = iceberg.hive_columns(self._table(destination))
+        rows: list[Mapping[str, Any]] = []
+        refused: list[bytes] = []
+        for record, data in good:
+            try:
+                rows.append(delivery_format.row_of(data, columns))
+            except ConversionError as error:
+                refused.append(
+                    delivery_format.error_line(
+                        data,
+                        record.arrival,
+                        self.runtime.clock.now(),
+                        1,
+                        errorCode="Iceberg.InvalidRecord",
+                        errorMessage=str(error),
+                        EventId=record.record_id,
+                    )
+                )
+        return rows, refused, columns
+
+    def _commit(self, one: _Object, destination: Mapping[str, Any]) -> str:
+        """Append rows to the table in one snapshot; the table's own spec divides them into partitions."""
+        try:
+            return iceberg.append(self._table(destination), one.body, batch=one.extension)
+        except iceberg.FAILURES as error:
+            raise DeliveryError(f"the table was not written: {type(error).__name__}: {error}") from error
+
     # -- telling ---------------------------------------------------------------------------------------
 
     def _tell(self, destination: Mapping[str, Any], one: _Object, key: str) -> None:
@@ -496,18 +559,15 @@ class Delivery:
             },
             "processing_failed": {"FailedProcessing.Records": one.records},
             "conversion_failed": {"FailedConversion.Records": one.records},
+            "iceberg_failed": {"DeliveryToIceberg.FailedRowCount": one.records},
         }
+        if _is_iceberg(destination):
+            known["delivered"] = {
+                "DeliveryToIceberg.SuccessfulRowCount": one.records,
+                "DeliveryToIceberg.IncomingRecords": one.records,
+            }
         for name, value in known[one.ending].items():
-            bridge.put_metric(
-                account=self.runtime.account,
-                region=self.region,
-                namespace="AWS/Firehose",
-                name=name,
-                dimensions={"DeliveryStreamName": self.name},
-                timestamp=now.timestamp(),
-                unit="None",
-                values=[float(value)],
-            )
+            self._metric(name, value)
         role, region, bucket = destination["RoleARN"], self.region, destination["BucketARN"]
         for resource, actions in ((bucket, _BUCKET_ACTIONS), (f"{bucket}/{_key(key)}", _OBJECT_ACTIONS)):
             self.runtime.authorizer.note_service_use(role, actions, resource, region)
@@ -520,6 +580,18 @@ class Delivery:
             self.runtime.authorizer.note_service_use(
                 destination["RoleARN"], ("logs:PutLogEvents",), arn, region
             )
+
+    def _metric(self, name: str, value: float) -> None:
+        bridge.put_metric(
+            account=self.runtime.account,
+            region=self.region,
+            namespace="AWS/Firehose",
+            name=name,
+            dimensions={"DeliveryStreamName": self.name},
+            timestamp=self.runtime.clock.now().timestamp(),
+            unit="None",
+            values=[float(value)],
+        )
 
     def _log_error(self, destination: Mapping[str, Any], message: str) -> None:
         logging = destination.get("CloudWatchLoggingOptions", {})
@@ -579,6 +651,10 @@ def _processing_failed(
 def _conversion(destination: Mapping[str, Any]) -> dict[str, Any] | None:
     conversion = destination.get("DataFormatConversionConfiguration") or {}
     return dict(conversion) if conversion and _truthy(conversion.get("Enabled", True)) else None
+
+
+def _is_iceberg(destination: Mapping[str, Any]) -> bool:
+    return "CatalogConfiguration" in destination
 
 
 def _truthy(value: object) -> bool:

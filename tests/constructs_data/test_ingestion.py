@@ -213,7 +213,12 @@ def test_should_alarm_on_late_reading_failing_function_and_failing_conversion(
         a["Properties"]["MetricName"]: a["Properties"]
         for a in resources(templates["Options"], "AWS::CloudWatch::Alarm").values()
     }
-    assert set(alarms) == {"KinesisMillisBehindLatest", "Errors", "FailedConversion.Records"}
+    assert set(alarms) == {
+        "KinesisMillisBehindLatest",
+        "Errors",
+        "FailedConversion.Records",
+        "ExecuteProcessing.Success",
+    }
     for alarm in alarms.values():
         assert [action["Ref"][:5] for action in alarm["AlarmActions"]] == ["Topic"]
         assert alarm["TreatMissingData"] == "notBreaching"
@@ -277,6 +282,102 @@ def test_should_offer_metrics_of_the_stream_and_the_delivery(contract: CompiledC
 )
 def test_should_refuse_what_the_services_refuse(
     options: dict[str, int], message: str, contract: CompiledContract
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        ingestion(cdk.Stack(), contract, **options)
+
+
+# --- Iceberg and long records ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory, contract: CompiledContract) -> dict[str, Template]:
+    return synthesise_stacks(
+        tmp_path_factory.mktemp("iceberg"),
+        {
+            "Iceberg": lambda stack: ingestion(
+                stack, contract, format="iceberg", partition_by=["carrier"], max_record_kib=10_240
+            )
+        },
+    )
+
+
+def test_should_deliver_to_an_iceberg_table_divided_by_values(tables: dict[str, Template]) -> None:
+    template = tables["Iceberg"]
+    found = only(template, "AWS::KinesisFirehose::DeliveryStream")
+    assert "ExtendedS3DestinationConfiguration" not in found
+    iceberg = found["IcebergDestinationConfiguration"]
+    assert iceberg["AppendOnly"] is True
+    assert iceberg["s3BackupMode"] == "FailedDataOnly"
+    (target,) = iceberg["DestinationTableConfigurationList"]
+    assert target["DestinationDatabaseName"] == "t_raw"
+    table = only(template, "Custom::IcebergTable")
+    assert (table["Name"], table["PartitionBy"]) == ("parcel_delay", [["identity", "carrier"]])
+    assert not [n for n in resources(template, "AWS::Glue::Table") if n.startswith("Ingestion")]
+    (processor,) = iceberg["ProcessingConfiguration"]["Processors"]
+    assert processor["Type"] == "Lambda"
+    kept = iceberg["S3Configuration"]["ErrorOutputPrefix"]
+    assert kept.startswith("parcel-delay/delivery-errors/!{firehose:error-output-type}/")
+
+
+def test_should_let_firehose_commit_to_its_table_and_to_no_other(tables: dict[str, Template]) -> None:
+    found = statements(tables["Iceberg"], "IngestionDeliveryRole")
+    assert {"glue:GetTable", "glue:UpdateTable", "s3:DeleteObject"} <= actions(found)
+    assert not [s for s in found if s["Resource"] == "*"]
+    catalog = [s["Resource"] for s in found if "glue:UpdateTable" in s["Action"]]
+    assert catalog
+    assert "t_raw" in str(catalog)
+
+
+def test_should_take_records_as_long_as_told(
+    tables: dict[str, Template], templates: dict[str, Template]
+) -> None:
+    assert only(tables["Iceberg"], "AWS::Kinesis::Stream")["MaxRecordSizeInKiB"] == 10_240
+    assert "MaxRecordSizeInKiB" not in only(templates["Default"], "AWS::Kinesis::Stream")
+
+
+def test_should_watch_the_rows_that_do_not_get_into_the_table(tables: dict[str, Template]) -> None:
+    alarms = resources(tables["Iceberg"], "AWS::CloudWatch::Alarm").values()
+    names = {a["Properties"]["MetricName"] for a in alarms}
+    assert names == {
+        "KinesisMillisBehindLatest",
+        "Errors",
+        "DeliveryToIceberg.FailedRowCount",
+        "ExecuteProcessing.Success",
+    }
+
+
+def test_should_alarm_when_the_function_could_not_be_asked(templates: dict[str, Template]) -> None:
+    (found,) = (
+        a["Properties"]
+        for a in resources(templates["Default"], "AWS::CloudWatch::Alarm").values()
+        if a["Properties"]["MetricName"] == "ExecuteProcessing.Success"
+    )
+    assert (found["ComparisonOperator"], found["Threshold"]) == ("LessThanThreshold", 1)
+    assert (found["Statistic"], found["TreatMissingData"]) == ("Average", "notBreaching")
+
+
+def test_should_tell_no_freshness_of_an_iceberg_table(contract: CompiledContract) -> None:
+    built = ingestion(cdk.Stack(), contract, format="iceberg")
+    assert built.metric_delivered_records().metric_name == "DeliveryToIceberg.SuccessfulRowCount"
+    assert built.metric_failed_conversions().metric_name == "DeliveryToIceberg.FailedRowCount"
+    with pytest.raises(ValueError, match="use metric_read_age"):
+        built.metric_delivery_freshness()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"partition_by": ["carrier"]},
+            "partition_by goes with format='iceberg', got carrier with 'parquet'",
+        ),
+        ({"format": "iceberg", "partition_by": ["colour"]}, "must name fields of parcel_delay, got colour"),
+        ({"max_record_kib": 512}, r"max_record_kib must be between 1024 and 10240 \(10 MiB\), got 512"),
+    ],
+)
+def test_should_refuse_partitions_and_sizes_that_cannot_be(
+    contract: CompiledContract, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         ingestion(cdk.Stack(), contract, **options)

@@ -208,7 +208,7 @@ class StreamConsumer(Construct):
         return self.zone.grant_read(grantee, self.quarantine_prefix)
 
     def grant_read_failures(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Grant reading the batches that Lambda gave up, those of every mapping that keeps them in this zone."""
+        """Grant reading the batches that Lambda gave up, of every mapping that keeps them in this zone."""
         return self.zone.grant_read(grantee, FAILURES_PREFIX)
 
     def metric_iterator_age(self, *, period: cdk.Duration | None = None) -> cloudwatch.Metric:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_ecr_assets as ecr_assets
+from aws_cdk import aws_glue as glue
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kinesis as kinesis
 from aws_cdk import aws_kinesisfirehose as firehose
@@ -19,9 +21,9 @@ from ml_contract.compiled import CompiledContract
 from constructs import Construct
 from ml_lifecycle.acknowledge import acknowledge
 from ml_lifecycle.code import lambda_context
-from ml_lifecycle.data_lake import Zone, parquet_table
+from ml_lifecycle.data_lake import IcebergTable, Zone, parquet_table
 from ml_lifecycle.foundation import log_group
-from ml_lifecycle.pseudo import ACCOUNT, REGION, service_principal
+from ml_lifecycle.pseudo import ACCOUNT, REGION, arn, service_principal
 
 #: Partition column of the raw table: the day of arrival (UTC).
 INGEST_DATE = "ingest_date"
@@ -29,6 +31,8 @@ INGEST_DATE = "ingest_date"
 _LAMBDA_BUFFER_MIB = 1
 #: ... and waits at most five minutes for it ("Data transformation failure handling").
 _LAMBDA_TIMEOUT_SECONDS = 120
+#: An Iceberg commit that fails is tried again for so long (IcebergDestinationConfiguration, RetryOptions).
+_RETRY_SECONDS = 300
 #: A provisioned stream has 1 to 10,000 shards (UpdateShardCount), on-demand mode scales by itself.
 _MOST_SHARDS = 10_000
 
@@ -39,13 +43,20 @@ class StreamIngestion(Construct):
     Kinesis stream, Firehose reading it, a container-image function that checks each record against the
     contract, Parquet by the schema of a Glue table. Below ``<slug>/`` of the raw zone:
 
-    - ``data/ingest_date=YYYY-MM-DD/``: the rows
+    - ``data/ingest_date=YYYY-MM-DD/``: the rows. With ``format="iceberg"`` an Iceberg table stands in
+      ``data/``, divided by the values of ``partition_by`` (dynamic partitioning; none by default), to which
+      Firehose commits
     - ``quarantine/``: records the contract refuses, as they came, with every reason; written by the function
     - ``delivery-errors/``: what Firehose itself could not process or convert
 
     Defaults: on-demand stream that keeps a day, 60 s or 64 MiB per file (64 is Firehose's floor when it
-    converts). ``alarm_topic`` is told when the stream is read late, when the function fails and when
-    anything lands in ``delivery-errors``.
+    converts), Parquet. ``alarm_topic`` is told when the stream is read late, when the function fails, when
+    it cannot be asked, and when records do not convert.
+
+    A stream may take records of 10 MiB (``max_record_kib``), an invocation holds 6 MB (Lambda quotas,
+    "Invocation payload") and a record 64 KiB (``ml_contract.records``). What an invocation holds, the
+    function quarantines; what none holds, Firehose keeps below ``delivery-errors/processing-failed/`` (Amazon
+    Data Firehose Developer Guide, "Handle failure in data transformation").
     """
 
     def __init__(
@@ -61,6 +72,8 @@ class StreamIngestion(Construct):
         shards: int = 1,
         retention_hours: int = 24,
         max_record_kib: int = 1024,
+        format: Literal["parquet", "iceberg"] = "parquet",
+        partition_by: Sequence[str] = (),
         buffer_seconds: int = 60,
         buffer_mib: int = 64,
         memory_mib: int = 1024,
@@ -68,23 +81,24 @@ class StreamIngestion(Construct):
         alarm_topic: sns.ITopic | None = None,
     ) -> None:
         super().__init__(scope, construct_id)
-        problems = []
-        if not 1 <= shards <= _MOST_SHARDS:
-            problems.append(f"shards must be between 1 and {_MOST_SHARDS}, got {shards}")
-        if not 24 <= retention_hours <= 8760:
-            problems.append(f"retention_hours must be between 24 and 8760 (a year), got {retention_hours}")
-        # Kinesis API reference, UpdateMaxRecordSize; a stream takes 1 MiB unless told otherwise.
-        if not 1024 <= max_record_kib <= 10_240:
-            problems.append(f"max_record_kib must be between 1024 and 10240 (10 MiB), got {max_record_kib}")
-        if not 0 <= buffer_seconds <= 900:
-            problems.append(f"buffer_seconds must be between 0 and 900, got {buffer_seconds}")
-        if not 64 <= buffer_mib <= 128:
-            problems.append(f"buffer_mib must be between 64 and 128 with format conversion, got {buffer_mib}")
-        if not 128 <= memory_mib <= 10_240:
-            problems.append(f"memory_mib must be between 128 and 10240, got {memory_mib}")
+        problems = _problems(
+            shards=shards,
+            retention_hours=retention_hours,
+            max_record_kib=max_record_kib,
+            buffer_seconds=buffer_seconds,
+            buffer_mib=buffer_mib,
+            memory_mib=memory_mib,
+        )
+        if partition_by and format != "iceberg":
+            given = ", ".join(partition_by)
+            problems.append(f"partition_by goes with format='iceberg', got {given} with {format!r}")
+        unknown = [name for name in partition_by if name not in contract.by_name]
+        if unknown:
+            problems.append(f"partition_by must name fields of {contract.name}, got {', '.join(unknown)}")
         if problems:
             raise ValueError("stream ingestion: " + "; ".join(problems))
         self.zone = zone
+        self.format = format
         self.stream_key = stream_key
         base = f"{contract.slug}/"
         self.data_prefix = f"{base}data/"
@@ -114,15 +128,29 @@ class StreamIngestion(Construct):
             "KDS3",
             "a customer-managed key costs requests, and buys a key policy and a rotation of our own",
         )
-        self.table = parquet_table(
-            self,
-            "Table",
-            zone=zone,
-            name=contract.name,
-            columns=contract.glue_columns(),
-            prefix=self.data_prefix,
-            partition_key=(INGEST_DATE, "string"),
-        )
+        self.table: glue.CfnTable | IcebergTable
+        if format == "iceberg":
+            self.table = IcebergTable(
+                self,
+                "IcebergTable",
+                zone=zone,
+                name=contract.name,
+                columns=contract.glue_columns(),
+                prefix=self.data_prefix,
+                partition_by=[("identity", name) for name in partition_by],
+                log_key=log_key,
+                log_retention_days=log_retention_days,
+            )
+        else:
+            self.table = parquet_table(
+                self,
+                "Table",
+                zone=zone,
+                name=contract.name,
+                columns=contract.glue_columns(),
+                prefix=self.data_prefix,
+                partition_key=(INGEST_DATE, "string"),
+            )
         self.function = self._function(contract, memory_mib, log_key, log_retention_days)
         self.delivery_log_group = log_group(
             self, "DeliveryLogs", key=log_key, retention_days=log_retention_days
@@ -183,17 +211,24 @@ class StreamIngestion(Construct):
             actions=["lambda:InvokeFunction", "lambda:GetFunctionConfiguration"],
             resource_arns=[self.function.function_arn, f"{self.function.function_arn}:$LATEST"],
         )
-        for prefix in (self.data_prefix, self.error_prefix):
-            self.zone.grant_read(role, prefix)
-            self.zone.grant_write(role, prefix)
+        if isinstance(self.table, IcebergTable):
+            # "Grant Firehose access to Apache Iceberg tables": it reads and commits the table, and keeps what
+            # it cannot put there.
+            self.table.grant_commit(role)
+            self.zone.grant_read(role, self.error_prefix)
+            self.zone.grant_write(role, self.error_prefix)
+        else:
+            for prefix in (self.data_prefix, self.error_prefix):
+                self.zone.grant_read(role, prefix)
+                self.zone.grant_write(role, prefix)
+            # The reference, not the name: Lake Formation knows the table only once it is there.
+            self.zone.grant_describe_table(role, self.table.ref)
         iam.Grant.add_to_principal(
             grantee=role,
             # Firehose asks for the bucket itself, which no condition on a prefix would let it.
             actions=["s3:ListBucket", "s3:ListBucketMultipartUploads"],
             resource_arns=[self.zone.bucket.bucket_arn],
         )
-        # The reference, not the name: Lake Formation knows the table only once it is there.
-        self.zone.grant_describe_table(role, self.table.ref)
         _grant_log(self.delivery_log_group, role, create=False)
         return role
 
@@ -208,7 +243,19 @@ class StreamIngestion(Construct):
             removal_policy=cdk.RemovalPolicy.DESTROY,
         )
         props = firehose.CfnDeliveryStream
-        parameter = props.ProcessorParameterProperty
+        logging = props.CloudWatchLoggingOptionsProperty(
+            enabled=True,
+            log_group_name=self.delivery_log_group.log_group_name,
+            log_stream_name=log_stream.log_stream_name,
+        )
+        hints = props.BufferingHintsProperty(interval_in_seconds=buffer_seconds, size_in_m_bs=buffer_mib)
+        destination: dict[str, Any] = (
+            {"iceberg_destination_configuration": self._iceberg(self.table, hints, logging)}
+            if isinstance(self.table, IcebergTable)
+            else {
+                "extended_s3_destination_configuration": self._parquet(self.table, table_name, hints, logging)
+            }
+        )
         delivery = firehose.CfnDeliveryStream(
             self,
             "Delivery",
@@ -216,83 +263,126 @@ class StreamIngestion(Construct):
             kinesis_stream_source_configuration=props.KinesisStreamSourceConfigurationProperty(
                 kinesis_stream_arn=self.stream.stream_arn, role_arn=self.delivery_role.role_arn
             ),
-            extended_s3_destination_configuration=props.ExtendedS3DestinationConfigurationProperty(
-                bucket_arn=self.zone.bucket.bucket_arn,
-                role_arn=self.delivery_role.role_arn,
-                prefix=f"{self.data_prefix}{INGEST_DATE}=!{{timestamp:yyyy-MM-dd}}/",
-                error_output_prefix=(
-                    f"{self.error_prefix}!{{firehose:error-output-type}}/{INGEST_DATE}=!{{timestamp:yyyy-MM-dd}}/"
-                ),
-                file_extension=".parquet",
-                buffering_hints=props.BufferingHintsProperty(
-                    interval_in_seconds=buffer_seconds, size_in_m_bs=buffer_mib
-                ),
-                # Parquet compresses inside; Firehose accepts nothing else here with format conversion.
-                compression_format="UNCOMPRESSED",
-                encryption_configuration=props.EncryptionConfigurationProperty(
-                    kms_encryption_config=props.KMSEncryptionConfigProperty(
-                        awskms_key_arn=self.zone.key.key_arn
-                    )
-                ),
-                cloud_watch_logging_options=props.CloudWatchLoggingOptionsProperty(
-                    enabled=True,
-                    log_group_name=self.delivery_log_group.log_group_name,
-                    log_stream_name=log_stream.log_stream_name,
-                ),
-                processing_configuration=props.ProcessingConfigurationProperty(
-                    enabled=True,
-                    processors=[
-                        props.ProcessorProperty(
-                            type="Lambda",
-                            parameters=[
-                                parameter(
-                                    parameter_name="LambdaArn",
-                                    parameter_value=f"{self.function.function_arn}:$LATEST",
-                                ),
-                                parameter(
-                                    parameter_name="RoleArn", parameter_value=self.delivery_role.role_arn
-                                ),
-                                parameter(
-                                    parameter_name="BufferSizeInMBs", parameter_value=str(_LAMBDA_BUFFER_MIB)
-                                ),
-                                parameter(parameter_name="BufferIntervalInSeconds", parameter_value="60"),
-                                parameter(parameter_name="NumberOfRetries", parameter_value="3"),
-                            ],
-                        )
-                    ],
-                ),
-                data_format_conversion_configuration=props.DataFormatConversionConfigurationProperty(
-                    enabled=True,
-                    input_format_configuration=props.InputFormatConfigurationProperty(
-                        deserializer=props.DeserializerProperty(
-                            open_x_json_ser_de=props.OpenXJsonSerDeProperty(case_insensitive=False)
-                        )
-                    ),
-                    output_format_configuration=props.OutputFormatConfigurationProperty(
-                        serializer=props.SerializerProperty(
-                            parquet_ser_de=props.ParquetSerDeProperty(compression="SNAPPY")
-                        )
-                    ),
-                    schema_configuration=props.SchemaConfigurationProperty(
-                        catalog_id=ACCOUNT,
-                        region=REGION,
-                        role_arn=self.delivery_role.role_arn,
-                        database_name=self.table.database_name,
-                        table_name=table_name,
-                        version_id="LATEST",
-                    ),
-                ),
-            ),
+            **destination,
         )
         acknowledge(
             delivery,
             "KDF1",
             "Firehose takes no key of its own when a Kinesis stream feeds it; that stream has a key",
         )
-        delivery.add_resource_dependency(self.table)
+        if isinstance(self.table, IcebergTable):
+            delivery.node.add_dependency(self.table)
+        else:
+            delivery.add_resource_dependency(self.table)
         # Roles are used as soon as the stream exists: their policies must be there.
         delivery.node.add_dependency(self.delivery_role, self.function)
         return delivery
+
+    def _processing(self) -> firehose.CfnDeliveryStream.ProcessingConfigurationProperty:
+        props = firehose.CfnDeliveryStream
+        values = {
+            "LambdaArn": f"{self.function.function_arn}:$LATEST",
+            "RoleArn": self.delivery_role.role_arn,
+            "BufferSizeInMBs": str(_LAMBDA_BUFFER_MIB),
+            "BufferIntervalInSeconds": "60",
+            "NumberOfRetries": "3",
+        }
+        parameters = [
+            props.ProcessorParameterProperty(parameter_name=name, parameter_value=value)
+            for name, value in values.items()
+        ]
+        return props.ProcessingConfigurationProperty(
+            enabled=True, processors=[props.ProcessorProperty(type="Lambda", parameters=parameters)]
+        )
+
+    def _encryption(self) -> firehose.CfnDeliveryStream.EncryptionConfigurationProperty:
+        props = firehose.CfnDeliveryStream
+        return props.EncryptionConfigurationProperty(
+            kms_encryption_config=props.KMSEncryptionConfigProperty(awskms_key_arn=self.zone.key.key_arn)
+        )
+
+    @property
+    def _error_output(self) -> str:
+        kind = "!{firehose:error-output-type}"
+        return f"{self.error_prefix}{kind}/{INGEST_DATE}=!{{timestamp:yyyy-MM-dd}}/"
+
+    def _parquet(
+        self,
+        table: glue.CfnTable,
+        table_name: str,
+        hints: firehose.CfnDeliveryStream.BufferingHintsProperty,
+        logging: firehose.CfnDeliveryStream.CloudWatchLoggingOptionsProperty,
+    ) -> firehose.CfnDeliveryStream.ExtendedS3DestinationConfigurationProperty:
+        props = firehose.CfnDeliveryStream
+        return props.ExtendedS3DestinationConfigurationProperty(
+            bucket_arn=self.zone.bucket.bucket_arn,
+            role_arn=self.delivery_role.role_arn,
+            prefix=f"{self.data_prefix}{INGEST_DATE}=!{{timestamp:yyyy-MM-dd}}/",
+            error_output_prefix=self._error_output,
+            file_extension=".parquet",
+            buffering_hints=hints,
+            # Parquet compresses inside; Firehose accepts nothing else here with format conversion.
+            compression_format="UNCOMPRESSED",
+            encryption_configuration=self._encryption(),
+            cloud_watch_logging_options=logging,
+            processing_configuration=self._processing(),
+            data_format_conversion_configuration=props.DataFormatConversionConfigurationProperty(
+                enabled=True,
+                input_format_configuration=props.InputFormatConfigurationProperty(
+                    deserializer=props.DeserializerProperty(
+                        open_x_json_ser_de=props.OpenXJsonSerDeProperty(case_insensitive=False)
+                    )
+                ),
+                output_format_configuration=props.OutputFormatConfigurationProperty(
+                    serializer=props.SerializerProperty(
+                        parquet_ser_de=props.ParquetSerDeProperty(compression="SNAPPY")
+                    )
+                ),
+                schema_configuration=props.SchemaConfigurationProperty(
+                    catalog_id=ACCOUNT,
+                    region=REGION,
+                    role_arn=self.delivery_role.role_arn,
+                    database_name=table.database_name,
+                    table_name=table_name,
+                    version_id="LATEST",
+                ),
+            ),
+        )
+
+    def _iceberg(
+        self,
+        table: IcebergTable,
+        hints: firehose.CfnDeliveryStream.BufferingHintsProperty,
+        logging: firehose.CfnDeliveryStream.CloudWatchLoggingOptionsProperty,
+    ) -> firehose.CfnDeliveryStream.IcebergDestinationConfigurationProperty:
+        props = firehose.CfnDeliveryStream
+        return props.IcebergDestinationConfigurationProperty(
+            role_arn=self.delivery_role.role_arn,
+            catalog_configuration=props.CatalogConfigurationProperty(catalog_arn=arn("glue", "catalog")),
+            # Records are only added: a later version of one stands beside the earlier, as in Parquet, and the
+            # curate job chooses; Firehose then needs no key to update by.
+            append_only=True,
+            destination_table_configuration_list=[
+                props.DestinationTableConfigurationProperty(
+                    destination_database_name=table.database_name,
+                    destination_table_name=table.name,
+                    s3_error_output_prefix=f"{self.error_prefix}iceberg-failed/",
+                )
+            ],
+            buffering_hints=hints,
+            cloud_watch_logging_options=logging,
+            processing_configuration=self._processing(),
+            retry_options=props.RetryOptionsProperty(duration_in_seconds=_RETRY_SECONDS),
+            # Where what fails is kept; rows go where the table says.
+            s3_backup_mode="FailedDataOnly",
+            s3_configuration=props.S3DestinationConfigurationProperty(
+                bucket_arn=self.zone.bucket.bucket_arn,
+                role_arn=self.delivery_role.role_arn,
+                error_output_prefix=self._error_output,
+                encryption_configuration=self._encryption(),
+                cloud_watch_logging_options=logging,
+            ),
+        )
 
     def grant_put_records(self, grantee: iam.IGrantable) -> iam.Grant:
         """Grant what a producer needs: putting records on the stream, describing it, and its key."""
@@ -343,7 +433,11 @@ class StreamIngestion(Construct):
         )
 
     def metric_delivery_freshness(self, *, period: cdk.Duration | None = None) -> cloudwatch.Metric:
-        """Seconds since the oldest record that Firehose holds arrived."""
+        """Seconds since the oldest record that Firehose holds arrived; Firehose tells it of S3 only."""
+        if self.format == "iceberg":
+            raise ValueError(
+                "Firehose tells no freshness of Iceberg tables, got format='iceberg'; use metric_read_age"
+            )
         return self._metric(
             "AWS/Firehose",
             "DeliveryToS3.DataFreshness",
@@ -356,21 +450,28 @@ class StreamIngestion(Construct):
         """Records delivered to the raw zone."""
         return self._metric(
             "AWS/Firehose",
-            "DeliveryToS3.Records",
+            "DeliveryToIceberg.SuccessfulRowCount"
+            if isinstance(self.table, IcebergTable)
+            else "DeliveryToS3.Records",
             {"DeliveryStreamName": self.delivery_stream_name},
             "Sum",
             period,
         )
 
     def metric_failed_conversions(self, *, period: cdk.Duration | None = None) -> cloudwatch.Metric:
-        """Records that Firehose could not convert to Parquet; they lie below ``delivery-errors``."""
+        """Records that Firehose could not convert or commit; they lie below ``delivery-errors``."""
         return self._metric(
             "AWS/Firehose",
-            "FailedConversion.Records",
+            self._failed,
             {"DeliveryStreamName": self.delivery_stream_name},
             "Sum",
             period,
         )
+
+    @property
+    def _failed(self) -> str:
+        iceberg = isinstance(self.table, IcebergTable)
+        return "DeliveryToIceberg.FailedRowCount" if iceberg else "FailedConversion.Records"
 
     def metric_transform_errors(self, *, period: cdk.Duration | None = None) -> cloudwatch.Metric:
         """Invocations of the function that failed; Firehose tries again."""
@@ -405,6 +506,7 @@ class StreamIngestion(Construct):
             statistic: str,
             threshold: float,
             periods: int,
+            below: bool = False,
         ) -> cloudwatch.CfnAlarm:
             actions = [] if topic is None else [topic.topic_arn]
             return cloudwatch.CfnAlarm(
@@ -418,7 +520,7 @@ class StreamIngestion(Construct):
                 period=300,
                 evaluation_periods=periods,
                 threshold=threshold,
-                comparison_operator="GreaterThanThreshold",
+                comparison_operator="LessThanThreshold" if below else "GreaterThanThreshold",
                 # No data is no traffic.
                 treat_missing_data="notBreaching",
                 alarm_actions=actions,
@@ -451,13 +553,43 @@ class StreamIngestion(Construct):
                 "ConversionFails",
                 "Records do not convert to Parquet: look below delivery-errors of the raw zone",
                 "AWS/Firehose",
-                "FailedConversion.Records",
+                self._failed,
                 delivery,
                 statistic="Sum",
                 threshold=0,
                 periods=1,
             ),
+            alarm(
+                "TransformNotAsked",
+                "The transform function gave no answer or could not be asked, as for a record that no "
+                "invocation holds: look below delivery-errors of the raw zone",
+                "AWS/Firehose",
+                "ExecuteProcessing.Success",
+                delivery,
+                statistic="Average",
+                threshold=1,
+                periods=1,
+                below=True,
+            ),
         )
+
+
+def _problems(**given: int) -> list[str]:
+    """What is wrong with the numbers, each by itself."""
+    bounds = {
+        "shards": (1, _MOST_SHARDS, ""),
+        "retention_hours": (24, 8760, " (a year)"),
+        # Kinesis API reference, UpdateMaxRecordSize; a stream takes 1 MiB unless told otherwise.
+        "max_record_kib": (1024, 10_240, " (10 MiB)"),
+        "buffer_seconds": (0, 900, ""),
+        "buffer_mib": (64, 128, " with format conversion"),
+        "memory_mib": (128, 10_240, ""),
+    }
+    return [
+        f"{name} must be between {low} and {high}{note}, got {given[name]}"
+        for name, (low, high, note) in bounds.items()
+        if not low <= given[name] <= high
+    ]
 
 
 def _grant_log(group: logs.ILogGroup, grantee: iam.IGrantable, *, create: bool = True) -> iam.Grant:
