@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ml_contract.source_manifest import source_entries
+
 from rehearsal.inputs import InputError, load_inputs
 from rehearsal.preflight import PreflightError, app_folder, check_tools, find_workload
 from rehearsal.report import Report, render, write
@@ -102,6 +104,7 @@ def rehearse(options: Options, listener: Listener) -> tuple[Report, int]:
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         seed=options.seed,
         data=inputs.summary(),
+        sources=[entry.to_json() for entry in source_entries(loaded.workload)],
         machine={
             "python": platform.python_version(),
             "system": f"{platform.system()} {platform.machine()}",

@@ -55,6 +55,8 @@ class Report:
     seconds: float = 0.0
     data: dict[str, Any] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
+    #: The manifest of sources, and what came of each batch source.
+    sources: list[dict[str, Any]] = field(default_factory=list)
     records: dict[str, Any] = field(
         default_factory=lambda: {
             "sent": 0,

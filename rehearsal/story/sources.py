@@ -180,6 +180,8 @@ def _account(tale: Tale, name: str, batch: Dropped, audits: Sequence[Raw], evide
         "outcomes": dict(Counter(f["outcome"] for a in audits for f in a["files"])),
         "an_audit_record": {k: v for k, v in audits[0].items() if k != "files"},
     }
+    entry = next(e for e in tale.report.sources if e["source"] == name)
+    entry |= {"batches": len(audits), "sent": batch.sent, **totals}
     records = tale.report.records
     records["sent"] += batch.sent
     records["delivered"] += totals["delivered"]

@@ -74,6 +74,22 @@ def report() -> Report:
         seconds=251.3,
         data={"source": "the workload's generate.py", "rows": 1000},
         machine={"python": "3.11.9", "cpus": 2},
+        sources=[
+            {
+                "source": "partner_claims",
+                "kind": "drop",
+                "owner": "partner-integration@example.com",
+                "description": "",
+                "schema_version": 1,
+                "fresh_within_hours": 48,
+                "classification": "confidential",
+                "sends": "csv files with a manifest",
+                "lands": "claims-fraud/data/ of the raw zone",
+                "sent": 28,
+                "delivered": 25,
+                "quarantined": 3,
+            }
+        ],
         records={
             "sent": 1100,
             "delivered": 1035,
