@@ -290,6 +290,8 @@ def test_should_give_each_job_what_it_touches_and_nothing_else(templates: dict[s
         "glue:GetTable",
         "sagemaker:PutRecord",
         "sagemaker:DescribeFeatureGroup",
+        "sagemaker:BatchGetRecord",
+        "sagemaker:DeleteRecord",
     }
     for role in ("BatchCurateRole", "BatchFeaturesRole", "BatchCrawlerRole"):
         for statement in statements(template, role):

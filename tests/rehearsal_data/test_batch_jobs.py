@@ -17,6 +17,7 @@ import narwhals
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from iceberg_table.handler import apply as make_table
 from ml_contract.compiled import CompiledContract
 from ml_contract.load import load_workload
 from ml_contract.records import RecordCodec, Rejected
@@ -33,6 +34,20 @@ ROOT = Path(__file__).resolve().parents[2]
 BUCKET = "batch-lake"
 DATABASE, TABLE = "batch_curated", "claims"
 ARRIVAL = "2015-06-01T00:00:00.000Z"
+#: The curate job, killed by the operating system at a point of its life.
+KILLED = {"killed-before-its-commit": "iceberg.replace_rows", "killed-after-its-commit": "Report.write"}
+MAIN = 'if __name__ == "__main__":'
+KILL = """
+import os, signal
+from lake_files import iceberg
+from lake_files.report import Report
+
+def _die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+{where} = _die
+
+"""
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +122,11 @@ class Batch:
         table: Table = catalog.load_table((DATABASE, TABLE))
         return table
 
+    def note(self, prefix: str) -> dict[str, Any]:
+        body = self.client("s3").get_object(Bucket=BUCKET, Key=f"{prefix}_snapshot.json")["Body"].read()
+        found: dict[str, Any] = json.loads(body)
+        return found
+
     def curated(self, snapshot_id: int | None = None) -> list[dict[str, Any]]:
         rows = self.table().scan(snapshot_id=snapshot_id).to_arrow().to_pylist()
         return sorted(rows, key=lambda row: str(row["policy_number"]))
@@ -134,6 +154,9 @@ def batch(
     made.put("code/library.zip", library())
     for job in ("curate", "build_features"):
         made.put(f"code/{job}.py", (ROOT / "glue" / job / "main.py").read_bytes())
+    source = (ROOT / "glue" / "curate" / "main.py").read_text()
+    for name, where in KILLED.items():
+        made.put(f"code/{name}.py", source.replace(MAIN, f"{KILL.format(where=where)}{MAIN}").encode())
     objects, bucket = f"arn:aws:s3:::{BUCKET}", {"Action": "s3:ListBucket"}
     code = {"Action": "s3:GetObject", "Resource": f"{objects}/code/*"}
     logs = {"Action": ["logs:CreateLogStream", "logs:PutLogEvents"]}
@@ -155,7 +178,7 @@ def batch(
             {"Action": change, "Resource": f"{objects}/curated/*"},
             {"Action": "s3:PutObject", "Resource": f"{objects}/quality/*"},
             {"Action": "glue:GetDataQualityRuleset"},
-            *(catalog, {"Action": ["glue:CreateTable", "glue:UpdateTable"]}),
+            *(catalog, {"Action": "glue:UpdateTable"}),
         ],
     )
     features = role(
@@ -165,7 +188,13 @@ def batch(
             *(bucket, folders, code, logs),
             {"Action": "s3:GetObject", "Resource": f"{objects}/curated/*"},
             {"Action": change, "Resource": [f"{objects}/features/*", f"{objects}/snapshots/*"]},
-            *(catalog, {"Action": "sagemaker:PutRecord"}),
+            catalog,
+            {
+                "Action": [
+                    f"sagemaker:{verb}"
+                    for verb in ("PutRecord", "DescribeFeatureGroup", "BatchGetRecord", "DeleteRecord")
+                ]
+            },
         ],
     )
     client("sagemaker").create_feature_group(
@@ -179,6 +208,15 @@ def batch(
         RoleArn=role("batch-store", "sagemaker.amazonaws.com", [{"Action": "s3:PutObject"}]),
     )
     client("glue").create_database(DatabaseInput={"Name": DATABASE})
+    table = {
+        "Database": DATABASE,
+        "Name": TABLE,
+        "Location": f"s3://{BUCKET}/curated",
+        "Columns": [list(column) for column in contract.glue_columns()],
+        "PartitionBy": [["month", contract.event_time]],
+        "OnDelete": "keep",
+    }
+    make_table({"RequestType": "Create", "ResourceProperties": table}, client("glue"), client("s3"))
     client("glue").create_data_quality_ruleset(Name="batch-rules", Ruleset=dqdl(contract))
     common = {"--contract": f"s3://{BUCKET}/code/contract.json"}
     common["--extra-py-files"] = f"s3://{BUCKET}/code/library.zip"
@@ -199,12 +237,13 @@ def batch(
             "--feature_group_name": "batch-claims",
         },
     }
-    for job, owner in (("curate", curate), ("build_features", features)):
+    owners = {"curate": curate, "build_features": features, **dict.fromkeys(KILLED, curate)}
+    for job, owner in owners.items():
         client("glue").create_job(
             Name=job,
             Role=owner,
             Command={"Name": "glueetl", "ScriptLocation": f"s3://{BUCKET}/code/{job}.py"},
-            DefaultArguments={**common, **arguments[job]},
+            DefaultArguments={**common, **arguments.get(job, arguments["curate"])},
             GlueVersion="5.0",
         )
     return made
@@ -292,6 +331,33 @@ def test_should_build_features_and_ingest_only_what_changed(batch: Batch, curate
     assert batch.rows("features") == before, "a rerun gives the same rows"
 
 
+def test_should_fill_in_what_stands_wrong_online_and_keep_to_the_bounds(
+    batch: Batch, curated: dict[str, Any]
+) -> None:
+    assert curated["passed"]
+    rows = batch.rows("features")
+    row = rows[0]
+    runtime = batch.client("sagemaker-featurestore-runtime")
+    moment = row["incident_date"]
+    wanted = {"FeatureGroupName": "batch-claims", "RecordIdentifierValueAsString": row["policy_number"]}
+    # The same event, with another amount: a put alone would not reach the online store.
+    runtime.delete_record(
+        **wanted, EventTime=moment.replace("T00:00:00", "T00:00:01"), DeletionMode="HardDelete"
+    )
+    wrong = {k: str(v) for k, v in row.items() if v is not None} | {"witnesses": "77.0"}
+    runtime.put_record(
+        FeatureGroupName="batch-claims",
+        Record=[{"FeatureName": k, "ValueAsString": v} for k, v in wrong.items()],
+    )
+    until = moment.replace("T00:00:00", "T00:00:01")
+    run = batch.run("build_features", ingest="all", ingest_from=moment, ingest_until=until)
+    assert run["JobRunState"] == "SUCCEEDED", run["ErrorMessage"]
+    same_day = sum(one["incident_date"] == moment for one in rows)
+    assert summary(batch, run)["ingested"] == same_day < len(rows)
+    online = runtime.get_record(**wanted, FeatureNames=["witnesses"])["Record"]
+    assert online == [{"FeatureName": "witnesses", "ValueAsString": repr(row["witnesses"])}]
+
+
 def summary(batch: Batch, run: dict[str, Any]) -> dict[str, Any]:
     log = batch.server.state / "glue" / "build_features" / run["Id"] / "job.log"
     (line,) = [line for line in log.read_text().splitlines() if line.startswith("features: ")]
@@ -335,3 +401,86 @@ def test_should_follow_a_drifted_schema_and_drop_months_that_are_empty_now(
     assert report["months_removed"] == ["1999-01"]
     (moved,) = [row for row in batch.curated() if row["policy_number"] == "99999"]
     assert (moved["incident_date"], moved["age"]) == (day, row["age"])
+
+
+def versions(batch: Batch, prefix: str) -> dict[str, set[bytes]]:
+    """Content of the files of each month."""
+    s3 = batch.client("s3")
+    found: dict[str, set[bytes]] = {}
+    for item in s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", ()):
+        if item["Key"].endswith(".parquet"):
+            body = s3.get_object(Bucket=BUCKET, Key=item["Key"])["Body"].read()
+            month = next(part for part in item["Key"].split("/") if part.startswith("event_month="))
+            found.setdefault(month, set()).add(body)
+    return found
+
+
+def test_should_show_nothing_of_a_run_that_was_killed_before_its_commit_and_repair_it_by_the_next(
+    batch: Batch, curated: dict[str, Any]
+) -> None:
+    assert curated["passed"]
+    before, snapshots = batch.curated(), len(batch.table().snapshots())
+    new = [{**claim, "policy_number": f"7{n:05}"} for n, claim in enumerate(generate(12, seed=9))]
+    batch.land("killed", new, "2015-06-04T00:00:00.000Z")
+    run = batch.run("killed-before-its-commit")
+    assert run["JobRunState"] == "FAILED"
+    assert "exit status -9" in run["ErrorMessage"], "the process was killed, no handler of its own ran"
+    listed = batch.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=f"curated/data/{run['Id']}/")
+    orphans = {f"s3://{BUCKET}/{item['Key']}" for item in listed["Contents"]}
+    assert any(uri.endswith(".parquet") for uri in orphans), "it had written its files"
+    assert batch.curated() == before
+    assert len(batch.table().snapshots()) == snapshots
+    again = batch.run("curate")
+    assert again["JobRunState"] == "SUCCEEDED", again["ErrorMessage"]
+    rows = batch.curated()
+    assert len(rows) == len(before) + len(new)
+    assert len({row["policy_number"] for row in rows}) == len(rows)
+    named = {task.file.file_path for task in batch.table().scan().plan_files()}
+    assert not named & orphans, "what the killed run left belongs to no snapshot"
+    once_more = batch.run("curate")
+    assert once_more["JobRunState"] == "SUCCEEDED"
+    assert batch.curated() == rows, "the same files give the same rows"
+
+
+def test_should_not_write_rows_twice_after_a_run_that_was_killed_after_its_commit(
+    batch: Batch, curated: dict[str, Any]
+) -> None:
+    assert curated["passed"]
+    before = batch.curated()
+    run = batch.run("killed-after-its-commit")
+    assert run["JobRunState"] == "FAILED"
+    assert batch.curated() == before, "its commit holds the same rows"
+    assert batch.run("curate")["JobRunState"] == "SUCCEEDED"
+    assert batch.curated() == before
+
+
+def test_should_build_the_very_training_set_of_an_earlier_day_again(
+    batch: Batch, curated: dict[str, Any]
+) -> None:
+    assert curated["passed"]
+    assert batch.run("build_features")["JobRunState"] == "SUCCEEDED"
+    then, note = versions(batch, "features/"), batch.note("features/")
+    snapshot = batch.table().current_snapshot()
+    assert snapshot is not None
+    assert note["curated_snapshot_id"] == str(snapshot.snapshot_id)
+    assert note["rows"] == len(batch.curated())
+    # The next day: more rows, and one that changes.
+    changed = [{**claim, "witnesses": 8} for claim in generate(300, seed=5)[:1]]
+    batch.land("next", [*generate(5, seed=77), *changed], "2015-06-07T00:00:00.000Z")
+    assert batch.run("curate")["JobRunState"] == "SUCCEEDED"
+    assert batch.run("build_features")["JobRunState"] == "SUCCEEDED"
+    assert versions(batch, "features/") != then
+    online = batch.client("sagemaker-featurestore-runtime")
+    wanted = {
+        "FeatureGroupName": "batch-claims",
+        "RecordIdentifierValueAsString": str(changed[0]["policy_number"]),
+    }
+    of_today = online.get_record(**wanted)["Record"]
+    run = batch.run("build_features", curated_snapshot_id=str(snapshot.snapshot_id))
+    assert run["JobRunState"] == "SUCCEEDED", run["ErrorMessage"]
+    assert versions(batch, f"snapshots/{snapshot.snapshot_id}/") == then, "byte by byte"
+    assert batch.note(f"snapshots/{snapshot.snapshot_id}/") == note
+    assert online.get_record(**wanted)["Record"] == of_today, "the news stay in the store"
+    gone = batch.run("build_features", curated_snapshot_id="1")
+    assert gone["JobRunState"] == "FAILED"
+    assert "has no snapshot 1; it keeps:" in gone["ErrorMessage"]
