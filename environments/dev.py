@@ -7,7 +7,7 @@ DEV = Environment(
     name="dev",
     network=Network(cidr="10.10.0.0/16", max_azs=2, interface_endpoints=False),
     retention=Retention(log_days=30, access_log_days=90, noncurrent_version_days=30, capture_days=30),
-    tables=Tables(snapshot_days=2),
+    tables=Tables(snapshot_days=2, snapshots_kept=2),
     destroy_data=True,
     budget_usd=500,
 )
