@@ -50,6 +50,7 @@ OWN_SERVICES = (
     "codeconnections",
     "dms",
     "datasync",
+    "emr-serverless",
 )
 #: Set on our own calls that must reach ministack although the engine answers the operation.
 FORWARD_HEADER = "x-rehearsal-forward"

@@ -7,9 +7,9 @@ from typing import Any
 from aws_cdk import aws_glue as glue
 from ml_contract.load import LoadedWorkload
 from ml_lifecycle import instance_types
-from ml_lifecycle.data_lake import DataLake
+from ml_lifecycle.data_lake import DataLake, IcebergTable
 from ml_lifecycle.features import FeatureGroup
-from ml_lifecycle.processing import BatchTransform, SingleNodeTransform, Transform
+from ml_lifecycle.processing import BatchTransform, EmrServerlessTransform, SingleNodeTransform, Transform
 
 from constructs import Construct
 from environments import Environment
@@ -26,7 +26,7 @@ def batch_engine(
     workload: LoadedWorkload,
     foundation: FoundationStack,
     lake: DataLake,
-    raw_table: glue.CfnTable,
+    raw_table: glue.CfnTable | IcebergTable,
     raw_prefix: str,
     feature_group: FeatureGroup,
 ) -> Transform:
@@ -47,12 +47,30 @@ def batch_engine(
         "failure_topic": foundation.notices.topic,
     }
     if batch.scale == "medium":
+        if isinstance(raw_table, IcebergTable):
+            raise ValueError(
+                f"{spec.name}: batch.scale must be small or large with stream.format: iceberg, got medium; "
+                "Glue's workflow begins with a crawl of folders"
+            )
         return BatchTransform(
             scope,
             "Batch",
             worker_type=batch.worker_type,
             workers=batch.workers,
             execution_class=batch.execution_class,
+            wheels=environment.glue_wheels,
+            **common,
+        )
+    # Without interface endpoints a job in the isolated subnets reaches no API.
+    network = job_network(foundation) if environment.network.interface_endpoints else None
+    if batch.scale == "large":
+        return EmrServerlessTransform(
+            scope,
+            "Batch",
+            max_vcpu=batch.max_vcpu,
+            max_memory_gb=batch.max_memory_gb,
+            idle_minutes=batch.idle_minutes,
+            network=network,
             **common,
         )
     instance_types.check_workload(workload)
@@ -62,7 +80,6 @@ def batch_engine(
         instance_type=batch.instance_type,
         volume_gb=batch.volume_gb,
         volume_key=foundation.keys.data_key,
-        # Without interface endpoints a job in the isolated subnets reaches no API.
-        network=job_network(foundation) if environment.network.interface_endpoints else None,
+        network=network,
         **common,
     )

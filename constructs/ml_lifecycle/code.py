@@ -157,9 +157,9 @@ def glue_library() -> Path:
     )
 
 
-def glue_script(job: str) -> Path:
-    """Return ``glue/<job>/main.py``."""
-    return _existing(code_root("glue"), f"{job}/main.py")
+def glue_script(job: str, shell: str = "main") -> Path:
+    """Return ``glue/<job>/main.py``, or its ``shell`` for another service than Glue."""
+    return _existing(code_root("glue"), f"{job}/{shell}.py")
 
 
 def contract_file(contract: CompiledContract) -> Path:

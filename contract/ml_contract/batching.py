@@ -54,9 +54,9 @@ class Batch(Strict):
         default="standard",
         description="medium only. flex: spare capacity, cheaper, may start late and may be interrupted.",
     )
-    max_vcpu: int = Field(default=64, ge=4, le=4_000, description="large only: bound of the application.")
+    max_vcpu: int = Field(default=64, ge=8, le=4_000, description="large only: bound of the application.")
     max_memory_gb: int = Field(
-        default=256, ge=8, le=30_000, description="large only: bound of the application."
+        default=256, ge=32, le=30_000, description="large only: bound of the application."
     )
     idle_minutes: int = Field(
         default=15, ge=1, le=10_080, description="large only: idle application stops after this long."

@@ -34,6 +34,7 @@ _PASSED_TO = {
     "application-autoscaling": "application-autoscaling.amazonaws.com",
     "glue": "glue.amazonaws.com",
     "firehose": "firehose.amazonaws.com",
+    "emr-serverless": "emr-serverless.amazonaws.com",
 }
 _VERB = re.compile(
     r"(?:Batch)?(?:Create|Register|Put|Describe|Get|Update|Delete|Deregister|Start|Stop|Invoke)(.*)"
@@ -49,6 +50,10 @@ _RESOURCES: Mapping[tuple[str, str], tuple[str, str]] = {
     ("sagemaker-featurestore-runtime", "PutRecord"): ("FeatureGroup", "FeatureGroupName"),
     ("sagemaker-featurestore-runtime", "GetRecord"): ("FeatureGroup", "FeatureGroupName"),
     ("sagemaker-featurestore-runtime", "DeleteRecord"): ("FeatureGroup", "FeatureGroupName"),
+    **{
+        ("emr-serverless", operation): ("Application", "applicationId")
+        for operation in ("StartJobRun", "ListJobRuns")
+    },
     # A run has no ARN of its own: permissions name its workflow or job ("Actions, resources, and condition
     # keys for AWS Glue").
     **{("glue", f"{verb}WorkflowRun"): ("Workflow", "Name") for verb in ("Start", "Get", "Stop", "Resume")},

@@ -103,6 +103,14 @@ _TRAITS = {
         arn_resources={"ScalableTarget": "scalable-target/{name}", "ScalingPolicy": "scalingPolicy:{name}"},
         upserts=frozenset({"ScalableTarget"}),
     ),
+    "emr-serverless": Traits(
+        service="emr-serverless",
+        # Service authorization reference of EMR Serverless.
+        names={
+            "JobRun": lambda p: f"{p['applicationId']}/jobruns/{p['jobRunId']}" if "jobRunId" in p else None
+        },
+        arn_resources={"Application": "/applications/{name}", "JobRun": "/applications/{name}"},
+    ),
     "kinesisanalyticsv2": Traits(service="kinesisanalyticsv2", arn_service="kinesisanalytics"),
     "codestar-connections": Traits(service="codestar-connections", arn_resource="connection/{name}"),
     "codeconnections": Traits(service="codeconnections", arn_resource="connection/{name}"),

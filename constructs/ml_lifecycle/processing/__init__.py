@@ -1,17 +1,20 @@
 """Processing: from raw rows to features."""
 
 from ml_lifecycle.processing.batch import GLUE_VERSION, BatchTransform
+from ml_lifecycle.processing.emr import EMR_RELEASE, EmrServerlessTransform
 from ml_lifecycle.processing.point_in_time import PointInTime
 from ml_lifecycle.processing.single_node import SingleNodeTransform
 from ml_lifecycle.processing.workflow import BatchWorkflow
 from ml_lifecycle.processing.zones import EVENT_MONTH, BatchTables, Transform
 
 __all__ = [
+    "EMR_RELEASE",
     "EVENT_MONTH",
     "GLUE_VERSION",
     "BatchTables",
     "BatchTransform",
     "BatchWorkflow",
+    "EmrServerlessTransform",
     "PointInTime",
     "SingleNodeTransform",
     "Transform",

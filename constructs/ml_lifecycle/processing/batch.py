@@ -25,6 +25,7 @@ from ml_lifecycle.code import contract_file, glue_library, glue_script
 from ml_lifecycle.data_lake import DataLake, IcebergTable, Zone
 from ml_lifecycle.features import FeatureGroup
 from ml_lifecycle.foundation import log_group
+from ml_lifecycle.processing.modules import grant_wheels, module_arguments
 from ml_lifecycle.processing.zones import BatchTables
 from ml_lifecycle.pseudo import ACCOUNT, PARTITION, REGION, service_principal
 from ml_lifecycle.training.wildcards import acknowledge_wildcards
@@ -46,7 +47,8 @@ class BatchTransform(Construct):
     Defaults: Glue 5.0, two G.1X workers (4 vCPU, 16 GB each) of the standard execution class (``flex`` is
     cheaper, may start late and may be interrupted), job bookmarks off because each run reads the
     whole table, no retry because a failed quality rule fails again. Everything a job writes, its logs
-    included, is encrypted with customer-managed keys.
+    included, is encrypted with customer-managed keys. The jobs install pyiceberg, pinned, from PyPI when they
+    start; ``wheels`` (``s3://bucket/key.gluewheels.zip``) is where they take it from instead.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class BatchTransform(Construct):
         on_landing: bool = True,
         log_retention_days: int = 90,
         failure_topic: sns.ITopic | None = None,
+        wheels: str | None = None,
     ) -> None:
         super().__init__(scope, construct_id)
         problems = []
@@ -88,6 +91,7 @@ class BatchTransform(Construct):
             raise ValueError("batch transform: " + "; ".join(problems))
         self.lake, self.contract = lake, contract
         self._name_prefix = name_prefix
+        self._wheels = wheels
         self._raw_table = raw_table
         self.raw_prefix = raw_prefix
         self._execution_class, self._workers = execution_class, (worker_type, workers)
@@ -291,6 +295,7 @@ class BatchTransform(Construct):
         role = self._glue_role(construct_id, description)
         for asset in (self.contract_asset, self.library_asset):
             _grant_asset(asset, role)
+        grant_wheels(self._wheels, role)
         # With a security configuration Glue puts its name, and the role's, into the group's name, makes that
         # group and ties it to the key in the role's name (AWS Glue Developer Guide, "Security configuration
         # with continuous logging"). Both begin with our prefix, since the configuration's name does.
@@ -345,6 +350,7 @@ class BatchTransform(Construct):
             default_arguments={
                 "--job-language": "python",
                 "--job-bookmark-option": "job-bookmark-disable",
+                **module_arguments(self._wheels),
                 "--enable-metrics": "true",
                 "--enable-observability-metrics": "true",
                 "--custom-logGroup-prefix": self._log_prefix,

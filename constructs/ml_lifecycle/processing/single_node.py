@@ -62,7 +62,7 @@ class SingleNodeTransform(Construct):
         contract: CompiledContract,
         name_prefix: str,
         lake: DataLake,
-        raw_table: glue.CfnTable,
+        raw_table: glue.CfnTable | IcebergTable,
         raw_prefix: str,
         feature_group: FeatureGroup,
         volume_key: kms.IKey,

@@ -108,11 +108,17 @@ class BatchTables:
         """Where the feature rows lie."""
         return self.lake.features.uri(self.data_prefix)
 
-    def curate_arguments(self, raw_prefix: str, raw_table: glue.CfnTable) -> dict[str, str]:
+    def curate_arguments(self, raw_prefix: str, raw_table: glue.CfnTable | IcebergTable) -> dict[str, str]:
         """Arguments of the curate job by name, less what an engine adds."""
+        # Of an Iceberg table the job asks its snapshot for files; of a folder it enters the partitions.
+        raw = (
+            {"raw_table": f"{raw_table.database_name}.{raw_table.name}"}
+            if isinstance(raw_table, IcebergTable)
+            else {"raw_catalog": f"{self.lake.raw.database_name}.{raw_table.ref}"}
+        )
         return {
             "raw_uri": self.lake.raw.uri(raw_prefix),
-            "raw_catalog": f"{self.lake.raw.database_name}.{raw_table.ref}",
+            **raw,
             "curated_uri": self.lake.curated.uri(self.data_prefix),
             "curated_database": self.curated.database_name,
             "curated_table": self.curated.name,
@@ -130,14 +136,20 @@ class BatchTables:
             "feature_group_name": feature_group_name,
         }
 
-    def grant_curate(self, role: iam.Role, raw_prefix: str, raw_table: glue.CfnTable) -> None:
+    def grant_curate(self, role: iam.Role, raw_prefix: str, raw_table: glue.CfnTable | IcebergTable) -> None:
         """Grant what curation touches: raw rows, the curated table, the report, the quarantine."""
         lake = self.lake
-        lake.raw.grant_read(role, raw_prefix)
-        lake.raw.grant_maintain_partitions(role, raw_table.ref)
+        if isinstance(raw_table, IcebergTable):
+            raw_table.grant_read(role)
+        else:
+            lake.raw.grant_read(role, raw_prefix)
+            lake.raw.grant_maintain_partitions(role, raw_table.ref)
         lake.raw.grant_read(role, self.quarantine_prefix)
         lake.raw.grant_write(role, self.quarantine_prefix, delete=True)
         self.curated.grant_commit(role)
+        # A commit asks whether the metadata file that it is about to write is there: S3 says "not found" only
+        # to who may list the bucket.
+        lake.curated.grant_folder(role, self.data_prefix)
         lake.artifacts.grant_write(role, self.quality_prefix)
 
     def grant_build(self, role: iam.Role) -> None:
