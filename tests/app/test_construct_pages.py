@@ -10,7 +10,18 @@ import pytest
 from cdk_support import ROOT, cdk_context
 
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-NAMES = ("foundation", "data-lake", "stream-ingestion", "feature-group", "point-in-time", "batch-transform")
+NAMES = (
+    "foundation",
+    "data-lake",
+    "governance",
+    "query-workgroup",
+    "stream-ingestion",
+    "stream-consumer",
+    "batch-sources",
+    "feature-group",
+    "point-in-time",
+    "batch-transform",
+)
 PAGES = [*(ROOT / f"docs/constructs/{name}.md" for name in NAMES), ROOT / "docs/extending.md"]
 
 
