@@ -29,6 +29,7 @@ from ml_contract.model import (
 from ml_contract.preparation import QuantileBinFeature
 from ml_contract.preparation_checks import check_preparation
 from ml_contract.problems import Lines, Location, Problem, closest, join, nearest, short, suggest
+from ml_contract.source_checks import source_problems
 from ml_contract.streaming_checks import check_stream
 from ml_contract.window_checks import check_windows
 
@@ -70,6 +71,8 @@ class Checks:
         check_stream(self)
         check_governance(self)
         check_feature_store(self)
+        for path, message in source_problems(self.workload, self.lines):
+            self.wrong(path, message)
         expressions = self.python(features_file)
         self.features(expressions)
         check_windows(self)

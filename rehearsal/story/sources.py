@@ -342,7 +342,7 @@ STEPS = (
         title="Files are dropped: good rows land, bad rows and a broken file go to quarantine",
         chapter=CHAPTER,
         run=_drop_folders,
-        capabilities=lambda _: ("batch.drop", "batch.workflow", "data.validation"),
+        capabilities=lambda _: ("batch.drop", "batch.workflow", "data.validation", "data.manifest"),
         applies=lambda w: bool(_drops(w)),
     ),
     Step(
