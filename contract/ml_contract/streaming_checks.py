@@ -24,6 +24,10 @@ def check_stream(checks: Checks) -> None:
         checks.wrong(("stream", "partition_by"), "goes with format: iceberg; remove it or set the format")
     if len(set(stream.partition_by)) != len(stream.partition_by):
         checks.wrong(("stream", "partition_by"), "names a field twice")
+    if stream.format == "iceberg":
+        _check_iceberg(checks)
+    if stream.consumer is not None:
+        _check_consumer(checks)
     record = checks.workload.record
     for i, name in enumerate(stream.partition_by):
         field = record.fields.get(name)
@@ -48,3 +52,34 @@ def check_stream(checks: Checks) -> None:
                 ("stream", "partition_by", i),
                 f"{name} is the identifier, so that every record would be a partition; use another field",
             )
+
+
+def _check_iceberg(checks: Checks) -> None:
+    """What does not go with an Iceberg table in the raw zone."""
+    workload = checks.workload
+    if workload.batch.scale == "medium":
+        checks.wrong(
+            ("stream", "format"),
+            "iceberg goes with batch.scale: small or large; at medium Glue's workflow begins with a crawl of "
+            "folders",
+        )
+    if workload.sources:
+        checks.wrong(
+            ("stream", "format"),
+            "iceberg does not go with sources, whose records land as Parquet beside the table; use parquet",
+        )
+
+
+def _check_consumer(checks: Checks) -> None:
+    """What the consumer needs of the features."""
+    workload = checks.workload
+    if not workload.features.store.online:
+        checks.wrong(
+            ("stream", "consumer"),
+            "puts features into the online store, and features.store.online is false; set it or remove this",
+        )
+    if workload.windows is not None:
+        checks.wrong(
+            ("stream", "consumer"),
+            "sees one record at a time and would overwrite what windows say of several; remove one of them",
+        )

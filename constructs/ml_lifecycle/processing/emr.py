@@ -45,7 +45,7 @@ class EmrServerlessTransform(Construct):
 
     An EMR Serverless application that starts with a job and stops when idle, and a Step Functions state
     machine that runs the same PySpark code as the Glue engine, ``glue/curate`` and ``glue/build_features``,
-    as two jobs. Rows, report and table are those of the other engines; the data quality rules are judged by the
+    as two jobs. Rows, report and table are those of the other engines; data quality rules are judged by the
     project's own evaluator. Partitions of the raw table are entered into the catalog by ``curate``.
 
     It starts when data lands below ``raw_prefix`` (after five minutes of gathering), on a ``schedule`` (UTC)
