@@ -127,6 +127,9 @@ class Environment:
 
     ``tables`` says how Iceberg tables are kept in order; ``None``: by nobody, their snapshots never expire.
 
+    ``glue_wheels`` is a zip of wheels in S3 (``s3://bucket/key.gluewheels.zip``) that Glue jobs install from,
+    for accounts whose jobs must not reach PyPI.
+
     ``flink_connector`` is the jar of Flink's Kinesis connector, for workloads whose windows run on Flink.
     """
 
@@ -143,6 +146,7 @@ class Environment:
     flink_connector: Path | None = None
     governance: Governance | None = None
     tables: Tables | None = field(default_factory=Tables)
+    glue_wheels: str | None = None
 
     def __post_init__(self) -> None:
         problems = []
@@ -159,6 +163,13 @@ class Environment:
             problems.append("destroy_data must be False in a production environment, got True")
         if self.alarm_email is not None and not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", self.alarm_email):
             problems.append(f"alarm_email must be an address or None, got {self.alarm_email!r}")
+        if self.glue_wheels is not None and not re.fullmatch(
+            r"s3://[^/]+/.+\.gluewheels\.zip", self.glue_wheels
+        ):
+            problems.append(
+                "glue_wheels must look like s3://bucket/key.gluewheels.zip or be None, "
+                f"got {self.glue_wheels!r}"
+            )
         if self.budget_usd is not None and self.budget_usd < 1:
             problems.append(f"budget_usd must be at least 1 or None, got {self.budget_usd}")
         problems += [

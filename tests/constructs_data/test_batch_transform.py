@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import aws_cdk as cdk
@@ -15,6 +18,10 @@ from ml_contract.rules import dqdl
 from ml_lifecycle.data_lake import parquet_table
 from ml_lifecycle.features import FeatureGroup
 from ml_lifecycle.processing import BatchTransform
+from ml_lifecycle.processing.modules import GLUE_MODULES
+
+#: What boto3 brings, and so Glue.
+BOTO3S = {"urllib3", "python-dateutil", "six"}
 
 
 @pytest.fixture(scope="module")
@@ -402,3 +409,42 @@ def test_should_offer_metrics_of_a_job(contract: CompiledContract) -> None:
     assert metric.namespace == "Glue"
     assert metric.dimensions is not None
     assert metric.dimensions["JobName"] == built.curate_job_name
+
+
+def test_should_install_what_the_lock_holds_and_no_other_version() -> None:
+    lock = (Path(__file__).resolve().parents[2] / "requirements.txt").read_text()
+    locked = set(re.findall(r"^([a-z0-9.-]+==[^ ;]+)", lock, re.MULTILINE))
+    assert set(GLUE_MODULES) <= locked
+    needed = {requirement("pyiceberg"), *(name for name in needs("pyiceberg"))}
+    given = {module.partition("==")[0] for module in GLUE_MODULES}
+    assert needed <= given, "pip would take any version of what is missing"
+
+
+def requirement(text: str) -> str:
+    return re.split(r"[ \[<>=!~;(]", text, maxsplit=1)[0].lower().replace("_", "-")
+
+
+def needs(package: str) -> set[str]:
+    """What a package needs, and what that needs, without its extras."""
+    found: set[str] = set()
+    for line in metadata.requires(package) or ():
+        name = requirement(line)
+        if "extra ==" not in line and "sys_platform" not in line and name not in BOTO3S:
+            found |= {name} | needs(name)
+    return found
+
+
+def test_should_install_from_wheels_in_s3_and_from_nowhere_else(
+    tmp_path: Path, contract: CompiledContract
+) -> None:
+    place = "s3://tools/glue/modules.gluewheels.zip"
+    template = synthesise_stacks(tmp_path, {"Wheels": lambda stack: batch(stack, contract, wheels=place)})[
+        "Wheels"
+    ]
+    arguments = job(template, "Curate")["DefaultArguments"]
+    assert arguments["--additional-python-modules"] == place
+    assert arguments["--python-modules-installer-option"] == "--no-index"
+    granted = json.dumps(statements(template, "BatchCurateRole"))
+    assert ":s3:::tools/glue/modules.gluewheels.zip" in granted
+    with pytest.raises(ValueError, match=r"wheels must look like .*\.gluewheels\.zip or be None, got"):
+        batch(cdk.Stack(), contract, wheels="https://example.com/x.zip")

@@ -90,8 +90,7 @@ class BatchTransform(Construct):
         if problems:
             raise ValueError("batch transform: " + "; ".join(problems))
         self.lake, self.contract = lake, contract
-        self._name_prefix = name_prefix
-        self._wheels = wheels
+        self._name_prefix, self._wheels = name_prefix, wheels
         self._raw_table = raw_table
         self.raw_prefix = raw_prefix
         self._execution_class, self._workers = execution_class, (worker_type, workers)

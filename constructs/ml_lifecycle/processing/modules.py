@@ -44,8 +44,8 @@ def module_arguments(wheels: str | None) -> dict[str, str]:
     """The job arguments that install them: from PyPI, or from a zip of wheels in S3 and from nowhere else.
 
     Glue jobs without a connection to a VPC reach PyPI. Where they must not, ``wheels`` names a zip of the
-    wheels of ``GLUE_MODULES``, whose name ends in ``.gluewheels.zip`` (AWS Glue Developer Guide, "Using Python
-    libraries with AWS Glue", Glue 5.0 and later).
+    wheels of ``GLUE_MODULES``, whose name ends in ``.gluewheels.zip`` (AWS Glue Developer Guide, "Using
+    Python libraries with AWS Glue", Glue 5.0 and later).
     """
     if wheels is None:
         return {"--additional-python-modules": ",".join(GLUE_MODULES)}
