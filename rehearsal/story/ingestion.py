@@ -22,6 +22,7 @@ from rehearsal.story.telling import Evidence, Step, StoryError, require, wait_un
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from ml_contract.compiled import CompiledContract
 
 __all__ = [
     "BEYOND_AN_INVOCATION",
