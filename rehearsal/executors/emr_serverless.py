@@ -218,7 +218,8 @@ def _execute(service: Service, run: Record, folder: Path) -> tuple[str, str]:
         target = folder / "python" / str(number) / Path(uri).name
         target.parent.mkdir(parents=True)
         target.write_bytes(fetch(runtime, uri, role=role, region=service.region))
-        libraries.append(str(target))
+        # A module lies on the path by its folder, an archive by itself.
+        libraries.append(str(target.parent if target.suffix == ".py" else target))
     left = [name for name in settings if not name.startswith(_OF_THE_IMAGE)]
     if left:
         runtime.ledger.recorded("emr-job", run.name, f"settings of the cluster: {', '.join(sorted(left))}")
