@@ -278,11 +278,15 @@ def _evaluate(reader: Reader, sql: str, database: str | None, depth: int = 0) ->
         _add_functions(connection, sql)
         tables = _resolve(reader, query, database)
         wanted = _columns_used(query)
-        for number, table in enumerate(tables.values()):
-            _offer(connection, reader, table, wanted, number=number, depth=depth)
         # Data come through what was registered, never from a path in a query.
         connection.execute("SET enable_external_access = false")
+        for number, table in enumerate(tables.values()):
+            _offer(connection, reader, table, number=number)
         text = _duckdb_text(query)
+        # Over empty tables first: a query that is wrong reads nothing.
+        connection.execute(f"EXPLAIN {text}")
+        for number, table in enumerate(tables.values()):
+            connection.register(_place(number), _rows(reader, table, wanted, depth))
         return connection.execute(text).to_arrow_table()
     except duckdb.Error as error:
         raise QueryError(_in_athenas_words(str(error))) from error
@@ -323,44 +327,51 @@ def _columns_used(query: Any) -> frozenset[str] | None:
     return frozenset(parts | {name.name.lower() for name in query.find_all(exp.Identifier)})
 
 
+def _place(number: int) -> str:
+    return f"rows of {number}"
+
+
 def _offer(
-    connection: duckdb.DuckDBPyConnection,
-    reader: Reader,
-    table: CatalogTable,
-    wanted: frozenset[str] | None,
-    *,
-    number: int,
-    depth: int,
+    connection: duckdb.DuckDBPyConnection, reader: Reader, table: CatalogTable, *, number: int
 ) -> None:
-    """Let the engine see of a table what its reader may see."""
-    view = table.view
+    """Let the engine see of a table what its reader may see; there are no rows in it yet."""
     selected, where = reader.filtered(table)
+    connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{table.database}"')
+    connection.register(_place(number), table.schema.empty_table())
+    condition = "" if where is None else f" WHERE {_duckdb_condition(where)}"
+    shown = f'SELECT {", ".join(selected)} FROM "{_place(number)}"{condition}'  # noqa: S608 - from the catalog
+    connection.execute(f'CREATE VIEW "{table.database}"."{table.name}" AS {shown}')
+
+
+def _rows(reader: Reader, table: CatalogTable, wanted: frozenset[str] | None, depth: int) -> Any:
+    """Return a table's rows; a column that the query does not need is NULL in them."""
+    import pyarrow as pa
+
+    view = table.view
     if view is not None:
         text, definer = view
         inner = Reader(reader.runtime, reader.region, reader.principal if definer is None else definer)
-        rows = _evaluate(inner, text, table.database, depth + 1)
-        reader.scanned += inner.scanned
-        reader.accesses += inner.accesses
-    else:
-        needed = None
-        if wanted is not None:
-            # The condition of a row filter may stand on a column that the reader does not see.
-            conditions = " ".join(one.rows or "" for one in table.access.cells).lower()
-            needed = [
-                name
-                for name, _ in table.columns
-                if (name in wanted and name in table.access.columns) or name in conditions
-            ]
-        rows = reader.rows(table, needed)
-        # Who asks for no column wants to count rows: one column stands for them.
-        there = set(rows.schema.names)
-        selected = [text for text, name in zip(selected, table.shown, strict=True) if name in there]
-    connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{table.database}"')
-    connection.register(f"rows of {number}", rows)
-    columns = ", ".join(selected) or "1 AS _one"
-    condition = "" if where is None else f" WHERE {_duckdb_condition(where)}"
-    shown = f'SELECT {columns} FROM "rows of {number}"{condition}'  # noqa: S608 - names from the catalog
-    connection.execute(f'CREATE VIEW "{table.database}"."{table.name}" AS {shown}')
+        try:
+            found = _evaluate(inner, text, table.database, depth + 1)
+        finally:
+            reader.scanned += inner.scanned
+            reader.accesses += inner.accesses
+        return found.select(table.schema.names).cast(table.schema)
+    needed = None
+    if wanted is not None:
+        # The condition of a row filter may stand on a column that the reader does not see.
+        conditions = " ".join(one.rows or "" for one in table.access.cells).lower()
+        needed = [
+            name
+            for name, _ in table.columns
+            if (name in wanted and name in table.access.columns) or name in conditions
+        ]
+    found = reader.rows(table, needed)
+    arrays = [
+        found[field.name] if field.name in found.schema.names else pa.nulls(found.num_rows, field.type)
+        for field in table.schema
+    ]
+    return pa.table(arrays, schema=table.schema)
 
 
 def _duckdb_condition(text: str) -> str:

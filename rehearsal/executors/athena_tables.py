@@ -60,6 +60,13 @@ class CatalogTable:
         return [name for name, _ in self.columns if name in self.access.columns]
 
     @property
+    def schema(self) -> Any:
+        """The Arrow schema of all columns."""
+        import pyarrow as pa
+
+        return pa.schema([(name, arrow_type(kind)) for name, kind in self.columns])
+
+    @property
     def parameters(self) -> Mapping[str, str]:
         """The table's parameters."""
         found: Mapping[str, str] = self.entry.get("Parameters", {})

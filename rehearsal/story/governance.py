@@ -287,6 +287,26 @@ def _masked(tale: Tale, evidence: Evidence) -> None:
     evidence["what_it_is"] = "pseudonymised: HMAC-SHA-256 under a key that no persona reads; not anonymous"
 
 
+def _personal(tale: Tale, evidence: Evidence) -> None:
+    """What curation found in fields that nobody marked, and that it would find what is planted in one."""
+    from ml_contract.personal import scan, scanned_columns
+
+    report = tale.known["quality"]
+    require("personal_data" in report, "the quality report says nothing of personal data")
+    looked, found = report["personal_data"]["columns"], report["personal_data"]["found"]
+    evidence |= {"fields_looked_at": looked, "found": found}
+    require(looked == scanned_columns(tale.contract), f"other fields were looked at: {looked}")
+    require(not found, f"values look personal in fields that nobody marked: {found}")
+    if looked:
+        column = looked[0]
+        planted = [
+            {column: f"somebody{number}@example.org" if number % 20 == 0 else "x"} for number in range(200)
+        ]
+        kinds = [(one.column, one.kind) for one in scan(planted, looked)]
+        evidence["planted"] = f"e-mail addresses in every twentieth {column}: {kinds}"
+        require(kinds == [(column, "email")], f"planted e-mail addresses were not found: {kinds}")
+
+
 def _saved_queries(tale: Tale, evidence: Evidence) -> None:
     evidence["engine"] = ENGINE
     evidence["queries"] = []
@@ -357,10 +377,11 @@ def _audit(tale: Tale, evidence: Evidence) -> None:
     }
     evidence["who_changed_the_curated_zone"] = sorted(writers)
     require(writers, f"the trail does not say who wrote to {bucket}")
-    scientist = persona(tale, "data_scientist").role
-    mine = [row for row in tables.rows if row[0] == scientist]
-    refused = [row for row in mine if row[tables.names.index("errorcode")]]
-    require(len(mine) > len(refused) > 0, "the trail does not tell the scientist's reads and refusals apart")
+    errors = tables.names.index("errorcode")
+    let_in = {row[0] for row in tables.rows if not row[errors]}
+    refused = {row[0] for row in tables.rows if row[errors]}
+    require(persona(tale, "data_scientist").role in let_in, "the trail does not tell what the scientist read")
+    require(auditor.role in refused, "the trail does not tell that the auditor was refused the lake")
     denied = persona(tale, "data_scientist").ask(
         f'SELECT count(*) FROM "{outputs["AuditDatabase"]}"."cloudtrail"',
         outputs["AuditDatabase"],
@@ -393,6 +414,14 @@ STEPS = (
         run=_masked,
         capabilities=lambda _: ("secure.pii",),
         when=governed,
+    ),
+    Step(
+        id="personal-data",
+        title="Fields that nobody marked were searched for personal values",
+        chapter=CHAPTER,
+        run=_personal,
+        capabilities=lambda _: ("secure.pii",),
+        applies=lambda w: w.governance.scan,
     ),
     Step(
         id="saved-queries",
