@@ -13,6 +13,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NAMES = (
     "foundation",
     "data-lake",
+    "iceberg-table",
     "governance",
     "query-workgroup",
     "stream-ingestion",
@@ -21,6 +22,7 @@ NAMES = (
     "feature-group",
     "point-in-time",
     "batch-transform",
+    "batch-engines",
 )
 PAGES = [*(ROOT / f"docs/constructs/{name}.md" for name in NAMES), ROOT / "docs/extending.md"]
 
