@@ -210,8 +210,8 @@ def _ndjson(path: Path, names: _Names) -> Iterator[Row]:
                 message = f"a row of {size:,} bytes; at most {MAX_ROW_BYTES:,}; its beginning is kept"
                 yield Row(start, Reason("too_large", None, f"{size} bytes", None, message))
                 continue
-            data = line.strip(b"\r\n \t")
-            if data:
+            data = line.rstrip(b"\r\n")
+            if data and not data.isspace():
                 yield Row(data) if names.plain else _renamed(data, names)
 
 
