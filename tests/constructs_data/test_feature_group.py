@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import aws_cdk as cdk
 import pytest
 from aws_cdk import aws_iam as iam
-from cdk_support import Template, actions, only, resources, statements, synthesise_stacks
+from cdk_nag import AwsSolutionsChecks
+from cdk_support import Template, actions, cdk_context, only, resources, statements, synthesise_stacks
 from data_support import Surroundings, parcels
 from ml_contract.compiled import CompiledContract
+from ml_lifecycle.acknowledge import acknowledge
 from ml_lifecycle.features import FeatureGroup, GroupVersion, Throughput, schema_hash
 
 GROUP = "AWS::SageMaker::FeatureGroup"
@@ -244,3 +247,23 @@ def test_should_offer_metrics_of_one_operation(contract: CompiledContract) -> No
     metric = built.metric("Latency", operation="PutRecord", statistic="p99")
     assert metric.dimensions == {"FeatureGroupName": built.name, "OperationName": "PutRecord"}
     assert (metric.namespace, metric.statistic) == ("AWS/SageMaker/FeatureStore", "p99")
+
+
+def test_should_pass_the_security_pack_with_all_its_grants(
+    contract: CompiledContract, tmp_path: Path
+) -> None:
+    app = cdk.App(context=cdk_context(), outdir=str(tmp_path))
+    stack = cdk.Stack(app, "Pack")
+    built = group(stack, contract, table_format="Iceberg")
+    role = iam.Role(stack, "User", assumed_by=iam.ServicePrincipal("glue.amazonaws.com"))
+    for grant in (
+        built.grant_put_records,
+        built.grant_get_records,
+        built.grant_delete_records,
+        built.grant_read_history,
+    ):
+        grant(role)
+    for stand_in, rule in (("DataKey", "KMS5"), ("LogKey", "KMS5"), ("Topic", "SNS3")):
+        acknowledge(stack.node.find_child(stand_in), rule, "a stand-in of this test for the foundation's own")
+    cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
+    app.synth()
