@@ -210,5 +210,5 @@ def event_of(
 
 def size_in_event(record: Record) -> int:
     """Bytes that a record takes in the event: its data in base64 and what stands around it."""
-    around = len(json.dumps(record.partition_key)) + 600
+    around = len(json.dumps(record.partition_key)) + 800
     return 4 * ((len(record.data) + 2) // 3) + around
