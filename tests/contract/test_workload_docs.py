@@ -11,6 +11,7 @@ from ml_contract.__main__ import main
 from ml_contract.load import ContractError, load_workload
 from ml_contract.records import Record, RecordCodec
 from ml_contract.row import row_function
+from ml_contract.rules import parsed_rules, severity_of
 from ml_contract.synthetic import generate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,6 +63,20 @@ def test_should_load_the_documented_preparation(folder: Path) -> None:
     assert set(contract.fit.impute) == {"seal", "flow_m3h"}
     assert contract.fit.encode["strain"]["kind"] == "target"
     assert contract.group_key == "site"
+
+
+def test_should_load_the_documented_batch_block(folder: Path) -> None:
+    shown = re.search(r"```yaml batch\n(.*?)```", TEXT, re.DOTALL)
+    assert shown is not None
+    file = folder / "workload.yaml"
+    text = file.read_text()
+    assert "\nbatch:" not in text
+    file.write_text(f"{text}\n{shown[1]}")
+    compiled = load_workload(folder).compiled
+    severities = {rule.text: severity_of(rule, compiled) for rule in parsed_rules(compiled)}
+    assert severities['Mean "pressure_bar" between 1 and 400'] == "warn"
+    assert set(severities.values()) == {"stop", "quarantine", "warn"}
+    assert compiled.batch["dedup"] == {"keep": "latest_arrival"}
 
 
 def test_should_give_the_documented_error(folder: Path) -> None:

@@ -1,0 +1,77 @@
+"""The batch block: engines, severities of rules, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ml_contract.load import ContractError, load_workload
+from ml_contract.rules import parsed_rules, severity_of
+
+YAML = """
+version: 1
+name: parcel_delay
+title: Parcels that arrive late
+owner: logistics@example.com
+record:
+  identifier: parcel
+  event_time: sent_at
+  fields:
+    parcel: {type: string, required: true, max_length: 40, sensitive: pii}
+    sent_at: {type: timestamp, required: true}
+    weight_kg: {type: number, minimum: 0, maximum: 70}
+    minutes_late: {type: number}
+label: {task: regression, field: minutes_late}
+acceptance: {metric: rmse, at_most: 30}
+"""
+
+
+def load(folder: Path, batch: str) -> object:
+    path = folder / "parcel_delay"
+    path.mkdir()
+    (path / "workload.yaml").write_text(f"{YAML}batch: {batch}\n")
+    return load_workload(path)
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ("{scale: large, workers: 3}", "workers goes with scale: medium, got scale: large"),
+        (
+            "{scale: medium, instance_type: ml.m5.xlarge}",
+            "instance_type goes with scale: small, got scale: medium",
+        ),
+        (
+            "{scale: medium, execution_class: flex, worker_type: G.8X}",
+            "execution_class: flex runs on G.1X and G.2X workers, got worker_type: G.8X",
+        ),
+        ('{rules: ["Entropy \\"weight_kg\\" > 1"]}', "batch.rules: rule type 'Entropy' is not known here"),
+        ("{severity: {IsUnique: quarantine}}", "judges the table and no single row; choose stop or warn"),
+        (
+            "{severity: {ColumnValue: warn}}",
+            "got 'ColumnValue', which is no rule; did you mean 'ColumnValues'?",
+        ),
+        ("{severity: {CustomSql: warn}}", "got 'CustomSql', which no rule of this workload has"),
+        ("{dedup: {keep: best}}", "dedup.keep"),
+    ],
+)
+def test_should_refuse_what_no_engine_could_follow(tmp_path: Path, batch: str, message: str) -> None:
+    with pytest.raises(ContractError) as caught:
+        load(tmp_path, batch)
+    assert message in str(caught.value)
+
+
+def test_should_run_on_one_machine_unless_told_otherwise(tmp_path: Path) -> None:
+    loaded = load_workload((tmp_path, load(tmp_path, "{}"))[0] / "parcel_delay")
+    assert loaded.workload.batch.scale == "small"
+    assert {severity_of(rule, loaded.compiled) for rule in parsed_rules(loaded.compiled)} == {"stop"}
+
+
+def test_should_let_a_whole_rule_win_over_its_type(tmp_path: Path) -> None:
+    whole = 'ColumnValues "weight_kg" <= 70 where "weight_kg is not null"'
+    load(tmp_path, f"{{severity: {{ColumnValues: quarantine, '{whole}': warn}}}}")
+    contract = load_workload(tmp_path / "parcel_delay").compiled
+    found = {rule.text: severity_of(rule, contract) for rule in parsed_rules(contract)}
+    assert found.pop(whole) == "warn"
+    assert found['ColumnValues "weight_kg" >= 0 where "weight_kg is not null"'] == "quarantine"
+    assert found['IsUnique "parcel"'] == "stop"
