@@ -29,10 +29,9 @@ def _clean(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
         yield
         modules[0].reset()
     bridge._STREAM_LISTENERS[:] = listeners
-    for module, names in zip(modules, kept, strict=True):
-        for name in ("_put_record", "_put_records", "_poll_kinesis", "_validate_event_source_arn"):
-            if name in names:
-                vars(module)[name] = names[name]
+    for module, known in zip(modules, kept, strict=True):
+        vars(module).update(known)
+    modules[2]._HANDLERS["CreateDeliveryStream"] = kept[2]["_create_delivery_stream"]
 
 
 def stream(name: str) -> Any:
