@@ -107,12 +107,17 @@ def _label(tale: Tale, evidence: Evidence) -> None:
     said: dict[str, dict[str, str]] = {}
     deadline = time.monotonic() + SECONDS
     decided: list[dict[str, Any]] = []
-    while len(decided) < ITEMS:
-        require(time.monotonic() < deadline, f"{len(decided)} of {ITEMS} items decided in {SECONDS} s")
+    while len(decided) < ITEMS or not any(_disputed(item) for item in decided):
+        require(
+            time.monotonic() < deadline,
+            f"in {SECONDS} s {len(decided)} items were decided, none of them after a disagreement"
+            if len(decided) >= ITEMS
+            else f"{len(decided)} of {ITEMS} items were decided in {SECONDS} s",
+        )
         before = sum(map(len, said.values()))
         for person in people:
             # The oldest first: all are at the same few items, until these are decided.
-            item = person.next() if len(said) < ITEMS or _open(said, decided) else None
+            item = person.next()
             if item is None:
                 continue
             first = not any(person.name in votes for votes in said.values())
@@ -137,8 +142,7 @@ def _label(tale: Tale, evidence: Evidence) -> None:
     different = [task for task, votes in said.items() if counted[task] != votes]
     require(not different, f"votes that were counted differently from what was said: {different[:3]}")
     outcomes = [json.loads(item["decision"]) for item in decided]
-    disputed = [o for o in outcomes if o["agreement"] < 1]
-    require(disputed, "nobody disagreed, so nothing shows how a disagreement ends")
+    disputed = [item for item in decided if _disputed(item)]
     tale.known["decided items"] = {item["task"]: item for item in decided}
     tale.known["votes"] = said
     right = sum(1 for item, o in zip(decided, outcomes, strict=True) if o["label"] == truths[item["task"]])
@@ -153,8 +157,9 @@ def _label(tale: Tale, evidence: Evidence) -> None:
     }
 
 
-def _open(said: dict[str, dict[str, str]], decided: list[dict[str, Any]]) -> bool:
-    return bool(said.keys() - {item["task"] for item in decided})
+def _disputed(item: dict[str, Any]) -> bool:
+    agreement: float = json.loads(item["decision"])["agreement"]
+    return agreement < 1
 
 
 def _truths(tale: Tale) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import aws_cdk as cdk
@@ -26,7 +27,7 @@ from ml_lifecycle.labelling.items import ItemTable
 from ml_lifecycle.labelling.landing import LabelLanding
 from ml_lifecycle.labelling.routing import PACKAGE, CaptureRouter
 from ml_lifecycle.labelling.steps import grant_logs_and_traces, logging_to
-from ml_lifecycle.pseudo import arn, service_principal, stack_of
+from ml_lifecycle.pseudo import arn, service_principal
 from ml_lifecycle.training import service_model
 from ml_lifecycle.zip_function import zip_function
 
@@ -264,7 +265,8 @@ class GroundTruthLabelling(Construct):
             "Machine",
             role_arn=role.role_arn,
             state_machine_type="STANDARD",
-            definition_string=stack_of(self).to_json_string(
+            # Not Stack.to_json_string: it leaves nulls out, and a null ResultPath keeps a state's input.
+            definition_string=json.dumps(
                 labeling_job.definition(self._request(template), function_arn=self.steps.function_arn)
             ),
             logging_configuration=logging_to(logs),

@@ -25,7 +25,7 @@ from ml_lifecycle.labelling.landing import LabelLanding
 from ml_lifecycle.labelling.review_site import ReviewSite
 from ml_lifecycle.labelling.routing import CaptureRouter
 from ml_lifecycle.labelling.steps import definition, grant_logs_and_traces, logging_to
-from ml_lifecycle.pseudo import service_principal, stack_of
+from ml_lifecycle.pseudo import service_principal
 from ml_lifecycle.zip_function import zip_function
 
 __all__ = ["NAMESPACE", "OwnLabelling"]
@@ -229,7 +229,8 @@ class OwnLabelling(Construct):
             "Steps",
             role_arn=role.role_arn,
             state_machine_type="STANDARD",
-            definition_string=stack_of(self).to_json_string(
+            # Not Stack.to_json_string: it leaves nulls out, and a null ResultPath keeps a state's input.
+            definition_string=json.dumps(
                 definition(
                     function_arn=self.rounds.function_arn,
                     queue_url=self.landing.queue.queue_url,
