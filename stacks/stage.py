@@ -110,6 +110,7 @@ class LifecycleStage(cdk.Stage):
                 workload=workload,
                 foundation=foundation,
                 lake=lake,
+                governance=self.governance,
             )
         WorkloadOperationsStack(
             self,

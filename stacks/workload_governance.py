@@ -11,7 +11,6 @@ from ml_contract.load import LoadedWorkload
 from ml_lifecycle.analysis import questions
 from ml_lifecycle.data_lake import DataLake, Zone, json_table
 from ml_lifecycle.governance import MaskedView, RowsOf, TableGovernance
-from ml_lifecycle.governance.personas import PersonaName
 from ml_lifecycle.pseudo import ACCOUNT
 
 from constructs import Construct, IDependable
@@ -93,30 +92,17 @@ class WorkloadGovernance(Construct):
         *,
         sensitive: Mapping[str, str] | None = None,
     ) -> TableGovernance:
-        spec, contract = self._workload.workload, self._workload.compiled
-        names = [column for column, _ in columns]
-        marked = {
-            c.name: c.sensitive for c in contract.columns if c.sensitive is not None and c.name in names
-        }
-        return TableGovernance(
+        return govern_table(
             self,
             construct_id,
-            tags=self._governance.tags_of_lake,
-            personas=self._governance.personas,
+            workload=self._workload,
+            governance=self._governance,
             zone=zone,
             table_name=name,
-            columns=names,
-            classification=spec.classification,
-            sensitive=marked if sensitive is None else sensitive,
-            row_filters=self._row_filters(),
+            columns=[column for column, _ in columns],
+            sensitive=sensitive,
             depends_on=depends_on,
         )
-
-    def _row_filters(self) -> dict[PersonaName, RowsOf]:
-        return {
-            persona: RowsOf(column=rows.field, expression=rows.expression())
-            for persona, rows in self._workload.workload.governance.row_filters.items()
-        }
 
     def _masked(self, columns: Sequence[tuple[str, str]], depends_on: Sequence[IDependable]) -> MaskedView:
         spec, contract = self._workload.workload, self._workload.compiled
@@ -155,3 +141,36 @@ class WorkloadGovernance(Construct):
             permissions=["SELECT", "DESCRIBE"],
             permissions_with_grant_option=[],
         )
+
+
+def govern_table(
+    scope: Construct,
+    construct_id: str,
+    *,
+    workload: LoadedWorkload,
+    governance: GovernanceStack,
+    zone: Zone,
+    table_name: str,
+    columns: Sequence[str],
+    sensitive: Mapping[str, str] | None = None,
+    depends_on: Sequence[IDependable] = (),
+) -> TableGovernance:
+    """Define what a table of the workload is; ``sensitive`` says it of columns that no contract names."""
+    spec, contract = workload.workload, workload.compiled
+    marked = {c.name: c.sensitive for c in contract.columns if c.sensitive is not None and c.name in columns}
+    return TableGovernance(
+        scope,
+        construct_id,
+        tags=governance.tags_of_lake,
+        personas=governance.personas,
+        zone=zone,
+        table_name=table_name,
+        columns=columns,
+        classification=spec.classification,
+        sensitive=marked if sensitive is None else sensitive,
+        row_filters={
+            persona: RowsOf(column=rows.field, expression=rows.expression())
+            for persona, rows in spec.governance.row_filters.items()
+        },
+        depends_on=depends_on,
+    )

@@ -12,6 +12,8 @@ from environments import Environment
 from stacks.base import LifecycleStack
 from stacks.data_lake import DESTROY_CONTEXT
 from stacks.foundation import FoundationStack
+from stacks.governance import GovernanceStack
+from stacks.workload_governance import govern_table
 
 
 class WorkloadLabelsStack(LifecycleStack):
@@ -26,6 +28,7 @@ class WorkloadLabelsStack(LifecycleStack):
         workload: LoadedWorkload,
         foundation: FoundationStack,
         lake: DataLake,
+        governance: GovernanceStack | None = None,
     ) -> None:
         spec = workload.workload
         super().__init__(
@@ -52,5 +55,23 @@ class WorkloadLabelsStack(LifecycleStack):
             alarm_topic=foundation.notices.topic,
             removal_policy=cdk.RemovalPolicy.DESTROY if destroy else cdk.RemovalPolicy.RETAIN,
         )
+        if governance is not None:
+            table = self.labelling.engine.landing.table
+            identifier = workload.compiled.by_name[workload.compiled.identifier]
+            govern_table(
+                self,
+                "LabelsGovernance",
+                workload=workload,
+                governance=governance,
+                zone=lake.curated,
+                table_name=table.name,
+                columns=[column for column, _ in table.columns],
+                sensitive={
+                    **({} if identifier.sensitive is None else {"identifier": identifier.sensitive}),
+                    # Who labelled is a person too.
+                    "labelled_by": "pii",
+                },
+                depends_on=[table],
+            )
         for output, value in {"Workload": spec.name, **self.labelling.outputs()}.items():
             cdk.CfnOutput(self, output, value=value)
