@@ -23,6 +23,7 @@ NAMES = (
     "point-in-time",
     "batch-transform",
     "batch-engines",
+    "labelling",
 )
 PAGES = [*(ROOT / f"docs/constructs/{name}.md" for name in NAMES), ROOT / "docs/extending.md"]
 
