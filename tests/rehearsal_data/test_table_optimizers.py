@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from botocore.exceptions import ClientError
+from lake_files import iceberg
 from pyiceberg.catalog.glue import GlueCatalog
 from pyiceberg.table import Table
 
@@ -213,3 +215,26 @@ def test_should_refuse_what_glue_refuses(lake: Lake) -> None:
     lake.optimize("refused", "retention", {})
     with pytest.raises(ClientError, match="there is a retention optimizer"):
         lake.optimize("refused", "retention", {})
+
+
+def test_should_lose_no_row_of_writers_that_commit_at_once(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(iceberg, "ATTEMPTS", 40)
+    monkeypatch.setattr(iceberg, "WAIT", 0.01)
+    lake.make("busy")
+    names = [f"w{number}" for number in range(8)]
+    for name in names:
+        sink = io.BytesIO()
+        pq.write_table(rows(1, start=int(name[1:])), sink)
+        lake.client("s3").put_object(
+            Bucket=BUCKET, Key=f"busy/data/{name}/part.parquet", Body=sink.getvalue()
+        )
+
+    def append(name: str) -> None:
+        iceberg.append_rows(lake.table("busy"), [f"s3://{BUCKET}/busy/data/{name}/part.parquet"])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(append, names))
+    assert sorted(lake.table("busy").scan().to_arrow()["id"].to_pylist()) == [str(n) for n in range(8)]
+    assert len(lake.table("busy").snapshots()) == 8
