@@ -100,10 +100,17 @@ class Resources:
     ) -> tuple[str, dict[str, Any]]:
         """Change a resource in place, or make its successor where only that is possible."""
         context = self._context(stack, logical_id or physical_id)
-        if self._replaces(old, new) or self._row.update is None:
+        replaces = self._replaces(old, new)
+        if replaces or self._row.update is None:
             changed = {name for name in {*old, *new} if old.get(name) != new.get(name)}
-            if changed <= {self._schema.tag_property}:
+            if changed <= {self._schema.tag_property} and not replaces:
                 return self._retag(physical_id, new, context)
+            name = None if self._row.name is None else new.get(self._row.name)
+            if replaces and name is not None and old.get(str(self._row.name)) == name:
+                raise ResourceError(
+                    "CloudFormation cannot update a stack when a custom-named resource requires replacing. "
+                    f"Rename {name} and update the stack again."
+                )
             created = self.create(context.logical_id, new, stack)
             if created[0] != physical_id:
                 bridge.delete_predecessor(self.delete, physical_id, dict(old))
@@ -282,9 +289,8 @@ class Resources:
         return any(
             self._value(path, empty, old, {}) != self._value(path, empty, new, {})
             for path in self._schema.create_only
-            if path != (self._schema.tag_property,)
             # A name that CloudFormation made up is in neither.
-            and not (path == (self._row.name,) and path[0] not in new and path[0] not in old)
+            if not (path == (self._row.name,) and path[0] not in new and path[0] not in old)
         )
 
     def _retag(

@@ -203,7 +203,7 @@ def _same(left: object, right: object) -> bool:
 # -- evolution ----------------------------------------------------------------------------------------------
 
 
-def _template(*features: str, life: int | None = SHORT_LIFE) -> str:
+def _template(*features: str, life: int | None = SHORT_LIFE, tag: str | None = None) -> str:
     definitions = [{"FeatureName": name, "FeatureType": "String"} for name in ("id", "at", *features)]
     online: dict[str, Any] = {"EnableOnlineStore": True}
     if life is not None:
@@ -217,6 +217,7 @@ def _template(*features: str, life: int | None = SHORT_LIFE) -> str:
             "EventTimeFeatureName": "at",
             "FeatureDefinitions": definitions,
             "OnlineStoreConfig": online,
+            **({} if tag is None else {"Tags": [{"Key": "cost-centre", "Value": tag}]}),
         },
     }
     return json.dumps({"Resources": {"Group": group}})
@@ -263,6 +264,11 @@ def _evolution(tale: Tale, evidence: Evidence) -> None:
     cloudformation.update_stack(StackName=SCRATCH, TemplateBody=_template("size", life=None))
     evidence["a feature less"] = settled("UPDATE_ROLLBACK_COMPLETE")
     require(get("first") is not None, "the refused change has lost the record")
+    cloudformation.update_stack(
+        StackName=SCRATCH, TemplateBody=_template("colour", "size", life=None, tag="42")
+    )
+    evidence["a tag"] = settled("UPDATE_ROLLBACK_COMPLETE")
+    require(get("first") is not None, "the refused tag has lost the record")
 
     cloudformation.update_stack(StackName=SCRATCH, TemplateBody=_template("colour", "size"))
     evidence["a time to live"] = settled("UPDATE_COMPLETE")

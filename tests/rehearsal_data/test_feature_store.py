@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import re
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -327,3 +329,70 @@ def test_should_erase_for_good_or_leave_a_mark(group: Group) -> None:
     assert (group.get("soft"), group.get("hard", "amount")) == (None, {"amount": "5"})
     marks = [row["id"] for row in group.offline() if row["is_deleted"]]
     assert marks == ["hard", "soft"]
+
+
+def test_should_follow_a_template_where_it_can_and_refuse_what_would_replace_the_group(
+    server: ServerProcess, client: Callable[[str], Any]
+) -> None:
+    cloudformation, sagemaker = client("cloudformation"), client("sagemaker")
+    stack = name = "f-by-template"
+
+    def template(*features: str, online: dict[str, Any] | None = None, **more: Any) -> str:
+        definitions = [{"FeatureName": n, "FeatureType": "String"} for n in ("id", "at", *features)]
+        group = {
+            "FeatureGroupName": name,
+            "RecordIdentifierFeatureName": "id",
+            "EventTimeFeatureName": "at",
+            "FeatureDefinitions": definitions,
+            "OnlineStoreConfig": {"EnableOnlineStore": True, **(online or {})},
+            **more,
+        }
+        return json.dumps(
+            {"Resources": {"Group": {"Type": "AWS::SageMaker::FeatureGroup", "Properties": group}}}
+        )
+
+    def settled() -> str:
+        assert server.control("GET", "/idle?timeout_seconds=60")["idle"]
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            status = str(cloudformation.describe_stacks(StackName=stack)["Stacks"][0]["StackStatus"])
+            if not status.endswith("IN_PROGRESS"):
+                return status
+            time.sleep(0.1)
+        raise AssertionError(f"{stack} is still {status}")
+
+    def updated(*features: str, **more: Any) -> str:
+        cloudformation.update_stack(StackName=stack, TemplateBody=template(*features, **more))
+        return settled()
+
+    cloudformation.create_stack(StackName=stack, TemplateBody=template("a"))
+    assert settled() == "CREATE_COMPLETE"
+    made = sagemaker.describe_feature_group(FeatureGroupName=name)["CreationTime"]
+    days = {"TtlDuration": {"Unit": "Days", "Value": 3}}
+    # Two things at once, which the API takes one at a time.
+    assert (
+        updated("a", "b", online=days, ThroughputConfig={"ThroughputMode": "OnDemand"}) == "UPDATE_COMPLETE"
+    )
+    found = sagemaker.describe_feature_group(FeatureGroupName=name)
+    assert [d["FeatureName"] for d in found["FeatureDefinitions"]] == ["id", "at", "a", "b"]
+    assert found["OnlineStoreConfig"]["TtlDuration"] == {"Unit": "Days", "Value": 3}
+    assert updated("a", "b") == "UPDATE_COMPLETE"
+    found = sagemaker.describe_feature_group(FeatureGroupName=name)
+    assert "TtlDuration" not in found["OnlineStoreConfig"]
+    for refused in (
+        {"features": ("b",)},
+        {"features": ("a", "b"), "Description": "other"},
+        {"features": ("a", "b"), "Tags": [{"Key": "k", "Value": "v"}]},
+    ):
+        features = refused.pop("features")
+        assert updated(*features, **refused) == "UPDATE_ROLLBACK_COMPLETE"
+    reasons = [
+        event.get("ResourceStatusReason", "")
+        for event in cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
+        if event["ResourceStatus"] == "UPDATE_FAILED"
+    ]
+    assert sum("custom-named resource requires replacing" in reason for reason in reasons) == 2
+    assert any("UpdateFeatureGroup only adds features" in reason for reason in reasons)
+    found = sagemaker.describe_feature_group(FeatureGroupName=name)
+    assert found["CreationTime"] == made
+    cloudformation.delete_stack(StackName=stack)
