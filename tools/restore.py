@@ -18,12 +18,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "glue")]
 
-from lake_files import iceberg  # noqa: E402
+if TYPE_CHECKING:
+    from lake_files.iceberg import Place
 
 
 class RestoreError(Exception):
@@ -122,12 +123,14 @@ def restore_objects(s3: Any, bucket: str, prefix: str, at: datetime, *, dry_run:
 
 
 def restore_rows(
-    glue: Any, place: iceberg.Place, *, snapshot_id: int | None, at: datetime | None, dry_run: bool = False
+    glue: Any, place: Place, *, snapshot_id: int | None, at: datetime | None, dry_run: bool = False
 ) -> dict[str, Any]:
     """Make an earlier snapshot of a table the current one.
 
     :raises lake_files.iceberg.TableError: there is no such table or snapshot
     """
+    from lake_files import iceberg
+
     table = iceberg.open_table(iceberg.glue_catalog(glue), place)
     before = iceberg.current_snapshot(table)
     if snapshot_id is None:
@@ -166,21 +169,31 @@ def main(argv: Sequence[str]) -> int:
     given = parser.parse_args(argv)
     import boto3
 
-    try:
-        if given.kind == "objects":
-            client = boto3.client("s3")
+    if given.kind == "objects":
+        client = boto3.client("s3")
+        try:
             outcome = restore_objects(client, given.bucket, given.prefix, given.at, dry_run=given.dry_run)
-            print(json.dumps({**asdict(outcome), "dry_run": given.dry_run}))
-        else:
-            place = iceberg.Place(given.database, given.table)
-            done = restore_rows(
-                boto3.client("glue"), place, snapshot_id=given.snapshot, at=given.at, dry_run=given.dry_run
-            )
-            print(json.dumps({**done, "dry_run": given.dry_run}))
-    except (RestoreError, iceberg.TableError) as error:
-        print(error, file=sys.stderr)
-        return 1
+        except RestoreError as error:
+            return _refused(error)
+        print(json.dumps({**asdict(outcome), "dry_run": given.dry_run}))
+        return 0
+    # Only here: pyiceberg is slow to import.
+    from lake_files.iceberg import Place, TableError
+
+    place = Place(given.database, given.table)
+    try:
+        done = restore_rows(
+            boto3.client("glue"), place, snapshot_id=given.snapshot, at=given.at, dry_run=given.dry_run
+        )
+    except (RestoreError, TableError) as error:
+        return _refused(error)
+    print(json.dumps({**done, "dry_run": given.dry_run}))
     return 0
+
+
+def _refused(error: Exception) -> int:
+    print(error, file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":
