@@ -98,3 +98,16 @@ def test_should_name_every_operation_and_reason() -> None:
         assert re.search(rf"\.{name}\(", TEXT), name
     for code in typing.get_args(records.Code):
         assert f"`{code}`" in TEXT, code
+
+
+def test_should_load_the_documented_labelling(folder: Path) -> None:
+    from ml_contract.labelling import shown_fields
+
+    shown = re.search(r"```yaml labelling\n(.*?)```", TEXT, re.DOTALL)
+    assert shown is not None
+    file = folder / "workload.yaml"
+    file.write_text(f"{file.read_text()}\n{shown[1]}")
+    workload = load_workload(folder).workload
+    assert workload.labelling is not None
+    assert workload.labelling.titles == {"false": "Went on", "true": "Failed"}
+    assert "technician" in shown_fields(workload)
