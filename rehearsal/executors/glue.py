@@ -336,7 +336,10 @@ def _execute(service: Service, job: Record, run: Record, role: str, folder: Path
         "PYTHONUNBUFFERED": "1",
         "GLUE_LOCAL_ROOT": str(scratch),
         "TMPDIR": str(scratch),
+        "GLUE_DATABASES": str(runtime.state / "databases"),
     }
+    if settings.get("--job-bookmark-option") == "job-bookmark-enable":
+        environment["GLUE_BOOKMARK"] = str(folder.parent / "bookmark.json")
     failure, clean = folder / "failure.txt", folder / "clean"
     argv = [sys.executable, str(SHIM / "run_job.py"), str(folder), str(script), *arguments]
     limit = 60 * int(run.data.get("Timeout", _TIMEOUT_MINUTES))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from pyspark.sql import SparkSession
 
-from . import local_s3
+from . import jdbc, local_s3
 from .dynamicframe import DynamicFrame
 
 if TYPE_CHECKING:
@@ -60,6 +60,11 @@ class _Reader:
         format_options: Mapping[str, Any] | None = None,
         transformation_ctx: str = "",
     ) -> DynamicFrame:
+        if connection_type in jdbc.CONNECTION_TYPES:
+            rows = jdbc.read(
+                self._context.spark_session, connection_type, connection_options, transformation_ctx
+            )
+            return DynamicFrame(rows, self._context, transformation_ctx)
         reader = self._context.spark_session.read
         for name, value in _spark_options(connection_type, format, format_options).items():
             reader = reader.option(name, value)
