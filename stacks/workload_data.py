@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import aws_cdk as cdk
 from ml_contract.load import LoadedWorkload
-from ml_lifecycle.data_lake import DataLake
+from ml_lifecycle.data_lake import DataLake, IcebergTable
 from ml_lifecycle.ingestion import StreamConsumer, StreamIngestion
 from ml_lifecycle.processing import BatchTransform, PointInTime
 
@@ -55,6 +55,8 @@ class WorkloadDataStack(LifecycleStack):
             shards=spec.stream.shards,
             retention_hours=spec.stream.retention_hours,
             max_record_kib=spec.stream.max_record_kib,
+            format=spec.stream.format,
+            partition_by=spec.stream.partition_by,
             buffer_seconds=spec.stream.buffer_seconds,
             buffer_mib=spec.stream.buffer_mib,
             log_retention_days=environment.retention.log_days,
@@ -97,6 +99,8 @@ class WorkloadDataStack(LifecycleStack):
         )
         self.features_uri = self.batch.features_uri
         table_upkeep(self, "CuratedUpkeep", environment, self.batch.curated_table)
+        if isinstance(self.ingestion.table, IcebergTable):
+            table_upkeep(self, "RawUpkeep", environment, self.ingestion.table)
         if governance is not None:
             self.governance = WorkloadGovernance(
                 self,
@@ -112,6 +116,8 @@ class WorkloadDataStack(LifecycleStack):
             "StreamName": self.ingestion.stream_name,
             "DeliveryStreamName": self.ingestion.delivery_stream_name,
             "RawDataUri": lake.raw.uri(self.ingestion.data_prefix),
+            "RawDatabase": str(lake.raw.database_name),
+            "RawTable": contract.name,
             "QuarantineUri": lake.raw.uri(self.ingestion.quarantine_prefix),
             "DeliveryErrorsUri": lake.raw.uri(self.ingestion.error_prefix),
             "CuratedDataUri": lake.curated.uri(self.batch.data_prefix),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ml_contract.dates import date_parser
 from ml_contract.dirt import DELIVERED
 
+from rehearsal.story.lake import open_table, read_table
 from rehearsal.story.shares import shares
 from rehearsal.story.tale import Tale
 from rehearsal.story.telling import Evidence, Step, StoryError, require, wait_until
@@ -37,6 +38,7 @@ __all__ = [
     "plain",
     "quarantined",
     "read_parquet",
+    "read_raw",
     "record_id",
     "send",
     "spoil",
@@ -229,6 +231,15 @@ def read_parquet(tale: Tale, uri: str, columns: Sequence[str] | None = None) -> 
     return pa.concat_tables(tables, promote_options="permissive")
 
 
+def read_raw(tale: Tale, columns: Sequence[str] | None = None) -> pa.Table:
+    """All rows of the raw zone: of its folder, or of the current snapshot where it is an Iceberg table."""
+    outputs = tale.outputs("Data")
+    if tale.workload.stream.format == "iceberg":
+        table = open_table(tale, outputs["RawDatabase"], outputs["RawTable"])
+        return read_table(table, ("*",) if columns is None else columns)
+    return read_parquet(tale, outputs["RawDataUri"], columns)
+
+
 def quarantined(tale: Tale, output: str = "QuarantineUri") -> list[dict[str, Any]]:
     """The lines of a quarantine: the delivery path's, or another that an output of the stack names."""
     return json_lines(tale, tale.outputs("Data")[output])
@@ -253,10 +264,9 @@ def deliver(tale: Tale, batch: Batch, evidence: Evidence) -> Account:
     outputs = tale.outputs("Data")
 
     def count() -> Account:
-        raw_uri = outputs["RawDataUri"]
         raw: list[str] = []
-        if tale.cloud.objects.list(raw_uri, suffix=".parquet"):
-            raw = read_parquet(tale, raw_uri, ["record_id"])["record_id"].to_pylist()
+        if tale.cloud.objects.list(outputs["RawDataUri"], suffix=".parquet"):
+            raw = read_raw(tale, ["record_id"])["record_id"].to_pylist()
         refused = [line["record_id"] for line in quarantined(tale)]
         return account_for(batch, raw, [*refused, *kept_by_delivery(tale)])
 
@@ -310,7 +320,7 @@ def _send(tale: Tale, evidence: Evidence) -> None:
 
 def _deliver(tale: Tale, evidence: Evidence) -> None:
     deliver(tale, tale.known["first batch"], evidence)
-    table = read_parquet(tale, tale.outputs("Data")["RawDataUri"])
+    table = read_raw(tale)
     expected = {name for name, _ in tale.contract.glue_columns()}
     require(
         expected <= set(table.column_names),

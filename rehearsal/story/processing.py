@@ -6,7 +6,7 @@ import math
 import random
 from typing import Any
 
-from rehearsal.story.ingestion import read_parquet
+from rehearsal.story.ingestion import read_parquet, read_raw
 from rehearsal.story.lake import curated_table, read_curated, read_table
 from rehearsal.story.tale import Tale
 from rehearsal.story.telling import Evidence, Step, StoryError, require, wait_until
@@ -141,9 +141,8 @@ def _curate(tale: Tale, evidence: Evidence) -> None:
 
 def check_curated(tale: Tale, evidence: Evidence, report: dict[str, Any]) -> None:
     """Every delivered record is in the curated zone, once, in its latest version."""
-    outputs = tale.outputs("Data")
     identifier = tale.contract.identifier
-    raw = read_parquet(tale, outputs["RawDataUri"], [identifier, "record_id"])
+    raw = read_raw(tale, [identifier, "record_id"])
     delivered = set(raw[identifier].to_pylist())
     versions = set(raw["record_id"].to_pylist())
     table = curated_table(tale)
