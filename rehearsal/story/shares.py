@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ml_contract.model import Workload
 
-__all__ = ["dropping", "shares"]
+__all__ = ["dropping", "reading", "shares"]
 
 #: One record of so many comes by each batch source that the rehearsal drives.
 EVERY = 12
@@ -23,11 +23,16 @@ def dropping(workload: Workload) -> list[str]:
     ]
 
 
+def reading(workload: Workload) -> list[str]:
+    """Sources that are tables of databases, which a Glue job reads."""
+    return [name for name, source in workload.sources.items() if source.kind == "jdbc"]
+
+
 def shares(
     records: Sequence[Mapping[str, Any]], workload: Workload
 ) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
     """The records that are streamed, and those of each batch source. Each record comes one way."""
-    names = dropping(workload)
+    names = [*dropping(workload), *reading(workload)]
     each = max(10, len(records) // EVERY)
     cut = len(records) - each * len(names)
     batches = {

@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rehearsal.story.ingestion import read_parquet
-from rehearsal.story.shares import dropping, shares
+from rehearsal.story.shares import dropping, reading, shares
 from rehearsal.story.tale import Tale
 from rehearsal.story.telling import Evidence, Step, StoryError, require, wait_until
 
@@ -320,6 +323,102 @@ def _denied(what: str, call: Callable[[], object]) -> str:
     raise StoryError(f"{what} was let through")
 
 
+# --- databases -----------------------------------------------------------------------------------------
+
+#: Type of a field and of the column that stands for it; dates are texts in the field's own format.
+_COLUMN_TYPES = {"integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN"}
+#: Rows that come after the first run, and whether the second reads only these.
+LATER_ROWS = 5
+JOB_SECONDS = 300
+
+
+def _tables(tale: Tale, evidence: Evidence) -> None:
+    evidence["databases"] = [_table(tale, name) for name in reading(tale.workload)]
+
+
+def _table(tale: Tale, name: str) -> Evidence:
+    """Fill the database, have the job read it, add rows, have it read these."""
+    source: Any = tale.workload.sources[name]
+    contract = tale.contract
+    _, batches = shares(tale.inputs.initial, tale.workload)
+    records = batches[name]
+    key = contract.by_name[contract.identifier].source
+    rows = [{**records[0], key: None}, *records]
+    file = tale.state / "databases" / source.host / f"{source.database}.sqlite"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    audits = []
+    read = []
+    numbered = list(enumerate(rows, start=1))
+    for part in (numbered[:-LATER_ROWS], numbered[-LATER_ROWS:]):
+        _insert(tale, source, file, part)
+        found = _read_table(tale, name)
+        read.append(sum(a["read"] for a in found))
+        audits += found
+    evidence: Evidence = {
+        "table": source.table,
+        "behind_the_connection": f"a SQLite file stands for {source.engine} {source.host}",
+        "rows_read_by_each_run": read,
+    }
+    batch = Dropped(
+        files={}, good=len(records), bad=1, broken=0, identifiers=frozenset(str(r[key]) for r in records)
+    )
+    _account(tale, name, batch, audits, evidence)
+    require(
+        read == [len(rows) - LATER_ROWS, LATER_ROWS],
+        f"{name}: the runs read {read} rows; the bookmark should have left {LATER_ROWS} to the second",
+    )
+    return evidence
+
+
+def _insert(tale: Tale, source: Any, file: Path, rows: Sequence[tuple[int, Raw]]) -> None:
+    """Write numbered records into the table; the number is each bookmark column."""
+    column_of = {field: column for column, field in source.rename.items()}
+    # A field that has texts for 'no value' is a column of texts.
+    fields = {
+        c.source: "TEXT" if c.missing else _COLUMN_TYPES.get(c.type, "TEXT") for c in tale.contract.columns
+    }
+    columns = [*(column_of.get(f, f) for f in fields), *(b for b in source.bookmark if b in source.ignore)]
+    types = [*fields.values(), *("BIGINT" for b in source.bookmark if b in source.ignore)]
+    names = ", ".join(f'"{column}" {kind}' for column, kind in zip(columns, types, strict=True))
+    values = [
+        (
+            *(_stored(record.get(field)) for field in fields),
+            *(number for b in source.bookmark if b in source.ignore),
+        )
+        for number, record in rows
+    ]
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute(f'CREATE TABLE IF NOT EXISTS "{source.table}" ({names})')
+        places = ", ".join("?" * len(columns))
+        connection.executemany(f'INSERT INTO "{source.table}" VALUES ({places})', values)  # noqa: S608 - our own names
+
+
+def _stored(value: Any) -> Any:
+    """A truth value as a database has it, also when a data file brought it as a text."""
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    return value
+
+
+def _read_table(tale: Tale, name: str) -> list[Raw]:
+    """Run the source's job to its end; the audit records of the files that it dropped."""
+    construct_id = "".join(part[:1].upper() + part[1:] for part in name.split("_"))
+    job = tale.outputs("Sources")[f"{construct_id}JobName"]
+    glue = tale.cloud.client("glue")
+    run = glue.start_job_run(JobName=job)["JobRunId"]
+
+    def ended() -> Raw | None:
+        found: Raw = glue.get_job_run(JobName=job, RunId=run)["JobRun"]
+        return found if found["JobRunState"] in ("SUCCEEDED", "FAILED", "STOPPED", "TIMEOUT") else None
+
+    found: Raw = wait_until(f"the end of job {job}", ended, seconds=JOB_SECONDS, every=0.5)
+    require(found["JobRunState"] == "SUCCEEDED", f"job {job}: {found.get('ErrorMessage')}")
+    folder = f"{tale.outputs('Sources')['DropUri']}{name}/{run}"
+    files = tale.cloud.objects.list(folder, suffix=".parquet")
+    require(files, f"job {job} dropped no file below {folder}")
+    return _landed(tale, name, len(files))
+
+
 def _client(tale: Tale, service: str, **credentials: str) -> Any:
     """A client of somebody who is not the operator."""
     import boto3.session
@@ -360,5 +459,13 @@ STEPS = (
         run=_third_parties,
         capabilities=lambda _: ("batch.thirdparty", "batch.workflow"),
         applies=lambda w: bool(_writers(w)),
+    ),
+    Step(
+        id="read-table",
+        title="A job reads what is new in a table of a database",
+        chapter=CHAPTER,
+        run=_tables,
+        capabilities=lambda _: ("batch.jdbc", "batch.workflow"),
+        applies=lambda w: bool(reading(w)),
     ),
 )

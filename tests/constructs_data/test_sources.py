@@ -245,6 +245,14 @@ def test_should_name_only_states_that_exist(templates: dict[str, Template]) -> N
     assert set(states) == named | {"Check"}
 
 
+def test_should_keep_the_record_past_telling_of_it(templates: dict[str, Template]) -> None:
+    """What a task returns replaces its input unless it says where to; a choice reads the record later."""
+    states = definition(templates["Default"])["States"]
+    for state in (s for s in states.values() if s["Type"] in ("Task", "Map")):
+        assert state["ResultPath"].startswith("$.")
+    assert states["HowDidItEnd"]["Choices"][0]["Variable"] == "$.record.batch.outcome"
+
+
 def test_should_let_the_worker_write_only_below_its_workload(templates: dict[str, Template]) -> None:
     found = statements(templates["Default"], "LandingWorkerRole")
     assert actions(found) == {

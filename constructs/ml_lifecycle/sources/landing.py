@@ -424,7 +424,9 @@ class BatchLanding(Construct):
                             }
                         ]
                     },
-                    "ResultPath": None,
+                    # Kept beside the record. A null ResultPath, which would drop it, does not reach the
+                    # template: the CDK leaves nulls out.
+                    "ResultPath": "$.told",
                     "Retry": [
                         {
                             "ErrorEquals": ["States.ALL"],
