@@ -18,7 +18,7 @@ from typing import Final
 from ml_contract.compiled import Column, CompiledContract
 from ml_contract.windows import MOMENT, window_sql
 
-__all__ = ["PROPERTIES", "SINK", "SOURCE", "window_definitions", "window_job"]
+__all__ = ["PROPERTIES", "SINK", "SOURCE", "flink_format", "window_definitions", "window_job"]
 
 SOURCE: Final = "records"
 SINK: Final = "windows"
@@ -65,7 +65,7 @@ def window_job(contract: CompiledContract, *, lateness_hours: int) -> str:
     used = [contract.by_name[name] for name in dict.fromkeys((contract.identifier, spec.key, *spec.fields))]
     columns = [f"{_name(c.source)} {_TYPES[c.type]}" for c in (*used, event_time)]
     columns += [
-        # Flink stops at a record without an event time: one that cannot be read gets a moment that is left out.
+        # Flink stops at a record without an event time: an unreadable one gets a moment that is left out.
         f"{_name(MOMENT)} AS COALESCE({_moment(event_time)}, {_NEVER})",
         f"WATERMARK FOR {_name(MOMENT)} AS {_name(MOMENT)} - INTERVAL '{lateness_hours}' HOUR",
         f"{_name(_ARRIVAL)} AS PROCTIME()",
@@ -134,7 +134,7 @@ def _moment(column: Column) -> str:
     """The event time in UTC, without a zone, as the other engines have it."""
     name = _name(column.source)
     if column.format is not None:
-        return f"CAST(TO_TIMESTAMP({name}, {_text(_pattern(column))}) AS TIMESTAMP(3))"
+        return f"CAST(TO_TIMESTAMP({name}, {_text(flink_format(column.format))}) AS TIMESTAMP(3))"
     if column.type == "date":
         return f"CAST(TO_TIMESTAMP({name}, 'yyyy-MM-dd') AS TIMESTAMP(3))"
     bare = f"REPLACE(REGEXP_REPLACE({name}, '(Z|[+-][0-9]{{2}}:?[0-9]{{2}})$', ''), 'T', ' ')"
@@ -146,15 +146,14 @@ def _moment(column: Column) -> str:
     return f"CAST(TIMESTAMPADD(MINUTE, COALESCE({minutes}, 0), TO_TIMESTAMP({bare})) AS TIMESTAMP(3))"
 
 
-def _pattern(column: Column) -> str:
-    parts = re.split(r"%(.)", column.format or "")
+def flink_format(format: str) -> str:
+    """A strptime format as Flink writes it; raises ValueError for what Flink cannot read."""
+    parts = re.split(r"%(.)", format)
     unknown = [f"%{d}" for d in parts[1::2] if d not in _DIRECTIVES]
-    letters = [text for text in parts[::2] if re.search(r"[A-Za-z']", text)]
-    if unknown or letters:
+    if unknown or any(re.search(r"[A-Za-z']", text) for text in parts[::2]):
         raise ValueError(
-            f"the event time {column.name} has the format {column.format!r}; Flink windows read "
-            f"{', '.join('%' + d for d in _DIRECTIVES)} between signs that are no letters; "
-            "send the event time in another format, or set windows.engine to batch"
+            f"got the format {format!r}; Flink reads {', '.join(f'%{d}' for d in _DIRECTIVES)} between signs "
+            "that are no letters; send the event time in another format, or set windows.engine to batch"
         )
     return "".join(text if i % 2 == 0 else _DIRECTIVES[text] for i, text in enumerate(parts))
 

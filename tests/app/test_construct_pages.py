@@ -23,7 +23,9 @@ NAMES = (
     "point-in-time",
     "batch-transform",
     "batch-engines",
+    "gpu-batch-queue",
     "labelling",
+    "windows",
 )
 PAGES = [*(ROOT / f"docs/constructs/{name}.md" for name in NAMES), ROOT / "docs/extending.md"]
 
