@@ -174,6 +174,12 @@ def test_should_grant_each_persona_by_tags(template: Template) -> None:
         "t_zone": ["raw", "curated", "features"]
     }
     assert _by_tags(template, "Auditor", "TABLE")["Permissions"] == ["DESCRIBE"]
+    changing = [
+        name
+        for name, policy in _of(template, "AWS::IAM::Policy").items()
+        if name.startswith("Personas") and "glue:UpdateTable" in json.dumps(policy)
+    ]
+    assert [name.startswith("PersonasDataEngineer") for name in changing] == [True]
 
 
 def test_should_narrow_rows_by_filters_whose_names_follow_their_content(template: Template) -> None:

@@ -72,7 +72,9 @@ class Personas(Construct):
         named = {} if principals is None else principals
         for persona in PERSONAS:
             self.roles[persona] = self._role(persona, named.get(persona, ()))
-            self._grant_catalog(self.roles[persona], lake)
+            # Athena commits a change of an Iceberg table by updating its catalog entry.
+            changes = ["glue:UpdateTable"] if persona == "data_engineer" else []
+            self._grant_catalog(self.roles[persona], lake, changes)
         self._grant(tags)
 
     def _tag_databases(self, tags: LakeTags, lake: DataLake) -> None:
@@ -98,7 +100,7 @@ class Personas(Construct):
             assumed_by=iam.CompositePrincipal(*arns) if arns else iam.AccountRootPrincipal(),
         )
 
-    def _grant_catalog(self, role: iam.Role, lake: DataLake) -> None:
+    def _grant_catalog(self, role: iam.Role, lake: DataLake, changes: Sequence[str]) -> None:
         base = f"arn:{PARTITION}:glue:{REGION}:{ACCOUNT}"
         databases = [
             zone.database_name for zone in (lake.raw, lake.curated, lake.features) if zone.database_name
@@ -114,6 +116,7 @@ class Personas(Construct):
                 "glue:GetPartition",
                 "glue:GetPartitions",
                 "glue:BatchGetPartition",
+                *changes,
             ],
             resource_arns=[
                 f"{base}:catalog",
@@ -157,7 +160,7 @@ class Personas(Construct):
                 sensitivity=sensitivities,
                 rows=["all"],
             )
-        grant("data_engineer", "DATABASE", ["DESCRIBE", "CREATE_TABLE"], zone=every)
+        grant("data_engineer", "DATABASE", ["DESCRIBE"], zone=every)
         grant("data_engineer", "TABLE", ["SELECT", "DESCRIBE", "INSERT", "DELETE", "ALTER"], zone=every)
         grant("auditor", "DATABASE", ["DESCRIBE"], zone=every)
         grant("auditor", "TABLE", ["DESCRIBE"], zone=every)
