@@ -2,6 +2,7 @@
 
 from environments.dev import DEV
 from environments.governance import Audit, Governance, Personas
+from environments.gpu import GpuQueue
 from environments.model import Environment, Network, Retention
 from environments.prod import PROD
 from environments.staging import STAGING
@@ -17,6 +18,7 @@ __all__ = [
     "Audit",
     "Environment",
     "Governance",
+    "GpuQueue",
     "Network",
     "Personas",
     "Retention",

@@ -13,6 +13,7 @@ from ml_lifecycle.data_lake import DEEP_ARCHIVE_LEAST_DAYS
 from ml_lifecycle.foundation.logs import LOG_RETENTION_DAYS
 
 from environments.governance import CLASSIFICATIONS, Governance
+from environments.gpu import GpuQueue
 from environments.refusal import refuse
 from environments.tables import Tables
 
@@ -130,6 +131,8 @@ class Environment:
     ``glue_wheels`` is a zip of wheels in S3 (``s3://bucket/key.gluewheels.zip``) that Glue jobs install from,
     for accounts whose jobs must not reach PyPI.
 
+    ``gpu`` adds a queue of GPU instances for jobs that no workload describes; ``None``: there is none.
+
     ``flink_connector`` is the jar of Flink's Kinesis connector, for workloads whose windows run on Flink.
     """
 
@@ -147,6 +150,7 @@ class Environment:
     governance: Governance | None = None
     tables: Tables | None = field(default_factory=Tables)
     glue_wheels: str | None = None
+    gpu: GpuQueue | None = None
 
     def __post_init__(self) -> None:
         problems = []

@@ -12,13 +12,14 @@ from environments import Environment
 from stacks.data_lake import DataLakeStack
 from stacks.foundation import FoundationStack
 from stacks.governance import GovernanceStack
+from stacks.gpu import GpuStack
 from stacks.workload_data import WorkloadDataStack
 from stacks.workload_labels import WorkloadLabelsStack
 from stacks.workload_models import WorkloadModelsStack
 from stacks.workload_operations import WorkloadOperationsStack
 from stacks.workload_serving import WorkloadServingStack
-from stacks.workload_windows import WorkloadWindowsStack
 from stacks.workload_sources import WorkloadSourcesStack
+from stacks.workload_windows import WorkloadWindowsStack
 
 
 class LifecycleStage(cdk.Stage):
@@ -49,6 +50,15 @@ class LifecycleStage(cdk.Stage):
                 foundation=self.foundation,
                 lake=self.data_lake.lake,
                 removal_policy=self.data_lake.removal_policy,
+            )
+        if environment.gpu is not None:
+            GpuStack(
+                self,
+                "Gpu",
+                environment=environment,
+                gpu=environment.gpu,
+                foundation=self.foundation,
+                lake=self.data_lake.lake,
             )
         for workload in workloads:
             self._workload(environment, workload)

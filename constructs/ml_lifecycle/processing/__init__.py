@@ -2,6 +2,7 @@
 
 from ml_lifecycle.processing.batch import GLUE_VERSION, BatchTransform
 from ml_lifecycle.processing.emr import EMR_RELEASE, EmrServerlessTransform
+from ml_lifecycle.processing.gpu_batch import GpuBatchQueue
 from ml_lifecycle.processing.point_in_time import PointInTime
 from ml_lifecycle.processing.single_node import SingleNodeTransform
 from ml_lifecycle.processing.workflow import BatchWorkflow
@@ -15,6 +16,7 @@ __all__ = [
     "BatchTransform",
     "BatchWorkflow",
     "EmrServerlessTransform",
+    "GpuBatchQueue",
     "PointInTime",
     "SingleNodeTransform",
     "Transform",
