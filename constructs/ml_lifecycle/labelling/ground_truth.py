@@ -226,11 +226,11 @@ class GroundTruthLabelling(Construct):
             "Template",
             path=str(code_root("lambda") / PACKAGE / "page" / "ground_truth.liquid.html"),
         )
-        template.grant_read(self.job_role)
-        acknowledge(
-            self.job_role,
-            "IAM5[Action::s3:GetObject*]",
-            "The CDK's own grant on its asset bucket; the objects there are named by their content.",
+        # Not Asset.grant_read: it lets one read every asset of the account.
+        iam.Grant.add_to_principal(
+            grantee=self.job_role,
+            actions=["s3:GetObject"],
+            resource_arns=[template.bucket.arn_for_objects(template.s3_object_key)],
         )
         role = iam.Role(
             self,
