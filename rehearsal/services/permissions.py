@@ -64,6 +64,8 @@ _RESOURCES: Mapping[tuple[str, str], tuple[str, str]] = {
     },
 }
 
+#: Operations on records of several feature groups, and the member that lists what is asked of each.
+_BATCHES = {"BatchGetRecord": "Identifiers", "BatchWriteRecord": "Entries"}
 #: Operations of Glue on entries of the Data Catalog.
 _CATALOG = frozenset(
     f"{verb}{noun}"
@@ -92,8 +94,9 @@ def checks_of_call(service: Service, call: Call) -> list[Check]:
 
 
 def _resources(service: Service, call: Call) -> list[str]:  # noqa: PLR0911 - one per way to name them
-    if service.name == "sagemaker-featurestore-runtime" and call.operation == "BatchGetRecord":
-        names = [str(identifier["FeatureGroupName"]) for identifier in call.params.get("Identifiers", ())]
+    if service.name == "sagemaker-featurestore-runtime" and call.operation in _BATCHES:
+        items = call.params.get(_BATCHES[call.operation], ())
+        names = dict.fromkeys(str(item["FeatureGroupName"]) for item in items)
         return [_arn(service, "FeatureGroup", name) for name in names]
     if service.name == "athena":
         return _workgroups(service, call)
