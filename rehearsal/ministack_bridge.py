@@ -254,6 +254,12 @@ def checks_of(
             checks += [Check(action=action, resource=arn) for arn in arns]
         elif service == "monitoring":
             context.update(_cloudwatch_context(action, headers, body, params))
+        elif service == "glue" and action in ("glue:GetConnection", "glue:DeleteConnection"):
+            # The catalog and the connection (Service Authorization Reference); ministack says a table.
+            base = f"arn:aws:glue:{region}:{account}"
+            name = _json_value_of(body, "Name") or _json_value_of(body, "ConnectionName")
+            resource = f"{base}:connection/{name}"
+            checks.append(Check(action=action, resource=f"{base}:catalog"))
         elif service == "states" and action.startswith("states:SendTask"):
             # AWS names the state machine that waits; ministack leaves the resource open.
             resource = _machine_of_token.get(str(_json_value_of(body, "taskToken")), resource)

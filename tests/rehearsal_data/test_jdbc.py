@@ -67,7 +67,14 @@ def job(client: Callable[[str], Any], role: Any) -> str:
         [
             {"Action": ["logs:CreateLogStream", "logs:PutLogEvents"]},
             {"Action": ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"]},
-            {"Action": "glue:GetConnection"},
+            # As JdbcTable grants it.
+            {
+                "Action": "glue:GetConnection",
+                "Resource": [
+                    f"arn:aws:glue:{client('glue').meta.region_name}:123456789012:{what}"
+                    for what in ("catalog", "connection/parcels")
+                ],
+            },
             {"Action": "secretsmanager:GetSecretValue", "Resource": secret},
         ],
     )
