@@ -6,7 +6,7 @@ import aws_cdk as cdk
 from ml_contract.load import LoadedWorkload
 from ml_lifecycle.data_lake import DataLake, IcebergTable
 from ml_lifecycle.ingestion import StreamConsumer, StreamIngestion
-from ml_lifecycle.processing import BatchTransform, PointInTime
+from ml_lifecycle.processing import BatchTransform, DataBrewProfile, PointInTime
 
 from constructs import Construct
 from environments import Environment
@@ -98,6 +98,20 @@ class WorkloadDataStack(LifecycleStack):
             feature_group=self.feature_group,
         )
         self.features_uri = self.batch.features_uri
+        profile, raw_table = spec.batch.profile, self.ingestion.table
+        # The contract lets a profile and an Iceberg raw table not meet.
+        if profile is not None and not isinstance(raw_table, IcebergTable):
+            DataBrewProfile(
+                self,
+                "Profile",
+                contract=contract,
+                name_prefix=name_prefix,
+                lake=lake,
+                raw_table=raw_table,
+                raw_prefix=self.ingestion.data_prefix,
+                schedule=profile.schedule,
+                sample_rows=profile.sample_rows,
+            )
         table_upkeep(self, "CuratedUpkeep", environment, self.batch.curated_table)
         if isinstance(self.ingestion.table, IcebergTable):
             table_upkeep(self, "RawUpkeep", environment, self.ingestion.table)

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from ml_contract.blocks import Strict
 
-__all__ = ["ENGINE_OPTIONS", "Batch", "Dedup", "Severity"]
+__all__ = ["ENGINE_OPTIONS", "Batch", "Dedup", "Profile", "Severity"]
 
 Severity = Literal["stop", "quarantine", "warn"]
 RuleOrKind = Annotated[str, Field(min_length=3)]
@@ -31,6 +31,19 @@ class Dedup(Strict):
         default="latest_event",
         description="latest_event: the newest event time, then the newest arrival; latest_arrival: what came "
         "last; first_arrival: what came first, later ones never change a record.",
+    )
+
+
+class Profile(Strict):
+    """A profile of the raw table by AWS Glue DataBrew, and a project to look at it by hand."""
+
+    schedule: str = Field(
+        default="cron(0 4 ? * SUN *)",
+        pattern=r"^cron\([^()]+\)$",
+        description="UTC; DataBrew knows no rates.",
+    )
+    sample_rows: int | None = Field(
+        default=20_000, ge=1, description="Rows that are profiled; null for every row."
     )
 
 
@@ -74,6 +87,9 @@ class Batch(Strict):
         "stop refuses the run (default), quarantine sets the offending rows aside and goes on, warn reports.",
     )
     dedup: Dedup = Dedup()
+    profile: Profile | None = Field(
+        default=None, description="A DataBrew profile of the raw table on a schedule; null for none."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

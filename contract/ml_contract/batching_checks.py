@@ -10,13 +10,17 @@ from ml_contract.problems import closest
 from ml_contract.rules import parsed_rules, row_rule
 
 if TYPE_CHECKING:
-    from ml_contract.batching import Batch
+    from ml_contract.model import Workload
 
 __all__ = ["batch_problems"]
 
 
-def batch_problems(batch: Batch, contract: CompiledContract) -> list[tuple[tuple[str | int, ...], str]]:
+def batch_problems(workload: Workload, contract: CompiledContract) -> list[tuple[tuple[str | int, ...], str]]:
     """Return (place, message) of every rule that no engine can judge and every severity without a rule."""
+    batch = workload.batch
+    if batch.profile is not None and workload.stream.format == "iceberg":
+        message = "DataBrew reads no Iceberg table, got stream.format: iceberg; take one of them out"
+        return [(("batch", "profile"), message)]
     try:
         rules = {rule.text: rule for rule in parsed_rules(contract)}
     except DqdlError as error:

@@ -95,7 +95,7 @@ def load_workload(path: Path, *, locked: bool = True) -> LoadedWorkload:
         expressions = checks.all(yaml_path.parent / PYTHON_NAME)
         problems += checks.problems
         if not problems:
-            for place, message in batch_problems(workload.batch, _compile(workload, expressions)):
+            for place, message in batch_problems(workload, _compile(workload, expressions)):
                 problems.append(Problem(str(yaml_path), nearest(source.lines, place), join(place), message))
     if problems or workload is None:
         raise ContractError(problems)

@@ -24,6 +24,7 @@ NAMES = (
     "batch-transform",
     "batch-engines",
     "gpu-batch-queue",
+    "databrew-profile",
     "labelling",
     "windows",
 )

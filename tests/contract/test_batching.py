@@ -53,6 +53,8 @@ def load(folder: Path, batch: str) -> object:
         ),
         ("{severity: {CustomSql: warn}}", "got 'CustomSql', which no rule of this workload has"),
         ("{dedup: {keep: best}}", "dedup.keep"),
+        ("{profile: {}}\nstream: {format: iceberg}", "batch.profile: DataBrew reads no Iceberg table"),
+        ("{profile: {schedule: rate(1 day)}}", "batch.profile.schedule"),
     ],
 )
 def test_should_refuse_what_no_engine_could_follow(tmp_path: Path, batch: str, message: str) -> None:

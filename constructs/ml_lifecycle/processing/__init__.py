@@ -1,6 +1,7 @@
 """Processing: from raw rows to features."""
 
 from ml_lifecycle.processing.batch import GLUE_VERSION, BatchTransform
+from ml_lifecycle.processing.databrew import DataBrewProfile
 from ml_lifecycle.processing.emr import EMR_RELEASE, EmrServerlessTransform
 from ml_lifecycle.processing.gpu_batch import GpuBatchQueue
 from ml_lifecycle.processing.point_in_time import PointInTime
@@ -15,6 +16,7 @@ __all__ = [
     "BatchTables",
     "BatchTransform",
     "BatchWorkflow",
+    "DataBrewProfile",
     "EmrServerlessTransform",
     "GpuBatchQueue",
     "PointInTime",
