@@ -226,7 +226,7 @@ def check(shard: Shard, records: Sequence[Record]) -> None:
     refused = {key: json.loads(body) for key, body in shard.cloud.objects.items()}
     newest: dict[str, dict[str, str]] = {}
     for record in records:
-        texts = None
+        texts: dict[str, str] | None = None
         decoded = codec.decode(record.data)
         if hasattr(decoded, "values"):
             texts = features(decoded.values)
