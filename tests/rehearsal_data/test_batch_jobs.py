@@ -269,6 +269,8 @@ def curated(batch: Batch) -> dict[str, Any]:
     late = {**claims[0], "policy_number": "99999", "incident_date": "01/01/1999"}
     batch.land("c", [late])
     batch.put("raw/ingest_date=2025-06-01/cut.parquet", b"PAR1 this file was cut short")
+    batch.put("raw/ingest_date=2025-06-01/nothing.parquet", b"")
+    batch.put("raw/ingest_date=2025-06-01/no-rows.parquet", pq_file(rows=0))
     whole = bytearray(pq_file(rows=3_000))
     whole[60:2_000] = b"\xff" * 1_940
     batch.put("raw/ingest_date=2025-06-01/damaged.parquet", bytes(whole))
@@ -290,9 +292,10 @@ def pq_file(rows: int) -> bytes:
 def test_should_account_for_every_row_and_file(batch: Batch, curated: dict[str, Any]) -> None:
     assert (curated["rows_read"], curated["duplicates_dropped"], curated["rows_written"]) == (321, 20, 301)
     assert (curated["rows_rejected"], curated["late"]) == (0, 1)
-    assert curated["files_read"] == 3
+    assert curated["files_read"] == 4, "a file without rows is a file"
     reasons = {Path(one["uri"]).name: one["reason"] for one in curated["files_unreadable"]}
     assert "truncated" in reasons["cut.parquet"]
+    assert "0 bytes" in reasons["nothing.parquet"]
     assert "cannot be decoded" in reasons["damaged.parquet"]
     assert curated["passed"] is True
     assert {rule["outcome"] for rule in curated["rules"]} == {"Passed"}
