@@ -123,7 +123,7 @@ Encoding = Annotated[
 
 
 class QuantileBinFeature(Strict):
-    """Number to one of ``bins`` intervals that hold about as many training rows each, a column per interval."""
+    """Number to one of ``bins`` intervals of about as many training rows, a column per interval."""
 
     kind: Literal["quantile_bin"]
     field: ColumnName
