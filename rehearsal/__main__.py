@@ -45,10 +45,15 @@ def run(  # noqa: PLR0917 - typer calls it by name, one parameter per option
     port: Port = None,
     until: Annotated[str | None, typer.Option(help="Last step to run, by its id.")] = None,
     hold: Annotated[bool, typer.Option("--hold", help="Leave the embedded AWS up at the end.")] = False,
+    breadth: Annotated[
+        bool, typer.Option("--breadth", help="Deploy only, and show what only an account would run.")
+    ] = False,
 ) -> None:
     """Deploy every stack and run the whole lifecycle; exit 0 only if every step passed."""
     from rehearsal.preflight import PreflightError
     from rehearsal.run import REPORT_HTML, Options, rehearse
+    from rehearsal.story import STORY
+    from rehearsal.story.breadth import BREADTH
     from rehearsal.story.terminal import Terminal
 
     terminal = Terminal()
@@ -63,6 +68,7 @@ def run(  # noqa: PLR0917 - typer calls it by name, one parameter per option
         port=port,
         until=until,
         hold=hold,
+        story=BREADTH if breadth else STORY,
     )
     try:
         report, code = rehearse(options, terminal)

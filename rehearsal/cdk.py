@@ -23,7 +23,7 @@ from typing import Any
 from rehearsal.docker_shim import STATE_VARIABLE
 from rehearsal.server import DEFAULT_ACCOUNT, DEFAULT_REGION, ServerProcess
 
-__all__ = ["Cdk", "CdkError", "StackArtifact", "node_binary", "stack_artifacts"]
+__all__ = ["Cdk", "CdkError", "StackArtifact", "cdk_cli", "node_binary", "stack_artifacts"]
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -78,6 +78,20 @@ def stack_artifacts(assembly: Path) -> tuple[StackArtifact, ...]:
     return tuple(found)
 
 
+def cdk_cli(root: Path) -> Path:
+    """The CDK CLI of an app: in the ``node_modules`` of its folder or of one above, as npm looks for it.
+
+    Raises:
+        CdkError: it is installed in none of them.
+    """
+    root = root.resolve()
+    tried = [folder / "node_modules" / "aws-cdk" / "bin" / "cdk" for folder in (root, *root.parents)]
+    found = next((cli for cli in tried if cli.is_file()), None)
+    if found is None:
+        raise CdkError(f"the CDK CLI is not installed at {tried[0]}; run 'make setup' first")
+    return found
+
+
 class Cdk:
     """The CDK CLI on one cloud assembly and one server.
 
@@ -95,9 +109,7 @@ class Cdk:
         region: str = DEFAULT_REGION,
         progress: Callable[[str], None] | None = None,
     ) -> None:
-        self.cli = root.resolve() / "node_modules" / "aws-cdk" / "bin" / "cdk"
-        if not self.cli.exists():
-            raise CdkError(f"the CDK CLI is not installed at {self.cli}; run 'make setup' first")
+        self.cli = cdk_cli(root)
         self.node = node_binary()
         self.assembly = assembly.resolve()
         self.endpoint = endpoint

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ml_contract.load import ContractError, load_workload
 
-from rehearsal.cdk import CdkError, node_binary
+from rehearsal.cdk import CdkError, cdk_cli, node_binary
 
 if TYPE_CHECKING:
     from ml_contract.load import LoadedWorkload
@@ -105,9 +105,10 @@ def _node(app: Path) -> list[str]:
         node_binary()
     except CdkError as error:
         problems.append(str(error))
-    cli = app / "node_modules" / "aws-cdk" / "bin" / "cdk"
-    if not cli.exists():
-        problems.append(f"the CDK CLI is not installed at {cli}; run 'make setup'")
+    try:
+        cdk_cli(app)
+    except CdkError as error:
+        problems.append(str(error))
     return problems
 
 

@@ -45,6 +45,8 @@ class Options:
     port: int | None
     until: str | None = None
     hold: bool = False
+    #: The steps to tell.
+    story: Sequence[Step] = STORY
 
 
 def clear(out: Path) -> None:
@@ -69,13 +71,13 @@ def clear(out: Path) -> None:
             path.unlink()
 
 
-def _steps(until: str | None) -> Sequence[Step]:
+def _steps(story: Sequence[Step], until: str | None) -> Sequence[Step]:
     if until is None:
-        return STORY
-    names = [step.id for step in STORY]
+        return story
+    names = [step.id for step in story]
     if until not in names:
         raise PreflightError(f"there is no step {until!r}; there are: {', '.join(names)}")
-    return STORY[: names.index(until) + 1]
+    return story[: names.index(until) + 1]
 
 
 def rehearse(options: Options, listener: Listener) -> tuple[Report, int]:
@@ -85,7 +87,7 @@ def rehearse(options: Options, listener: Listener) -> tuple[Report, int]:
         PreflightError: something is missing; nothing was started.
         KeyboardInterrupt: after everything was stopped and the report was written.
     """
-    steps = _steps(options.until)
+    steps = _steps(options.story, options.until)
     app = app_folder(options.app)
     out = options.out.resolve()
     problems = check_tools(app, out, port=options.port)

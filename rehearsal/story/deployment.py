@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from rehearsal.cdk import StackArtifact, node_binary, stack_artifacts
+from rehearsal.cdk import StackArtifact, cdk_cli, node_binary, stack_artifacts
 from rehearsal.server import DEFAULT_ACCOUNT, DEFAULT_REGION
 from rehearsal.story.tale import Tale
 from rehearsal.story.telling import Evidence, Step, StoryError, require
@@ -28,8 +28,7 @@ def synthesize(app: Path, assembly: Path) -> None:
     Raises:
         StoryError: the app failed; the text is what it said last.
     """
-    cli = app / "node_modules" / "aws-cdk" / "bin" / "cdk"
-    require(cli.exists(), f"the CDK CLI is not installed at {cli}; run 'make setup' first")
+    cli = cdk_cli(app)
     node = node_binary()
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "XDG_CACHE_HOME")
     environment = {name: os.environ[name] for name in kept if name in os.environ}
