@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 __all__ = ["Labelling", "check_labelling", "label_rules", "shown_fields"]
 
 #: ARN of a SageMaker work team (CreateLabelingJob, HumanTaskConfig.WorkteamArn).
-WORKTEAM = r"^arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]+:[0-9]{12}:workteam/private-crowd/[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$"
+WORKTEAM = (
+    r"^arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]+:[0-9]{12}:workteam/private-crowd/"
+    r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$"
+)
 
 
 class Labelling(Strict):
@@ -41,7 +44,10 @@ class Labelling(Strict):
         description="People asked before an adjudicator decides; the default is one more than per item.",
     )
     agreement: float = Field(
-        default=0.66, gt=0.5, le=1, description="Share of the votes that a label needs; above half, so one wins."
+        default=0.66,
+        gt=0.5,
+        le=1,
+        description="Share of the votes that a label needs; above half, so one wins.",
     )
     show: Literal["all"] | tuple[ColumnName, ...] = Field(
         default="all",
@@ -82,7 +88,9 @@ class Labelling(Strict):
         if self.engine == "ground_truth" and self.workforce is None:
             problems.append("engine ground_truth needs workforce, the ARN of a private work team")
         if self.engine == "own" and self.workforce is not None:
-            problems.append("workforce goes with engine ground_truth; remove it: own people sign in by Cognito")
+            problems.append(
+                "workforce goes with engine ground_truth; remove it: own people sign in by Cognito"
+            )
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -108,6 +116,11 @@ def check_labelling(workload: Workload, wrong: Callable[[Location, str], None]) 
                 ("labelling", "titles", value),
                 f"got {short(value)}, which is no class of the label; classes are {', '.join(values)}",
             )
+    titles = [labelling.titles.get(value, value) for value in values]
+    if len(set(titles)) != len(titles):
+        wrong(
+            ("labelling", "titles"), f"gives two classes the same title: {', '.join(titles)}; tell them apart"
+        )
     if labelling.show == "all":
         if not shown_fields(workload):
             wrong(("labelling", "show"), "all leaves no field to be seen; name the fields")

@@ -15,7 +15,7 @@ import pyarrow as pa
 from lake_files.iceberg import NoTableError, Place, open_table
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import In
-from pyiceberg.table import Table
+from pyiceberg.table import Table, TableProperties
 
 from label_landing.errors import MisconfiguredError, TransientError
 
@@ -82,10 +82,18 @@ class LabelTable:
         raise TransientError(f"others commit to {self._place} all the time")
 
     def _table(self) -> Table:
+        """The table as it is now, whose commits are tried once.
+
+        pyiceberg tries a refused commit again on whatever the other writer left, without looking whether that
+        were these very rows.
+        """
         try:
-            return open_table(self._catalog, self._place)
+            table = open_table(self._catalog, self._place)
         except NoTableError as error:
             raise MisconfiguredError(str(error)) from error
+        once = {**table.metadata.properties, TableProperties.COMMIT_NUM_RETRIES: "0"}
+        table.metadata = table.metadata.model_copy(update={"properties": once})
+        return table
 
 
 def _row(row: Mapping[str, Any]) -> dict[str, Any]:

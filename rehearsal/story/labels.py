@@ -216,9 +216,9 @@ def _land(tale: Tale, evidence: Evidence) -> None:
         lambda: all(i["state"] == "labelled" for i in _items(tale) if i["task"] in decided),
         seconds=SECONDS,
     )
-    # The queue delivers at least once: the same message again, from outside.
+    # The queue delivers at least once: a message for the same item again; nobody waits for it any more.
     sqs = tale.cloud.client("sqs")
-    again = json.dumps({"task": found[0]["task"], "token": "given-long-ago"})
+    again = json.dumps({"task": found[0]["task"]})
     sqs.send_message(QueueUrl=outputs["LabelQueue"], MessageBody=again)
 
     def empty() -> bool:
