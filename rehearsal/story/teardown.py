@@ -24,6 +24,8 @@ PROBES: dict[str, Callable[[Cloud, str], object]] = {
     "AWS::CloudWatch::Alarm": lambda c, n: _found(
         c.client("cloudwatch").describe_alarms(AlarmNames=[n]), "MetricAlarms"
     ),
+    "AWS::Cognito::UserPool": lambda c, n: c.client("cognito-idp").describe_user_pool(UserPoolId=n),
+    "AWS::DynamoDB::Table": lambda c, n: c.client("dynamodb").describe_table(TableName=n),
     "AWS::Events::Rule": lambda c, n: c.client("events").describe_rule(Name=n.rsplit("|", 1)[-1]),
     "AWS::Glue::Crawler": lambda c, n: c.client("glue").get_crawler(Name=n),
     "AWS::Glue::Database": lambda c, n: c.client("glue").get_database(Name=n),
