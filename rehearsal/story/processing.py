@@ -36,9 +36,11 @@ def curate(tale: Tale, evidence: Evidence) -> dict[str, Any]:
     ]
     require(fresh, f"the curate job wrote no report to {outputs['QualityUri']}")
     reports |= set(fresh)
-    report: dict[str, Any] = max(
-        (tale.cloud.objects.read_json(uri) for uri in fresh), key=lambda found: found["rows_read"]
-    )
+    found = [tale.cloud.objects.read_json(uri) for uri in fresh]
+    # Several runs may have read the same rows: the one that readers see was the last to commit.
+    snapshot = curated_table(tale).current_snapshot()
+    seen = None if snapshot is None else str(snapshot.snapshot_id)
+    report: dict[str, Any] = max(found, key=lambda one: (one["rows_read"], one.get("snapshot_id") == seen))
     return report
 
 
