@@ -1454,6 +1454,36 @@ def extend_type(resource_type: str, *, after: Callable[[str, Mapping[str, Any]],
     _on_a_thread(resource_type)
 
 
+def refer_to_secrets_by_arn() -> None:
+    """Let ``Ref`` of a secret be its ARN, as CloudFormation has it; ministack gives its name.
+
+    The ARN ends in a hyphen and six characters after the name.
+    """
+    provisioners = importlib.import_module(f"{_CFN}.provisioners")
+    handlers = provisioners._RESOURCE_HANDLERS["AWS::SecretsManager::Secret"]
+
+    def name_in(physical_id: str) -> str:
+        return physical_id.rsplit(":", 1)[-1][:-7] if physical_id.startswith("arn:") else physical_id
+
+    def create(*args: Any) -> Any:
+        _, attributes = handlers["create"](*args)
+        return attributes["Arn"], attributes
+
+    def update(physical_id: str, *args: Any) -> Any:
+        _, attributes = handlers["update"](name_in(physical_id), *args)
+        return attributes["Arn"], attributes
+
+    def delete(physical_id: str, *args: Any) -> Any:
+        return handlers["delete"](name_in(physical_id), *args)
+
+    provisioners._RESOURCE_HANDLERS["AWS::SecretsManager::Secret"] = {
+        **handlers,
+        "create": create,
+        "update": update,
+        "delete": delete,
+    }
+
+
 def add_attributes(
     resource_type: str, attributes: Mapping[str, Callable[[str, Mapping[str, Any]], Any]]
 ) -> None:

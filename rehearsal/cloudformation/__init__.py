@@ -51,6 +51,7 @@ def install(runtime: Runtime) -> None:
     """Teach ministack's CloudFormation what it lacks."""
     bridge.correct_conditions()
     bridge.answer_resolved_parameters()
+    bridge.refer_to_secrets_by_arn()
     for resource_type, row in ROWS.items():
         bridge.register_type(resource_type, Resources(runtime, resource_type, row).handlers())
     bridge.extend_type("AWS::S3::Bucket", after=lambda name, props: _bucket(runtime, name, props))

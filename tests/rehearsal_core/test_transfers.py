@@ -125,3 +125,25 @@ def test_should_refuse_a_task_between_places_that_are_not_there(client: Callable
     arn = "arn:aws:datasync:us-east-1:123456789012:location/loc-0123456789abcdef0"
     with pytest.raises(datasync.exceptions.InvalidRequestException, match="there is no"):
         datasync.create_task(SourceLocationArn=arn, DestinationLocationArn=arn)
+
+
+def test_should_refer_to_a_secret_by_its_arn(client: Callable[[str], Any]) -> None:
+    def template(description: str) -> str:
+        generated = {"SecretStringTemplate": '{"username": "u"}', "GenerateStringKey": "password"}
+        properties = {"Description": description, "GenerateSecretString": generated}
+        secret = {"Type": "AWS::SecretsManager::Secret", "Properties": properties}
+        output = {"Secret": {"Value": {"Ref": "Login"}}}
+        return json.dumps({"Resources": {"Login": secret}, "Outputs": output})
+
+    cloudformation, secrets = client("cloudformation"), client("secretsmanager")
+    cloudformation.create_stack(StackName="login", TemplateBody=template("one"))
+    (output,) = _settled(client, "login")["Outputs"]
+    arn = output["OutputValue"]
+    assert arn.startswith("arn:aws:secretsmanager:")
+    assert json.loads(secrets.get_secret_value(SecretId=arn)["SecretString"])["username"] == "u"
+    cloudformation.update_stack(StackName="login", TemplateBody=template("two"))
+    assert _settled(client, "login")["Outputs"][0]["OutputValue"] == arn
+    assert secrets.describe_secret(SecretId=arn)["Description"] == "two"
+    cloudformation.delete_stack(StackName="login")
+    time.sleep(1)
+    assert arn not in [s["ARN"] for s in secrets.list_secrets()["SecretList"]]
