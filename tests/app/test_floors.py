@@ -11,7 +11,15 @@ from cdk_support import ROOT
 from ml_contract.load import load_workload
 
 #: Folder -> what of ours it may import.
-LAMBDAS = {"record_transform", "retrain_trigger", "model_promotion", "approval_parameter", "iceberg_table"}
+LAMBDAS = {
+    "record_transform",
+    "retrain_trigger",
+    "model_promotion",
+    "approval_parameter",
+    "iceberg_table",
+    "label_landing",
+    "label_tasks",
+}
 GLUE = {"lake_files", "curate", "build_features"}
 IMAGES = {"ml_processing", "ml_training", "ml_serving", "ml_monitoring", "ml_runtime", "ml_statistics"}
 OURS = (
@@ -23,9 +31,10 @@ OURS = (
 FLOORS: dict[str, set[str]] = {
     "contract": {"ml_contract"},
     "workloads": {"ml_contract"},
-    "lambda": {"ml_contract"} | LAMBDAS,
+    # One floor: functions and images may read the lake as jobs do.
+    "lambda": {"ml_contract", "lake_files"} | LAMBDAS,
     "glue": {"ml_contract"} | GLUE,
-    "containers": {"ml_contract"} | IMAGES,
+    "containers": {"ml_contract"} | IMAGES | GLUE,
     "constructs": {"ml_contract", "ml_lifecycle"},
     "environments": {"ml_contract", "ml_lifecycle", "environments"},
     "stacks": {"ml_contract", "ml_lifecycle", "environments", "stacks"},

@@ -120,3 +120,47 @@ def test_should_start_by_an_event_as_the_targets_role(
     if may:
         described = _ended(client, found[0]["executionArn"])
         assert json.loads(described["input"])["detail"] == {"n": 1}
+
+
+def test_should_let_only_who_may_answer_this_state_machine_answer_it(
+    client: Callable[[str], Any], server: ServerProcess
+) -> None:
+    import boto3.session
+
+    url, arn = _queue(client, "asks")
+    send = {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": arn}
+    role = _role(client, "asks", "states.amazonaws.com", [send])
+    asking = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::sqs:sendMessage.waitForTaskToken",
+        "Parameters": {"QueueUrl": url, "MessageBody": {"token.$": "$$.Task.Token"}},
+        "End": True,
+    }
+    machine = _machine(client, "waits-for-an-answer", {"Ask": asking}, role)
+    started = client("stepfunctions").start_execution(stateMachineArn=machine)["executionArn"]
+    message = client("sqs").receive_message(QueueUrl=url, WaitTimeSeconds=10)["Messages"][0]
+    token = json.loads(message["Body"])["token"]
+
+    def as_one_who_may_answer(name: str, resource: str) -> Any:
+        answer = {"Effect": "Allow", "Action": "states:SendTaskSuccess", "Resource": resource}
+        given = client("sts").assume_role(
+            RoleArn=_role(client, name, "lambda.amazonaws.com", [answer]), RoleSessionName="test"
+        )["Credentials"]
+        session: Any = boto3.session.Session()
+        return session.client(
+            "stepfunctions",
+            endpoint_url=server.endpoint,
+            region_name=server.region,
+            aws_access_key_id=given["AccessKeyId"],
+            aws_secret_access_key=given["SecretAccessKey"],
+            aws_session_token=given["SessionToken"],
+        )
+
+    other = as_one_who_may_answer("answers-another", f"{machine}-of-somebody-else")
+    with pytest.raises(
+        other.exceptions.ClientError, match=r"SendTaskSuccess on resource: .*:waits-for-an-answer "
+    ):
+        other.send_task_success(taskToken=token, output="{}")
+    as_one_who_may_answer("answers", machine).send_task_success(taskToken=token, output='{"said": 1}')
+    found = _ended(client, started)
+    assert (found["status"], json.loads(found["output"])) == ("SUCCEEDED", {"said": 1})
