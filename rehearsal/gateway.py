@@ -51,6 +51,7 @@ OWN_SERVICES = (
     "dms",
     "datasync",
     "emr-serverless",
+    "databrew",
 )
 #: Set on our own calls that must reach ministack although the engine answers the operation.
 FORWARD_HEADER = "x-rehearsal-forward"

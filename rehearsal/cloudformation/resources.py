@@ -123,7 +123,11 @@ class Resources:
         convert = self._row.convert_update or self._row.convert
         params = self._params(self._row.update, convert, given, context)
         if not self._already(made, params, context):
-            self._call(self._row.update, params, context)
+            # Which one to change: an id that the service gave is no property.
+            shape = service_model(self._row.service).operation_model(self._row.update).input_shape
+            members = {} if shape is None else shape.members
+            which = {key: value for key, value in made.identity.items() if key in members}
+            self._call(self._row.update, {**which, **params}, context)
         if self._row.finish is not None:
             self._row.finish(given, made.identity, context)
         found = self._settle(made, params, context)
