@@ -1,6 +1,16 @@
 """Analysis: asking the lake."""
 
 from ml_lifecycle.analysis.athena import QueryWorkgroup, SavedQuery
+from ml_lifecycle.analysis.dashboards import TableDashboard
 from ml_lifecycle.analysis.questions import questions
+from ml_lifecycle.analysis.redshift import RedshiftWarehouse
+from ml_lifecycle.analysis.search import DocumentSearch
 
-__all__ = ["QueryWorkgroup", "SavedQuery", "questions"]
+__all__ = [
+    "DocumentSearch",
+    "QueryWorkgroup",
+    "RedshiftWarehouse",
+    "SavedQuery",
+    "TableDashboard",
+    "questions",
+]

@@ -1,0 +1,141 @@
+"""FSx for Lustre, linked to the lake."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import aws_cdk as cdk
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_fsx as fsx
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+
+from constructs import Construct
+from ml_lifecycle.data_lake import Zone
+
+__all__ = ["LustreCache"]
+
+#: Lustre's own ports (FSx for Lustre User Guide, "File system access control with Amazon VPC").
+_PORTS = (ec2.Port.tcp(988), ec2.Port.tcp_range(1018, 1023))
+
+
+class LustreCache(Construct):
+    """Define a Lustre file system that shows what lies below a prefix of a zone, for many epochs over many
+    files.
+
+    It is a cache: files come from S3 when they are first read, new objects appear by themselves, nothing is
+    written back unless ``export``. Members of ``clients`` mount it; ``channel`` is what a training job's
+    input says.
+
+    Defaults: PERSISTENT_2 on SSD, 1,200 GiB (the least), 125 MB/s per TiB, encrypted with ``key``, compressed
+    with LZ4, no backups (S3 has the data), and deleted with its stack.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        zone: Zone,
+        prefix: str,
+        key: kms.IKey,
+        vpc: ec2.IVpc,
+        subnet: ec2.ISubnet,
+        clients: ec2.ISecurityGroup,
+        capacity_gib: int = 1_200,
+        throughput_mbps_per_tib: Literal[125, 250, 500, 1000] = 125,
+        export: bool = False,
+    ) -> None:
+        super().__init__(scope, construct_id)
+        problems = []
+        # Amazon FSx API Reference, CreateFileSystem, StorageCapacity: PERSISTENT_2 SSD.
+        if capacity_gib != 1_200 and (capacity_gib < 2_400 or capacity_gib % 2_400):
+            problems.append(f"capacity_gib must be 1200 or a multiple of 2400, got {capacity_gib}")
+        if throughput_mbps_per_tib not in (125, 250, 500, 1000):
+            problems.append(
+                f"throughput_mbps_per_tib must be 125, 250, 500 or 1000, got {throughput_mbps_per_tib}"
+            )
+        if not prefix.endswith("/") or prefix.startswith("/"):
+            problems.append(f"prefix must end with '/' and not start with it, got {prefix!r}")
+        if problems:
+            raise ValueError("lustre cache: " + "; ".join(problems))
+        self.prefix = prefix
+        self.security_group = ec2.SecurityGroup(
+            self, "SecurityGroup", vpc=vpc, description="Lustre servers", allow_all_outbound=False
+        )
+        for port in _PORTS:
+            for peer in (clients, self.security_group):
+                self.security_group.add_ingress_rule(peer, port, "Lustre")
+            self.security_group.add_egress_rule(self.security_group, port, "Lustre")
+            clients.add_egress_rule(self.security_group, port, "Lustre")
+        self.file_system = fsx.CfnFileSystem(
+            self,
+            "FileSystem",
+            file_system_type="LUSTRE",
+            file_system_type_version="2.15",
+            storage_capacity=capacity_gib,
+            storage_type="SSD",
+            subnet_ids=[subnet.subnet_id],
+            security_group_ids=[self.security_group.security_group_id],
+            kms_key_id=key.key_arn,
+            lustre_configuration=fsx.CfnFileSystem.LustreConfigurationProperty(
+                deployment_type="PERSISTENT_2",
+                per_unit_storage_throughput=throughput_mbps_per_tib,
+                data_compression_type="LZ4",
+                automatic_backup_retention_days=0,
+            ),
+        )
+        policies = ["NEW", "CHANGED", "DELETED"]
+        props = fsx.CfnDataRepositoryAssociation
+        self.link = props(
+            self,
+            "Link",
+            file_system_id=self.file_system.ref,
+            file_system_path="/lake",
+            data_repository_path=zone.uri(prefix),
+            batch_import_meta_data_on_create=True,
+            s3=props.S3Property(
+                auto_import_policy=props.AutoImportPolicyProperty(events=policies),
+                auto_export_policy=props.AutoExportPolicyProperty(events=policies) if export else None,
+            ),
+        )
+
+    @property
+    def mount_name(self) -> str:
+        """Name under which clients mount it."""
+        return self.file_system.attr_lustre_mount_name
+
+    def channel(self, path: str = "") -> dict[str, object]:
+        """Return the ``DataSource`` of a training channel that reads ``path`` below the linked prefix.
+
+        Source: Amazon SageMaker API Reference, FileSystemDataSource.
+        """
+        return {
+            "FileSystemDataSource": {
+                "FileSystemId": self.file_system.ref,
+                "FileSystemType": "FSxLustre",
+                "FileSystemAccessMode": "ro",
+                "DirectoryPath": f"/{self.mount_name}/lake/{path.strip('/')}".rstrip("/"),
+            }
+        }
+
+    def grant_describe(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Grant what the role of a training job needs to find the file system."""
+        return iam.Grant.add_to_principal(
+            grantee=grantee,
+            actions=["fsx:DescribeFileSystems"],
+            resource_arns=[self.file_system.attr_resource_arn],
+        )
+
+    def metric(
+        self, metric_name: str, *, statistic: str = "Sum", period: cdk.Duration | None = None
+    ) -> cloudwatch.Metric:
+        """Return a metric of the file system, e.g. ``DataReadBytes``."""
+        return cloudwatch.Metric(
+            namespace="AWS/FSx",
+            metric_name=metric_name,
+            dimensions_map={"FileSystemId": self.file_system.ref},
+            statistic=statistic,
+            period=cdk.Duration.minutes(5) if period is None else period,
+        )

@@ -1,0 +1,1 @@
+"""Brings pictures of a video stream into the lake."""
