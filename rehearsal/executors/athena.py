@@ -287,7 +287,7 @@ def _evaluate(reader: Reader, sql: str, database: str | None, depth: int = 0) ->
         connection.execute(f"EXPLAIN {text}")
         for number, table in enumerate(tables.values()):
             connection.register(_place(number), _rows(reader, table, wanted, depth))
-        return connection.execute(text).to_arrow_table()
+        return connection.sql(text).to_arrow_table()
     except duckdb.Error as error:
         raise QueryError(_in_athenas_words(str(error))) from error
     finally:
