@@ -1,5 +1,6 @@
 """Development: small and cheap; its data may be deleted, with the second consent."""
 
+from environments.governance import Governance
 from environments.model import Environment, Network, Retention
 from environments.tables import Tables
 
@@ -10,4 +11,5 @@ DEV = Environment(
     tables=Tables(snapshot_days=2, snapshots_kept=2),
     destroy_data=True,
     budget_usd=500,
+    governance=Governance(),
 )
