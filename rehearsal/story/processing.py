@@ -305,6 +305,8 @@ STEPS = (
         chapter=CHAPTER,
         run=_crawl,
         capabilities=lambda w: ("process.crawler",) if w.batch.scale == "medium" else (),
+        # An Iceberg table has its partitions in its own metadata.
+        applies=lambda w: w.stream.format == "parquet",
     ),
     Step(
         id="quality",

@@ -220,7 +220,8 @@ def _faulted(tale: Tale, evidence: Evidence) -> None:
         "faults_not_met": sum(left.values()),
         "invocations": after["invocations"] - before["invocations"],
         "functions_killed": after["failed_invocations"] - before["failed_invocations"],
-        "put": put,
+        # Versions of records that were online before: what is there is right, whichever delivery put it.
+        "online_as_they_should_be": put,
         "quarantined_by_the_consumer": sum(record_id(m.data) in refused for m in messages),
         "given_up_and_kept": len(aside),
         "beyond_an_invocation_bytes": LARGE_BYTES if messages[-1].data is large else None,
