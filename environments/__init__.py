@@ -5,6 +5,15 @@ from environments.governance import Audit, Governance, Personas
 from environments.gpu import GpuQueue
 from environments.model import Environment, Network, Retention
 from environments.prod import PROD
+from environments.services import (
+    Dashboards,
+    Lustre,
+    Search,
+    Services,
+    SharedStorage,
+    Video,
+    Warehouse,
+)
 from environments.staging import STAGING
 from environments.tables import Tables
 
@@ -16,11 +25,18 @@ __all__ = [
     "PROD",
     "STAGING",
     "Audit",
+    "Dashboards",
     "Environment",
     "Governance",
     "GpuQueue",
+    "Lustre",
     "Network",
     "Personas",
     "Retention",
+    "Search",
+    "Services",
+    "SharedStorage",
     "Tables",
+    "Video",
+    "Warehouse",
 ]

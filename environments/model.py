@@ -15,6 +15,7 @@ from ml_lifecycle.foundation.logs import LOG_RETENTION_DAYS
 from environments.governance import CLASSIFICATIONS, Governance
 from environments.gpu import GpuQueue
 from environments.refusal import refuse
+from environments.services import Services
 from environments.tables import Tables
 
 
@@ -133,6 +134,8 @@ class Environment:
 
     ``gpu`` adds a queue of GPU instances for jobs that no workload describes; ``None``: there is none.
 
+    ``services`` names what stands beside the workloads: warehouse, dashboards, search, file systems, cameras.
+
     ``flink_connector`` is the jar of Flink's Kinesis connector, for workloads whose windows run on Flink.
     """
 
@@ -146,6 +149,7 @@ class Environment:
     alarm_email: str | None = None
     budget_usd: int | None = None
     lake_administrators: tuple[str, ...] = ()
+    services: Services = field(default_factory=Services)
     flink_connector: Path | None = None
     governance: Governance | None = None
     tables: Tables | None = field(default_factory=Tables)

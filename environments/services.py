@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from environments.refusal import refuse
 
-__all__ = ["Dashboards", "Lustre", "Search", "SharedStorage", "Warehouse"]
+__all__ = ["Dashboards", "Lustre", "Search", "Services", "SharedStorage", "Video", "Warehouse"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ class Lustre:
 
     prefix: str
     capacity_gib: int = 1_200
-    throughput_mbps_per_tib: int = 125
+    throughput_mbps_per_tib: Literal[125, 250, 500, 1000] = 125
 
     def __post_init__(self) -> None:
         if not self.prefix.endswith("/") or self.prefix.startswith("/"):
@@ -64,3 +65,34 @@ class SharedStorage:
     """EFS for files that jobs share; see the construct SharedFiles."""
 
     backups: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Video:
+    """A camera's stream; its pictures land below ``video/`` of the raw zone; see the construct VideoSource."""
+
+    name: str
+    retention_hours: int = 24
+    interval_seconds: int = 3
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z][a-z0-9-]{1,60}", self.name):
+            refuse("video", [f"name must be lower-case letters, digits and hyphens, got {self.name!r}"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """What an environment has beside its workloads; nothing, unless it is named."""
+
+    warehouse: Warehouse | None = None
+    dashboards: Dashboards | None = None
+    search: Search | None = None
+    lustre: Lustre | None = None
+    shared_storage: SharedStorage | None = None
+    videos: tuple[Video, ...] = ()
+
+    @property
+    def any(self) -> bool:
+        """Whether there is one that stands in the shared stack."""
+        shared = (self.warehouse, self.search, self.lustre, self.shared_storage)
+        return any(one is not None for one in shared) or bool(self.videos)

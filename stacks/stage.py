@@ -13,6 +13,7 @@ from stacks.data_lake import DataLakeStack
 from stacks.foundation import FoundationStack
 from stacks.governance import GovernanceStack
 from stacks.gpu import GpuStack
+from stacks.services import ServicesStack
 from stacks.workload_data import WorkloadDataStack
 from stacks.workload_labels import WorkloadLabelsStack
 from stacks.workload_models import WorkloadModelsStack
@@ -59,6 +60,15 @@ class LifecycleStage(cdk.Stage):
                 gpu=environment.gpu,
                 foundation=self.foundation,
                 lake=self.data_lake.lake,
+            )
+        if environment.services.any:
+            ServicesStack(
+                self,
+                "Services",
+                environment=environment,
+                foundation=self.foundation,
+                lake=self.data_lake.lake,
+                removal_policy=self.data_lake.removal_policy,
             )
         for workload in workloads:
             self._workload(environment, workload)

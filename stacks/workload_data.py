@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import aws_cdk as cdk
 from ml_contract.load import LoadedWorkload
+from ml_lifecycle.analysis import TableDashboard
 from ml_lifecycle.data_lake import DataLake, IcebergTable
-from ml_lifecycle.ingestion import StreamConsumer, StreamIngestion
+from ml_lifecycle.ingestion import KafkaSource, StreamConsumer, StreamIngestion
 from ml_lifecycle.processing import BatchTransform, DataBrewProfile, PointInTime
 
 from constructs import Construct
@@ -124,6 +125,38 @@ class WorkloadDataStack(LifecycleStack):
                 lake=lake,
                 quarantine_prefix=self.ingestion.quarantine_prefix,
                 depends_on=[self.ingestion.table, self.batch],
+            )
+        if spec.stream.kafka_topic is not None:
+            self.kafka = KafkaSource(
+                self,
+                "Kafka",
+                name=name_prefix,
+                topic=spec.stream.kafka_topic,
+                ingestion=self.ingestion,
+                vpc=foundation.vpc,
+                subnets=foundation.subnets,
+                message_key=foundation.keys.messages,
+                log_key=foundation.keys.logs,
+                longest_record_kib=spec.stream.max_record_kib,
+                log_retention_days=environment.retention.log_days,
+            )
+        dashboards = environment.services.dashboards
+        if dashboards is not None:
+            if governance is None:
+                raise ValueError(
+                    f"environment {environment.name!r}: services.dashboards asks through a workgroup of "
+                    "governance, got governance=None; give the environment governance=Governance()"
+                )
+            TableDashboard(
+                self,
+                "Dashboard",
+                contract=contract,
+                name=name_prefix,
+                title=spec.title,
+                workgroup=governance.workgroups["data_scientist"],
+                database=str(lake.curated.database_name),
+                table=spec.name,
+                readers=dashboards.readers,
             )
         outputs = {
             "Workload": spec.name,

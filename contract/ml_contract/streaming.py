@@ -59,6 +59,11 @@ class Stream(Strict):
     partition_by: tuple[ColumnName, ...] = Field(
         default=(), description="Iceberg only: fields whose values divide the table into partitions."
     )
+    kafka_topic: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9._-]{1,249}$",
+        description="Topic of an MSK Serverless cluster of the workload whose records go onto the stream too.",
+    )
     consumer: StreamConsumer | None = Field(
         default=None, description="Features into the online store as records arrive; null for none."
     )

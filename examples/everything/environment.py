@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from environments import Audit, Environment, Governance, GpuQueue, Network, Retention, Tables
+from environments import (
+    Audit,
+    Dashboards,
+    Environment,
+    Governance,
+    GpuQueue,
+    Lustre,
+    Network,
+    Retention,
+    Search,
+    Services,
+    SharedStorage,
+    Tables,
+    Video,
+    Warehouse,
+)
 
 EVERYTHING = Environment(
     name="every",
@@ -13,6 +28,14 @@ EVERYTHING = Environment(
     budget_usd=100,
     governance=Governance(reads_up_to="internal", audit=Audit(retention_days=30)),
     tables=Tables(),
+    services=Services(
+        warehouse=Warehouse(),
+        dashboards=Dashboards(readers=("arn:aws:quicksight:us-east-1:123456789012:group/default/analysts",)),
+        search=Search(),
+        lustre=Lustre(prefix="everything/"),
+        shared_storage=SharedStorage(),
+        videos=(Video(name="depot-gate"),),
+    ),
     gpu=GpuQueue(
         image="123456789012.dkr.ecr.us-east-1.amazonaws.com/photos:1",
         prefix="photos/",

@@ -37,6 +37,28 @@ RESOURCES: dict[str, tuple[str, tuple[str, ...]]] = {
         "Managed Flink computes windows",
         ("AWS::KinesisAnalyticsV2::Application", "Custom::FlinkApplicationRunning"),
     ),
+    "stream.msk": (
+        "MSK Serverless feeds the stream",
+        ("AWS::MSK::ServerlessCluster", "AWS::Lambda::EventSourceMapping"),
+    ),
+    "stream.video": ("Pictures of a camera land each minute", ("AWS::KinesisVideo::Stream",)),
+    "analyse.redshift": (
+        "Redshift Serverless reads the lake by Spectrum",
+        ("AWS::RedshiftServerless::Namespace", "AWS::RedshiftServerless::Workgroup"),
+    ),
+    "analyse.quicksight": (
+        "A Quick Sight data set and a dashboard made from the contract",
+        ("AWS::QuickSight::DataSource", "AWS::QuickSight::DataSet", "AWS::QuickSight::Dashboard"),
+    ),
+    "analyse.opensearch": (
+        "A collection of OpenSearch Serverless that only the VPC reaches",
+        ("AWS::OpenSearchServerless::Collection", "AWS::OpenSearchServerless::VpcEndpoint"),
+    ),
+    "storage.fsx": (
+        "FSx for Lustre, linked to the lake",
+        ("AWS::FSx::FileSystem", "AWS::FSx::DataRepositoryAssociation"),
+    ),
+    "storage.efs": ("EFS with an access point for jobs", ("AWS::EFS::FileSystem", "AWS::EFS::AccessPoint")),
     "label.groundtruth": (
         "A state machine starts Ground Truth jobs",
         ("AWS::StepFunctions::StateMachine",),

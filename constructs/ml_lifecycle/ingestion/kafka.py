@@ -175,7 +175,7 @@ class KafkaSource(Construct):
             acknowledge_wildcards(
                 function.role,
                 "The ARNs of topics and groups hold a UUID that MSK draws when the cluster is made, behind the "
-                "cluster's own name; Lambda's pollers make network interfaces, whose ids nobody knows before, "
+                "cluster's own name; Lambda's pollers make network interfaces of ids nobody knows, "
                 "and describe what EC2 lists by account only.",
                 resources=[topic, group, anywhere, "*"],
             )

@@ -17,7 +17,8 @@ from ml_lifecycle.data_lake import Zone
 __all__ = ["LustreCache"]
 
 #: Lustre's own ports (FSx for Lustre User Guide, "File system access control with Amazon VPC").
-_PORTS = (ec2.Port.tcp(988), ec2.Port.tcp_range(1018, 1023))
+_RANGES = ((988, 988), (1018, 1023))
+_PORTS = tuple(ec2.Port.tcp_range(first, last) for first, last in _RANGES)
 
 
 class LustreCache(Construct):
@@ -64,11 +65,21 @@ class LustreCache(Construct):
         self.security_group = ec2.SecurityGroup(
             self, "SecurityGroup", vpc=vpc, description="Lustre servers", allow_all_outbound=False
         )
-        for port in _PORTS:
+        for (first, last), port in zip(_RANGES, _PORTS, strict=True):
             for peer in (clients, self.security_group):
                 self.security_group.add_ingress_rule(peer, port, "Lustre")
             self.security_group.add_egress_rule(self.security_group, port, "Lustre")
-            clients.add_egress_rule(self.security_group, port, "Lustre")
+            # A resource of this construct's stack: the clients' group may stand in another one.
+            ec2.CfnSecurityGroupEgress(
+                self,
+                f"Clients{first}",
+                group_id=clients.security_group_id,
+                ip_protocol="tcp",
+                from_port=first,
+                to_port=last,
+                destination_security_group_id=self.security_group.security_group_id,
+                description="Lustre",
+            )
         self.file_system = fsx.CfnFileSystem(
             self,
             "FileSystem",

@@ -46,7 +46,17 @@ class SharedFiles(Construct):
             self, "SecurityGroup", vpc=vpc, description="NFS servers", allow_all_outbound=False
         )
         self.security_group.add_ingress_rule(clients, _NFS, "NFS")
-        clients.add_egress_rule(self.security_group, _NFS, "NFS")
+        # A resource of this construct's stack: the clients' group may stand in another one.
+        ec2.CfnSecurityGroupEgress(
+            self,
+            "Clients",
+            group_id=clients.security_group_id,
+            ip_protocol="tcp",
+            from_port=2049,
+            to_port=2049,
+            destination_security_group_id=self.security_group.security_group_id,
+            description="NFS",
+        )
         self.file_system = efs.CfnFileSystem(
             self,
             "FileSystem",
