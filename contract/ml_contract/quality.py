@@ -1,8 +1,8 @@
 """Judging a table by its data quality rules, whatever engine measures it.
 
-An engine (``ml_contract.quality_polars``, ``ml_contract.quality_spark``) takes the measures, in one pass where
-it can; the verdicts are made here, so that every engine means the same by a rule. Glue's own evaluator answers
-the same outcomes, rule by rule.
+An engine (``ml_contract.quality_polars``, ``ml_contract.quality_spark``) takes the measures, in one pass
+where it can; the verdicts are made here, so that every engine means the same by a rule. Glue's own evaluator
+answers the same outcomes, rule by rule.
 
 Standard library only.
 """

@@ -44,5 +44,7 @@ def register(glue: Any, database: str, table: str, uris: Iterable[str]) -> list[
             if error.get("ErrorDetail", {}).get("ErrorCode") != "AlreadyExistsException"
         ]
         if errors:
-            raise RuntimeError(f"{len(errors)} partitions of {database}.{table} were not entered: {errors[0]}")
+            raise RuntimeError(
+                f"{len(errors)} partitions of {database}.{table} were not entered: {errors[0]}"
+            )
     return missing
