@@ -40,6 +40,7 @@ WITHOUT_RESOURCE = {
     "ec2:DescribeSecurityGroups": None,
     "ec2:DescribeSubnets": None,
     "ec2:DescribeVpcs": None,
+    "lakeformation:GetDataAccess": None,
 }
 
 
