@@ -107,6 +107,7 @@ def _label(tale: Tale, evidence: Evidence) -> None:
     said: dict[str, dict[str, str]] = {}
     deadline = time.monotonic() + SECONDS
     decided: list[dict[str, Any]] = []
+    contradicted = False
     while len(decided) < ITEMS or not any(_disputed(item) for item in decided):
         require(
             time.monotonic() < deadline,
@@ -120,22 +121,21 @@ def _label(tale: Tale, evidence: Evidence) -> None:
             item = person.next()
             if item is None:
                 continue
-            first = not any(person.name in votes for votes in said.values())
             truth = truths[item["task"]]
-            # One of them errs at the first item for certain: some disagreement must be there to settle.
-            says = (
-                next(v for v in values if v != truth)
-                if first and person is people[1]
-                else person.says(truth, values)
-            )
+            says = person.says(truth, values)
+            before_me = list(said.get(item["task"], {}).values())
+            if person is people[1] and before_me and not contradicted:
+                # One of them contradicts once for certain: some disagreement must be there to settle.
+                says = next(value for value in values if value != before_me[0])
             status, answer = person.label(item["task"], says)
             if status == 409:
                 continue
             require(status == 200 and not answer["again"], f"{person.name}: {status} {answer}")
+            contradicted = contradicted or bool(before_me and says != before_me[0])
             said.setdefault(item["task"], {})[person.name] = says
             if before == 0 and person is people[0]:
                 evidence["submitted_twice"] = _submit_twice(person, item["task"], says, values)
-        decided = [item for item in _items(tale) if item.get("decision")]
+        decided = [item for item in _items(tale) if item.get("decision") and item["task"] in said]
         if sum(map(len, said.values())) == before:
             time.sleep(0.2)
     counted = {item["task"]: {v["by"]: v["label"] for v in item["votes"]} for item in _items(tale)}
