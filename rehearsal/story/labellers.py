@@ -143,3 +143,9 @@ class Labeller:
     def label(self, task: str, label: str) -> tuple[int, dict[str, Any]]:
         """Label an item; status and answer."""
         return self.ask("POST", f"api/tasks/{task}/label", {"label": label})
+
+    def skip(self, task: str) -> None:
+        """Give an item back."""
+        status, answer = self.ask("POST", f"api/tasks/{task}/skip", {})
+        if status != 200:
+            raise StoryError(f"{self.name} cannot give {task} back: {status} {answer}")

@@ -121,7 +121,11 @@ def _label(tale: Tale, evidence: Evidence) -> None:
             item = person.next()
             if item is None:
                 continue
-            truth = truths[item["task"]]
+            truth = truths.get(item["task"])
+            if truth is None:
+                # Of other traffic than the labelled records: these people know nothing of it.
+                person.skip(item["task"])
+                continue
             says = person.says(truth, values)
             before_me = list(said.get(item["task"], {}).values())
             if person is people[1] and before_me and not contradicted:
