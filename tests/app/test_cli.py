@@ -34,9 +34,10 @@ def cdk(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_should_list_readable_ids(tmp_path: Path) -> None:
     done = cdk(tmp_path, "list", "-c", "environment=dev", "--output", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines()][:3] == [
+    assert [line.split()[0] for line in done.stdout.splitlines()][:4] == [
         "Dev/Foundation",
         "Dev/DataLake",
+        "Dev/Governance",
         "Dev/ClaimsFraudData",
     ]
 

@@ -10,35 +10,39 @@ import pytest
 from cdk_support import ROOT
 from ml_contract.load import load_workload
 
-#: Folder -> what of ours it may import.
-LAMBDAS = {
-    "record_transform",
-    "retrain_trigger",
-    "model_promotion",
-    "approval_parameter",
-    "iceberg_table",
-    "label_landing",
-    "label_tasks",
+
+def packages(folder: str) -> set[str]:
+    """Packages that stand in a folder."""
+    return {path.parent.name for path in (ROOT / folder).glob("*/__init__.py")}
+
+
+LAMBDAS = packages("lambda")
+GLUE = packages("glue")
+IMAGES = {
+    package
+    for image in sorted((ROOT / "containers").iterdir())
+    for package in packages(f"containers/{image.name}")
 }
-GLUE = {"lake_files", "curate", "build_features"}
-IMAGES = {"ml_processing", "ml_training", "ml_serving", "ml_monitoring", "ml_runtime", "ml_statistics"}
 OURS = (
     {"ml_contract", "ml_lifecycle", "environments", "stacks", "rehearsal", "app", "benchmarks", "workloads"}
     | LAMBDAS
     | GLUE
     | IMAGES
 )
+#: Folder -> what of ours it may import.
 FLOORS: dict[str, set[str]] = {
     "contract": {"ml_contract"},
     "workloads": {"ml_contract"},
     # One floor: functions and images may read the lake as jobs do.
     "lambda": {"ml_contract", "lake_files"} | LAMBDAS,
     "glue": {"ml_contract"} | GLUE,
+    "flink": set(),
     "containers": {"ml_contract"} | IMAGES | GLUE,
     "constructs": {"ml_contract", "ml_lifecycle"},
     "environments": {"ml_contract", "ml_lifecycle", "environments"},
     "stacks": {"ml_contract", "ml_lifecycle", "environments", "stacks"},
     "rehearsal": {"ml_contract", "rehearsal"},
+    "examples": {"ml_contract", "environments", "stacks"},
 }
 #: What runs in an account reads the compiled contract: neither the CDK nor what reads YAML.
 RUNTIME = ("lambda", "glue", "containers")
@@ -55,7 +59,7 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def sources(folder: str) -> list[Path]:
-    return sorted(p for p in (ROOT / folder).rglob("*.py") if "__pycache__" not in p.parts)
+    return sorted(p for p in (ROOT / folder).rglob("*.py") if not {"__pycache__", "cdk.out"} & {*p.parts})
 
 
 @pytest.mark.parametrize("floor", FLOORS)
