@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ml_contract.batching import Batch
 from ml_contract.blocks import Classification, ColumnName, Percent, Slug, Strict
@@ -272,6 +272,19 @@ class Split(Strict):
         return self
 
 
+def _no_pipe(mode: object) -> object:
+    if mode == "Pipe":
+        raise ValueError(
+            "'Pipe' must be 'File' or 'FastFile': a pipe is read once, from its beginning, and the Parquet "
+            "files that training reads begin at their end; FastFile starts as fast and reads files"
+        )
+    return mode
+
+
+#: Amazon SageMaker API Reference, Channel: InputMode.
+InputMode = Annotated[Literal["File", "FastFile"], BeforeValidator(_no_pipe)]
+
+
 class Training(Strict):
     """How a model is trained."""
 
@@ -289,6 +302,10 @@ class Training(Strict):
     instance_count: Literal[1] = 1
     processing_instance_type: str = "ml.m5.xlarge"
     volume_gb: int = Field(default=30, ge=1, le=16_384)
+    input_mode: InputMode = Field(
+        default="File",
+        description="How training reads S3: copied before it starts, or FastFile: fetched as it is read.",
+    )
     max_runtime_minutes: int = Field(
         default=60, ge=1, le=40_320, description="A training job may run 28 days."
     )

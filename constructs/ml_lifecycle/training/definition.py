@@ -39,6 +39,7 @@ STAND_INS: dict[str, Any] = {
     "endpoint_instance_type": "ml.stand-in.endpoint",
     "features_uri": "s3://stand-in/features/",
     "hyperparameters": {"stand-in": "hyperparameters"},
+    "input_mode": "stand-in-input-mode",
     "max_runtime_seconds": 77_001,
     "max_wait_seconds": 77_002,
     "metric_path": "stand-in.metric",

@@ -293,6 +293,7 @@ class TrainingPipeline(Construct):
             "endpoint_instance_type": spec.serving.instance_type,
             "features_uri": features_uri,
             "hyperparameters": {name: str(value) for name, value in hyperparameters.items()},
+            "input_mode": training.input_mode,
             "max_runtime_seconds": seconds,
             # At least the run time (CreateTrainingJob, MaxWaitTimeInSeconds); as long again for spot capacity
             # to come.

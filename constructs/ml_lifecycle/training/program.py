@@ -16,16 +16,19 @@ from sagemaker.core.model_registry import create_model_package_from_containers
 from sagemaker.core.network import NetworkConfig
 from sagemaker.core.processing import Processor
 from sagemaker.core.shapes import (
+    Channel,
     CheckpointConfig,
+    DataSource,
     MetricDefinition,
     OutputDataConfig,
     ProcessingInput,
     ProcessingOutput,
     ProcessingS3Input,
     ProcessingS3Output,
+    S3DataSource,
     StoppingCondition,
 )
-from sagemaker.core.training.configs import Compute, InputData, Networking
+from sagemaker.core.training.configs import Compute, Networking
 from sagemaker.core.workflow.conditions import ConditionGreaterThanOrEqualTo, ConditionLessThanOrEqualTo
 from sagemaker.core.workflow.execution_variables import ExecutionVariables
 from sagemaker.core.workflow.functions import Join, JsonGet
@@ -144,11 +147,24 @@ def build(session: PipelineSession, values: dict[str, Any]) -> Pipeline:
     def prepared(name: str) -> Any:
         return prepare.properties.ProcessingOutputConfig.Outputs[name].S3Output.S3Uri
 
+    def channel(name: str, uri: Any) -> Channel:
+        # Not InputData: the SDK makes File of it, whatever the trainer says.
+        return Channel(
+            channel_name=name,
+            data_source=DataSource(
+                s3_data_source=S3DataSource(
+                    s3_data_type="S3Prefix", s3_uri=uri, s3_data_distribution_type="FullyReplicated"
+                )
+            ),
+            input_mode=values["input_mode"],
+        )
+
     trainer = ModelTrainer(
         sagemaker_session=session,
         role=values["training_role"],
         training_image=values["training_image"],
         hyperparameters=values["hyperparameters"],
+        training_input_mode=values["input_mode"],
         compute=Compute(
             instance_type=values["training_instance_type"],
             instance_count=1,
@@ -176,10 +192,10 @@ def build(session: PipelineSession, values: dict[str, Any]) -> Pipeline:
         display_name="Train the model",
         step_args=trainer.train(
             input_data_config=[
-                InputData(channel_name="train", data_source=prepared("train")),
-                InputData(channel_name="validation", data_source=prepared("validation")),
-                InputData(channel_name="transform", data_source=prepared("transform")),
-                InputData(channel_name="contract", data_source=values["contract_uri"]),
+                channel("train", prepared("train")),
+                channel("validation", prepared("validation")),
+                channel("transform", prepared("transform")),
+                channel("contract", values["contract_uri"]),
             ]
         ),
         cache_config=cache,
