@@ -18,6 +18,7 @@ from rehearsal.story.telling import Evidence, Step, require
 __all__ = ["RECOVERY", "UPKEEP"]
 
 CHAPTER = "Govern"
+UPKEEP_CHAPTER = "Keep in order"
 #: Rows that somebody deletes by mistake.
 LOST = 25
 #: S3 keeps times by the second.
@@ -201,7 +202,7 @@ UPKEEP = (
     Step(
         id="maintain",
         title="Old snapshots and orphans go, rows stay",
-        chapter=CHAPTER,
+        chapter=UPKEEP_CHAPTER,
         run=_maintain,
         capabilities=lambda _: ("data.lifecycle",),
     ),

@@ -110,6 +110,11 @@ class IcebergTable(Construct):
         """Grant reading rows, writing files and committing them; a commit also removes old metadata files."""
         self.zone.grant_read(role, self.prefix)
         self.zone.grant_write(role, self.prefix, delete=True)
+        # Before a file is written its key is asked for, and "not found" is an answer only to who may list the
+        # whole bucket; else S3 says 403 (Amazon S3, HeadObject, "Permissions").
+        iam.Grant.add_to_principal(
+            grantee=role, actions=["s3:ListBucket"], resource_arns=[self.zone.bucket.bucket_arn]
+        )
         return self.zone.grant_alter_table(role, self.name)
 
 
