@@ -52,6 +52,11 @@ OWN_SERVICES = (
     "datasync",
     "emr-serverless",
     "databrew",
+    "kafka",
+    "kinesisvideo",
+    "redshift-serverless",
+    "quicksight",
+    "fsx",
 )
 #: Set on our own calls that must reach ministack although the engine answers the operation.
 FORWARD_HEADER = "x-rehearsal-forward"

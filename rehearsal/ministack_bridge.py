@@ -1454,6 +1454,32 @@ def extend_type(resource_type: str, *, after: Callable[[str, Mapping[str, Any]],
     _on_a_thread(resource_type)
 
 
+def let_dashboards_be_of_collections() -> None:
+    """Let rules on dashboards name collections, as the service has it; ministack wants ``dashboard/``.
+
+    Source: OpenSearch Serverless Developer Guide, "Network access", "Policy format".
+    """
+    search = importlib.import_module("ministack.services.opensearchserverless")
+    original = search._validate_network_policy
+
+    def kind(rule: Any) -> Any:
+        of_dashboard = isinstance(rule, Mapping) and rule.get("ResourceType") == "dashboard"
+        return {**rule, "ResourceType": "collection"} if of_dashboard else rule
+
+    def validate(document: Any) -> None:
+        statements = document if isinstance(document, list) else []
+        for statement in statements:
+            rules = statement.get("Rules") if isinstance(statement, Mapping) else None
+            if isinstance(rules, list):
+                original([{**statement, "Rules": [kind(rule) for rule in rules]}])
+            else:
+                original([statement])
+        if not statements:
+            original(document)
+
+    _replace(search, "_validate_network_policy", validate)
+
+
 def refer_to_secrets_by_arn() -> None:
     """Let ``Ref`` of a secret be its ARN, as CloudFormation has it; ministack gives its name.
 

@@ -111,6 +111,14 @@ _TRAITS = {
         },
         arn_resources={"Application": "/applications/{name}", "JobRun": "/applications/{name}"},
     ),
+    # Service authorization reference of Quick Sight and FSx.
+    "quicksight": Traits(
+        service="quicksight",
+        arn_resources={"DataSource": "datasource/{name}", "DataSet": "dataset/{name}"},
+    ),
+    "fsx": Traits(
+        service="fsx", arn_resources={"FileSystem": "file-system/{name}", "Association": "association/{name}"}
+    ),
     "kinesisanalyticsv2": Traits(service="kinesisanalyticsv2", arn_service="kinesisanalytics"),
     "codestar-connections": Traits(service="codestar-connections", arn_resource="connection/{name}"),
     "codeconnections": Traits(service="codeconnections", arn_resource="connection/{name}"),

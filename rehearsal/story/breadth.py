@@ -28,6 +28,17 @@ RESOURCES: dict[str, tuple[str, tuple[str, ...]]] = {
         "A Glue connection and a job read a database",
         ("AWS::Glue::Connection", "AWS::Glue::Job"),
     ),
+    "process.databrew": (
+        "DataBrew profiles the raw table each week",
+        (
+            "AWS::DataBrew::Dataset",
+            "AWS::DataBrew::Ruleset",
+            "AWS::DataBrew::Job",
+            "AWS::DataBrew::Schedule",
+            "AWS::DataBrew::Recipe",
+            "AWS::DataBrew::Project",
+        ),
+    ),
     "process.emr": ("EMR Serverless stands ready for large tables", ("AWS::EMRServerless::Application",)),
     "process.batch": (
         "AWS Batch queues jobs for GPUs",

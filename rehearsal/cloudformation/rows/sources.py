@@ -19,7 +19,13 @@ _SETTINGS = {
 
 def _endpoint(p: Properties, context: Context) -> Properties:
     del context
-    return {_SETTINGS.get(key, key): value for key, value in p.items()}
+    named = {_SETTINGS.get(key, key): value for key, value in p.items()}
+    for store in ("S3Settings", "RedshiftSettings"):
+        mode = named.get(store, {}).get("EncryptionMode")
+        if mode is not None:
+            # CloudFormation and the guide write SSE_KMS, the API's model sse-kms.
+            named[store] = {**named[store], "EncryptionMode": mode.lower().replace("_", "-")}
+    return named
 
 
 def _replication(p: Properties, context: Context) -> Properties:
