@@ -43,6 +43,7 @@ def batch_engine(
         "log_key": foundation.keys.logs,
         "schedule": batch.schedule,
         "on_landing": batch.on_landing,
+        "labels": spec.labelling is not None,
         "log_retention_days": environment.retention.log_days,
         "failure_topic": foundation.notices.topic,
     }

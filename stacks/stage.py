@@ -39,7 +39,12 @@ class LifecycleStage(cdk.Stage):
             construct_id,
             env=cdk.Environment(account=environment.account, region=environment.region),
         )
-        self.foundation = FoundationStack(self, "Foundation", environment=environment)
+        self.foundation = FoundationStack(
+            self,
+            "Foundation",
+            environment=environment,
+            pollers=any(loaded.workload.stream.kafka_topic is not None for loaded in workloads),
+        )
         self.data_lake = DataLakeStack(self, "DataLake", environment=environment, workloads=workloads)
         self.governance: GovernanceStack | None = None
         if environment.governance is not None:
@@ -130,6 +135,7 @@ class LifecycleStage(cdk.Stage):
                 workload=workload,
                 foundation=foundation,
                 lake=lake,
+                features_role=data.batch.features_role,
                 governance=self.governance,
             )
         WorkloadOperationsStack(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lakeformation as lakeformation
 from ml_contract.load import LoadedWorkload
-from ml_lifecycle.data_lake import DataLake
+from ml_lifecycle.data_lake import DataLake, IcebergTable
 from ml_lifecycle.labelling import Labelling
+from ml_lifecycle.pseudo import ACCOUNT
 
 from constructs import Construct
 from environments import Environment
@@ -28,6 +31,7 @@ class WorkloadLabelsStack(LifecycleStack):
         workload: LoadedWorkload,
         foundation: FoundationStack,
         lake: DataLake,
+        features_role: iam.Role,
         governance: GovernanceStack | None = None,
     ) -> None:
         spec = workload.workload
@@ -73,5 +77,23 @@ class WorkloadLabelsStack(LifecycleStack):
                 },
                 depends_on=[table],
             )
+            self._grant_reading(table, features_role)
         for output, value in {"Workload": spec.name, **self.labelling.outputs()}.items():
             cdk.CfnOutput(self, output, value=value)
+
+    def _grant_reading(self, table: IcebergTable, role: iam.Role) -> None:
+        # Lake Formation's part of BatchTables.grant_labels.
+        name = lakeformation.CfnPrincipalPermissions
+        granted = name(
+            self,
+            "LabelsForFeatures",
+            principal=name.DataLakePrincipalProperty(data_lake_principal_identifier=role.role_arn),
+            resource=name.ResourceProperty(
+                table=name.TableResourceProperty(
+                    catalog_id=ACCOUNT, database_name=table.database_name, name=table.name
+                )
+            ),
+            permissions=["SELECT", "DESCRIBE"],
+            permissions_with_grant_option=[],
+        )
+        granted.node.add_dependency(table)

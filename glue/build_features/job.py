@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import narwhals as nw
 from botocore.config import Config
 from lake_files import iceberg
+from lake_files.labels import read_labels, with_labels
 from lake_files.objects import read_text, remove_other_partitions, write_text
 from lake_files.parquet import inspect
 from lake_files.report import digest
@@ -36,7 +38,15 @@ ARGUMENTS = (
     "snapshots_uri",
     "feature_group_name",
 )
-OPTIONAL = ("aws_region", "ingest", "ingest_from", "ingest_until", "curated_snapshot_id")
+OPTIONAL = (
+    "aws_region",
+    "ingest",
+    "ingest_from",
+    "ingest_until",
+    "curated_snapshot_id",
+    "labels_table",
+    "labels_snapshot_id",
+)
 #: Beside the feature rows: which rows they were built from. Spark and Athena skip names with an underscore.
 SNAPSHOT_FILE = "_snapshot.json"
 MONTH = "event_month"
@@ -62,6 +72,7 @@ def run(spark: SparkSession, arguments: Mapping[str, str]) -> None:
     region = arguments.get("aws_region") or boto3.session.Session().region_name
     asked = arguments.get("curated_snapshot_id")
     curated = read_curated(spark, region, arguments, contract)
+    curated = labelled(spark, arguments, curated, contract)
     features = features_of(curated.rows, contract).persist()
     rows = features.count()
     if not rows:
@@ -118,6 +129,8 @@ class Curated:
     rows: DataFrame
     source: str
     snapshot_id: int
+    #: The snapshot of people's labels, once they stand in the rows.
+    labels_snapshot_id: int | None = None
 
 
 def read_curated(
@@ -140,11 +153,33 @@ def read_curated(
     return Curated(spark.read.schema(columns).parquet(*files), str(place), snapshot.snapshot_id)
 
 
+def labelled(
+    spark: SparkSession, arguments: Mapping[str, str], curated: Curated, contract: CompiledContract
+) -> Curated:
+    """The same rows, with the labels that people gave later."""
+    if "labels_table" not in arguments:
+        return curated
+    catalog = iceberg.glue_catalog(boto3.client("glue", region_name=arguments.get("aws_region")))
+    asked = arguments.get("labels_snapshot_id")
+    labels, snapshot_id = read_labels(catalog, arguments["labels_table"], asked)
+    rows = curated.rows
+    if labels.num_rows:
+        given = spark.createDataFrame(
+            [(row["identifier"], row["label"]) for row in labels.to_pylist()],
+            "identifier string, label string",
+        )
+        found = with_labels(nw.from_native(rows), nw.from_native(sf.broadcast(given)), contract)
+        rows = nw.to_native(found)
+    return replace(curated, rows=rows, labels_snapshot_id=snapshot_id)
+
+
 def note_snapshot(s3: Any, uri: str, curated: Curated, rows: int, contract: CompiledContract) -> None:
-    """Say which curated rows the features below ``uri`` were built from, and by which contract."""
+    """Say which curated rows and labels the features below ``uri`` were built from, and by which contract."""
+    labels = curated.labels_snapshot_id
     note = {
         "curated_table": curated.source,
         "curated_snapshot_id": str(curated.snapshot_id),
+        "labels_snapshot_id": None if labels is None else str(labels),
         "rows": rows,
         "contract": digest(contract),
     }

@@ -2,7 +2,8 @@
 
 Arguments: ``--contract --curated_database --curated_table --features_uri --snapshots_uri
 --feature_group_name`` (Glue adds ``--JOB_NAME`` and ``--JOB_RUN_ID``), optional ``--aws_region``,
-``--ingest all`` and ``--curated_snapshot_id``. See ``docs/batch.md``.
+``--ingest all``, ``--curated_snapshot_id``, ``--labels_table`` and ``--labels_snapshot_id``. See
+``docs/batch.md``.
 """
 
 from __future__ import annotations

@@ -10,23 +10,50 @@ from typing import TYPE_CHECKING, Any
 import narwhals as nw
 import pyarrow as pa
 
+from lake_files import iceberg
+
 if TYPE_CHECKING:
     from ml_contract.compiled import CompiledContract
     from pyiceberg.table import Table
 
-__all__ = ["newest_labels", "with_labels"]
+__all__ = ["NO_LABELS", "newest_labels", "read_labels", "with_labels"]
+
+#: Asked for instead of a snapshot: the labels of a time when there were none.
+NO_LABELS = "none"
 
 _GIVEN, _KEY = "__label_given_later", "__labelled_record"
 SCHEMA = pa.schema([pa.field("identifier", pa.string()), pa.field("label", pa.string())])
 
 
-def newest_labels(table: Table) -> tuple[pa.Table, int | None]:
+def read_labels(catalog: Any, name: str, asked: str | None = None) -> tuple[pa.Table, int | None]:
+    """The newest label of each record in the table ``name`` (``database.table``), and its snapshot's id.
+
+    ``asked`` is the snapshot to read, or ``none``; without it the current one is. Before the first label
+    there may be no table yet.
+
+    :raises NoTableError, NoSnapshotError: a snapshot was asked for that is not there
+    """
+    if asked == NO_LABELS:
+        return SCHEMA.empty_table(), None
+    database, _, table_name = name.partition(".")
+    try:
+        table = iceberg.open_table(catalog, iceberg.Place(database, table_name))
+    except iceberg.NoTableError:
+        if asked is not None:
+            raise
+        return SCHEMA.empty_table(), None
+    return newest_labels(table, None if asked is None else int(asked))
+
+
+def newest_labels(table: Table, snapshot_id: int | None = None) -> tuple[pa.Table, int | None]:
     """The newest label of each record, and the snapshot that says so.
 
     The newest is the one with the greatest ``(labelled_at, task)``: the same whatever the order of the rows.
     A label that people corrected later is still in the table, and does not count any more.
     """
     snapshot = table.current_snapshot()
+    if snapshot_id is not None:
+        snapshot = iceberg.snapshot_of(table, snapshot_id)
     if snapshot is None:
         return SCHEMA.empty_table(), None
     columns = ("identifier", "label", "labelled_at", "task")

@@ -90,6 +90,7 @@ def templates(tmp_path_factory: pytest.TempPathFactory, contract: CompiledContra
             ),
             "ByHand": lambda stack: batch(stack, contract, schedule=None, on_landing=False),
             "Grants": grants,
+            "Labelled": lambda stack: batch(stack, contract, labels=True),
         },
     )
 
@@ -115,6 +116,21 @@ def test_should_run_glue_5_with_two_small_workers_bookmarks_off_and_no_retry(
         arguments = found["DefaultArguments"]
         assert arguments["--job-bookmark-option"] == "job-bookmark-disable"
         assert arguments["--custom-logGroup-prefix"] == "/aws-glue/jobs/t-parcel-delay"
+
+
+def test_should_let_the_feature_job_read_the_labels_that_people_gave(templates: dict[str, Template]) -> None:
+    labelled = templates["Labelled"]
+    found = job(labelled, "BuildFeatures")["DefaultArguments"]["--labels_table"]
+    assert found == "t_curated.parcel_delay_labels"
+    assert "--labels_table" not in job(labelled, "Curate")["DefaultArguments"]
+    assert "--labels_table" not in job(templates["Default"], "BuildFeatures")["DefaultArguments"]
+    readers = [
+        name
+        for name, policy in resources(labelled, "AWS::IAM::Policy").items()
+        if "/labels/parcel-delay/*" in json.dumps(policy) and "parcel_delay_labels" in json.dumps(policy)
+    ]
+    assert len(readers) == 1
+    assert readers[0].startswith("BatchFeaturesRole")
 
 
 def test_should_hand_each_job_exactly_the_arguments_it_reads(templates: dict[str, Template]) -> None:

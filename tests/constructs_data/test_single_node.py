@@ -92,6 +92,8 @@ def templates(tmp_path_factory: pytest.TempPathFactory, contract: CompiledContra
             ),
             "Grants": grants,
             "Emr": lambda stack: spark(stack, contract),
+            "Labelled": lambda stack: single(stack, contract, labels=True),
+            "EmrLabelled": lambda stack: spark(stack, contract, labels=True),
             "EmrOptions": lambda stack: spark(
                 stack, contract, max_vcpu=400, max_memory_gb=3_000, idle_minutes=1, schedule=None
             ),
@@ -138,6 +140,26 @@ def test_should_hand_each_job_exactly_the_arguments_it_reads(templates: dict[str
         _, required, optional = COMMANDS[command]
         given = {word.removeprefix("--") for word in words[::2]}
         assert set(required) - {"run_id"} <= given <= {*required, *optional}
+
+
+@pytest.mark.parametrize("name", ["Labelled", "EmrLabelled"])
+def test_should_let_only_the_feature_job_read_the_labels_that_people_gave(
+    templates: dict[str, Template], name: str
+) -> None:
+    states = definition(templates[name])["States"]
+    assert "t_curated.parcel_delay_labels" in json.dumps(states["Features"])
+    assert "labels_table" not in json.dumps(states["Curate"])
+    text = json.dumps(
+        [
+            p["Properties"]
+            for p in resources(templates[name], "AWS::IAM::Policy").values()
+            if "Features" in json.dumps(p["Properties"]["Roles"])
+        ]
+    )
+    assert "/labels/parcel-delay/*" in text
+    assert "parcel_delay_labels" in text
+    assert "labels_table" not in json.dumps(templates["Default"])
+    assert "parcel_delay_labels" not in json.dumps(templates["Default"])
 
 
 def test_should_name_no_key_for_a_volume_that_the_machine_encrypts_itself(

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import boto3
 import narwhals as nw
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from build_features import job
 from hypothesis import given
 from hypothesis import strategies as st
-from lake_files.labels import newest_labels, with_labels
+from lake_files import iceberg
+from lake_files.labels import newest_labels, read_labels, with_labels
+from ml_batch import features as single
 from ml_contract.compiled import Column, CompiledContract, LabelSpec
+from moto import mock_aws
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyspark.sql import SparkSession
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -107,3 +119,88 @@ def test_should_leave_the_records_as_they_are_without_labels() -> None:
     labels = pl.DataFrame(schema={"identifier": pl.String, "label": pl.String})
     found = with_labels(nw.from_native(frame.lazy()), nw.from_native(labels.lazy()), contract())
     assert nw.to_native(found).collect().to_dicts() == [{"claim": "1", "fraud": "N"}]
+
+
+COLUMNS = [("identifier", "string"), ("label", "string"), ("labelled_at", "timestamp"), ("task", "string")]
+
+
+@pytest.fixture
+def catalog(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    with mock_aws():
+        glue = boto3.client("glue", region_name="us-east-1")
+        glue.create_database(DatabaseInput={"Name": "t_curated"})
+        yield iceberg.glue_catalog(glue)
+
+
+def land(catalog: Any, folder: Path, *rows: dict[str, Any]) -> int:
+    """Append labels to the table as the landing function does; its snapshot."""
+    place = iceberg.Place("t_curated", "claims_labels")
+    table = iceberg.ensure_table(catalog, place, location=f"file://{folder}/labels/", columns=COLUMNS)
+    path = folder / f"{len(list(folder.iterdir()))}.parquet"
+    kept = [{name: row[name] for name, _ in COLUMNS} for row in rows]
+    types = [pa.string(), pa.string(), pa.timestamp("us", "UTC"), pa.string()]
+    numbers = iceberg.field_ids(table)
+    schema = pa.schema(
+        pa.field(name, kind, metadata={"PARQUET:field_id": str(numbers[name])})
+        for (name, _), kind in zip(COLUMNS, types, strict=True)
+    )
+    pq.write_table(pa.Table.from_pylist(kept, schema=schema), path)
+    return int(iceberg.append_rows(table, [f"file://{path}"]).snapshot_id)
+
+
+def test_should_read_the_labels_of_now_or_of_the_snapshot_asked_for(catalog: Any, tmp_path: Path) -> None:
+    name = "t_curated.claims_labels"
+    labels, snapshot = read_labels(catalog, name)
+    assert (labels.num_rows, snapshot) == (0, None), "no table yet"
+    with pytest.raises(iceberg.NoTableError):
+        read_labels(catalog, name, "7")
+    first = land(catalog, tmp_path, row("1", "N", 0, "a"))
+    second = land(catalog, tmp_path, row("1", "Y", 1, "b"), row("2", "Y", 0, "c"))
+    labels, snapshot = read_labels(catalog, name)
+    assert snapshot == second
+    assert {one["identifier"]: one["label"] for one in labels.to_pylist()} == {"1": "Y", "2": "Y"}
+    labels, snapshot = read_labels(catalog, name, str(first))
+    assert (snapshot, labels["label"].to_pylist()) == (first, ["N"])
+    labels, snapshot = read_labels(catalog, name, "none")
+    assert (snapshot, labels.num_rows) == (None, 0)
+    with pytest.raises(iceberg.NoSnapshotError):
+        read_labels(catalog, name, "7")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["string", "integer", "boolean"])
+@pytest.mark.parametrize("landed", [False, True])
+def test_should_label_the_rows_alike_on_spark_and_on_polars(
+    spark: SparkSession,
+    catalog: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    landed: bool,
+) -> None:
+    old, new, text = {
+        "string": ("N", "Y", "Y"),
+        "integer": (0, 1, "1"),
+        "boolean": (False, True, "true"),
+    }[kind]
+    snapshot = land(catalog, tmp_path, row("2", text, 0, "a"), row("9", text, 0, "b")) if landed else None
+    monkeypatch.setattr(iceberg, "glue_catalog", lambda _: catalog)
+    arguments = {"labels_table": "t_curated.claims_labels", "aws_region": "us-east-1"}
+    frame = pl.DataFrame({"claim": ["1", "2", "3"], "fraud": [old, old, None], "other": [1.5, 2.5, None]})
+    here, here_of = single.labelled(frame.lazy(), arguments, contract(kind))
+    frame.write_parquet(tmp_path / "rows.parquet")
+    curated = job.Curated(spark.read.parquet(str(tmp_path / "rows.parquet")), "t_curated.claims", 1)
+    there = job.labelled(spark, arguments, curated, contract(kind))
+    assert here_of == there.labels_snapshot_id == snapshot
+    expected = [
+        {"claim": "1", "fraud": old, "other": 1.5},
+        {"claim": "2", "fraud": new if landed else old, "other": 2.5},
+        {"claim": "3", "fraud": None, "other": None},
+    ]
+    assert here.collect().sort("claim").to_dicts() == expected
+    assert [one.asDict() for one in there.rows.orderBy("claim").collect()] == expected
+    assert there.rows.schema.simpleString() == curated.rows.schema.simpleString()
+    unasked = job.labelled(spark, {}, curated, contract(kind))
+    assert unasked is curated

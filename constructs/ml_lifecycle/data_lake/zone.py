@@ -236,13 +236,14 @@ class Zone(Construct):
             resource_arns=self._catalog_arns(table),
         )
 
-    def grant_query_table(self, role: iam.Role, table: str) -> iam.Grant:
+    def grant_query_table(self, role: iam.Role, table: str, *, in_lake_formation: bool = True) -> iam.Grant:
         """Grant finding an Iceberg table's current metadata; ``grant_read`` grants the files themselves.
 
         In IAM and, where Lake Formation is in force, there as well; elsewhere it leaves tables to IAM, and
         who deploys could grant nothing on a table that another role has made. Pass the table's reference.
+        ``in_lake_formation=False`` is for a table that a later stack makes: that stack grants it there.
         """
-        if self.governed:
+        if self.governed and in_lake_formation:
             self._lake_formation(role, "Query", table, ["SELECT", "DESCRIBE"])
         return iam.Grant.add_to_principal(
             grantee=role, actions=["glue:GetTable"], resource_arns=self._catalog_arns(table)

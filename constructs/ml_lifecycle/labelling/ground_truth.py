@@ -20,7 +20,7 @@ from ml_contract.load import LoadedWorkload
 from constructs import Construct
 from ml_lifecycle.acknowledge import acknowledge
 from ml_lifecycle.code import code_root, lambda_folder
-from ml_lifecycle.data_lake import Zone
+from ml_lifecycle.data_lake import Zone, labels_place
 from ml_lifecycle.foundation import log_group
 from ml_lifecycle.labelling import labeling_job
 from ml_lifecycle.labelling.items import ItemTable
@@ -73,12 +73,13 @@ class GroundTruthLabelling(Construct):
         self._artifacts, self._prefix = artifacts, f"{spec.slug}/labelling/"
         self._folder = lambda_folder(PACKAGE, {"label_rules.json": label_rules(spec)})
         self.items = ItemTable(self, "Items", key=data_key, removal_policy=removal_policy)
+        table_name, prefix = labels_place(spec.name, spec.slug)
         self.landing = LabelLanding(
             self,
             "Landing",
             zone=curated,
-            table_name=f"{spec.name}_labels",
-            prefix=f"labels/{spec.slug}/",
+            table_name=table_name,
+            prefix=prefix,
             items=self.items,
             message_key=message_key,
             log_key=log_key,

@@ -18,7 +18,7 @@ from ml_contract.load import LoadedWorkload
 from constructs import Construct
 from ml_lifecycle.acknowledge import acknowledge
 from ml_lifecycle.code import lambda_folder
-from ml_lifecycle.data_lake import Zone
+from ml_lifecycle.data_lake import Zone, labels_place
 from ml_lifecycle.foundation import log_group
 from ml_lifecycle.labelling.items import ItemTable
 from ml_lifecycle.labelling.landing import LabelLanding
@@ -72,12 +72,13 @@ class OwnLabelling(Construct):
         self._log_key, self._log_retention_days = log_key, log_retention_days
         self._workload = spec.name
         self.items = ItemTable(self, "Items", key=data_key, removal_policy=removal_policy)
+        table_name, prefix = labels_place(spec.name, spec.slug)
         self.landing = LabelLanding(
             self,
             "Landing",
             zone=curated,
-            table_name=f"{spec.name}_labels",
-            prefix=f"labels/{spec.slug}/",
+            table_name=table_name,
+            prefix=prefix,
             items=self.items,
             message_key=message_key,
             log_key=log_key,

@@ -48,7 +48,8 @@ class BatchTransform(Construct):
     cheaper, may start late and may be interrupted), job bookmarks off because each run reads the
     whole table, no retry because a failed quality rule fails again. Everything a job writes, its logs
     included, is encrypted with customer-managed keys. The jobs install pyiceberg, pinned, from PyPI when they
-    start; ``wheels`` (``s3://bucket/key.gluewheels.zip``) is where they take it from instead.
+    start; ``wheels`` (``s3://bucket/key.gluewheels.zip``) is where they take it from instead. With ``labels``
+    the newest label that people gave a record takes the place of its own.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class BatchTransform(Construct):
         timeout: cdk.Duration | None = None,
         schedule: str | None = "cron(0 2 * * ? *)",
         on_landing: bool = True,
+        labels: bool = False,
         log_retention_days: int = 90,
         failure_topic: sns.ITopic | None = None,
         wheels: str | None = None,
@@ -95,7 +97,12 @@ class BatchTransform(Construct):
         self.raw_prefix = raw_prefix
         self._execution_class, self._workers = execution_class, (worker_type, workers)
         self.tables = BatchTables(
-            self, contract=contract, lake=lake, log_key=log_key, log_retention_days=log_retention_days
+            self,
+            contract=contract,
+            lake=lake,
+            log_key=log_key,
+            log_retention_days=log_retention_days,
+            labels=labels,
         )
         self.ruleset = glue.CfnDataQualityRuleset(
             self,
@@ -147,7 +154,7 @@ class BatchTransform(Construct):
             "FeaturesRole", "Reads curated rows, writes features and feature records"
         )
         grant_spark(self.features_role, lake.curated, self.data_prefix)
-        self.curated_table.grant_read(self.features_role)
+        self.tables.grant_build(self.features_role)
         grant_spark(self.features_role, lake.features, self.data_prefix, write=True)
         grant_spark(self.features_role, lake.features, self.tables.snapshots_prefix, write=True)
         feature_group.grant_put_records(self.features_role)
@@ -159,11 +166,8 @@ class BatchTransform(Construct):
             workers=workers,
             minutes=minutes,
             arguments={
-                "--curated_database": self.curated_table.database_name,
-                "--curated_table": self.curated_table.name,
-                "--features_uri": lake.features.uri(self.data_prefix),
-                "--snapshots_uri": lake.features.uri(self.tables.snapshots_prefix),
-                "--feature_group_name": feature_group.name,
+                f"--{name}": value
+                for name, value in self.tables.features_arguments(feature_group.name).items()
             },
         )
         self.workflow = glue.CfnWorkflow(

@@ -53,7 +53,8 @@ class EmrServerlessTransform(Construct):
 
     Defaults: at most 64 vCPU and 256 GB, stopped after 15 idle minutes, six hours per job, no retry of a job
     that failed. Local disks and logs are encrypted with customer-managed keys. The image ``containers/spark``
-    holds the packages; in a VPC give a ``network``.
+    holds the packages; in a VPC give a ``network``. With ``labels`` the newest label that people gave a
+    record takes the place of its own.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class EmrServerlessTransform(Construct):
         schedule: str | None = "cron(0 2 * * ? *)",
         on_landing: bool = True,
         gather_seconds: int = GATHER_SECONDS,
+        labels: bool = False,
         log_retention_days: int = 90,
         failure_topic: sns.ITopic | None = None,
         image: ecr_assets.DockerImageAsset | None = None,
@@ -98,7 +100,12 @@ class EmrServerlessTransform(Construct):
         self.name = f"{name_prefix}-batch"
         self._minutes = 360 if timeout is None else int(timeout.to_minutes())
         self.tables = BatchTables(
-            self, contract=contract, lake=lake, log_key=log_key, log_retention_days=log_retention_days
+            self,
+            contract=contract,
+            lake=lake,
+            log_key=log_key,
+            log_retention_days=log_retention_days,
+            labels=labels,
         )
         self.image = image or ecr_assets.DockerImageAsset(
             self,

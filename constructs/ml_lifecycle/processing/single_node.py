@@ -51,7 +51,7 @@ class SingleNodeTransform(Construct):
 
     Defaults: ml.m5.xlarge (4 vCPU, 16 GiB), a 60 GB volume, two hours per job, no retry of a job that failed,
     because a failed quality rule fails again. Volume, outputs and logs are encrypted with customer-managed
-    keys.
+    keys. With ``labels`` the newest label that people gave a record takes the place of its own.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class SingleNodeTransform(Construct):
         schedule: str | None = "cron(0 2 * * ? *)",
         on_landing: bool = True,
         gather_seconds: int = GATHER_SECONDS,
+        labels: bool = False,
         log_retention_days: int = 90,
         failure_topic: sns.ITopic | None = None,
         image: ecr_assets.DockerImageAsset | None = None,
@@ -90,7 +91,12 @@ class SingleNodeTransform(Construct):
         # SageMaker refuses a key for a volume that the machine encrypts itself.
         self._volume_key = None if instance_types.has_local_disk(instance_type) else volume_key
         self.tables = BatchTables(
-            self, contract=contract, lake=lake, log_key=log_key, log_retention_days=log_retention_days
+            self,
+            contract=contract,
+            lake=lake,
+            log_key=log_key,
+            log_retention_days=log_retention_days,
+            labels=labels,
         )
         self.image = image or sagemaker_image(
             self, "Image", image="batch", platform=ecr_assets.Platform.LINUX_AMD64

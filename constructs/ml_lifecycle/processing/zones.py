@@ -10,7 +10,7 @@ from aws_cdk import aws_kms as kms
 from ml_contract.compiled import CompiledContract
 
 from constructs import Construct
-from ml_lifecycle.data_lake import DataLake, IcebergTable, month_projection, parquet_table
+from ml_lifecycle.data_lake import DataLake, IcebergTable, labels_place, month_projection, parquet_table
 
 __all__ = ["EVENT_MONTH", "BatchTables", "Transform"]
 
@@ -39,6 +39,11 @@ class Transform(Protocol):
     @property
     def features_uri(self) -> str:
         """Where the feature rows lie."""
+        ...
+
+    @property
+    def features_role(self) -> iam.Role:
+        """Role of the job that builds features."""
         ...
 
     @property
@@ -74,8 +79,11 @@ class BatchTables:
         lake: DataLake,
         log_key: kms.IKey,
         log_retention_days: int,
+        labels: bool = False,
     ) -> None:
         self.lake = lake
+        #: Table and prefix of the labels that people give, in the curated zone.
+        self._labels = labels_place(contract.name, contract.slug) if labels else None
         self.data_prefix = f"{contract.slug}/data/"
         self.quality_prefix = f"{contract.slug}/quality/"
         self.snapshots_prefix = f"{contract.slug}/snapshots/"
@@ -128,7 +136,13 @@ class BatchTables:
 
     def features_arguments(self, feature_group_name: str) -> dict[str, str]:
         """Arguments of the feature job by name, less what an engine adds."""
+        labels = (
+            {}
+            if self._labels is None
+            else {"labels_table": f"{self.lake.curated.database_name}.{self._labels[0]}"}
+        )
         return {
+            **labels,
             "curated_database": self.curated.database_name,
             "curated_table": self.curated.name,
             "features_uri": self.features_uri,
@@ -152,9 +166,20 @@ class BatchTables:
         lake.curated.grant_folder(role, self.data_prefix)
         lake.artifacts.grant_write(role, self.quality_prefix)
 
+    def grant_labels(self, role: iam.Role) -> None:
+        """Grant reading people's labels, where there are any.
+
+        The stack that makes their table comes later: in Lake Formation it is that stack which grants.
+        """
+        if self._labels is not None:
+            table, prefix = self._labels
+            self.lake.curated.grant_read(role, prefix)
+            self.lake.curated.grant_query_table(role, table, in_lake_formation=False)
+
     def grant_build(self, role: iam.Role) -> None:
         """Grant what building features touches, less the Feature Store."""
         self.curated.grant_read(role)
+        self.grant_labels(role)
         for prefix in (self.data_prefix, self.snapshots_prefix):
             self.lake.features.grant_read(role, prefix)
             self.lake.features.grant_write(role, prefix, delete=True)

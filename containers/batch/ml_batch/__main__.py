@@ -30,7 +30,15 @@ COMMANDS: dict[str, tuple[Callable[[dict[str, str]], None], Sequence[str], Seque
             "feature_group_name",
             "run_id",
         ),
-        ("aws_region", "ingest", "ingest_from", "ingest_until", "curated_snapshot_id"),
+        (
+            "aws_region",
+            "ingest",
+            "ingest_from",
+            "ingest_until",
+            "curated_snapshot_id",
+            "labels_table",
+            "labels_snapshot_id",
+        ),
     ),
 }
 

@@ -9,11 +9,13 @@ from dataclasses import asdict
 from typing import Any
 
 import boto3
+import narwhals as nw
 import polars as pl
 import pyarrow.parquet as pq
 from botocore.config import Config
 from build_features import ingest
 from lake_files import iceberg
+from lake_files.labels import read_labels, with_labels
 from lake_files.objects import S3Uri, delete_objects, list_objects, read_text, write_text
 from lake_files.parquet import inspect
 from lake_files.report import digest
@@ -43,6 +45,7 @@ def build_features(arguments: dict[str, str]) -> None:
     contract = CompiledContract.from_json(read_text(s3, arguments["contract"]))
     asked = arguments.get("curated_snapshot_id")
     curated, snapshot_id = read_curated(s3, arguments, contract)
+    curated, labels_snapshot_id = labelled(curated, arguments, contract)
     folder = scratch("features")
     rows = write_features(with_windows(curated, contract), folder, contract, partition=MONTH)
     place = f"{arguments['curated_database']}.{arguments['curated_table']}"
@@ -51,6 +54,7 @@ def build_features(arguments: dict[str, str]) -> None:
     note = {
         "curated_table": place,
         "curated_snapshot_id": str(snapshot_id),
+        "labels_snapshot_id": None if labels_snapshot_id is None else str(labels_snapshot_id),
         "rows": rows,
         "contract": digest(contract),
     }
@@ -114,6 +118,25 @@ def read_curated(
         pl.col(name).dt.replace_time_zone(None) for name, kind in schema.items() if kind == TYPES["timestamp"]
     ]
     return rows.with_columns(moments), snapshot.snapshot_id
+
+
+def labelled(
+    rows: pl.LazyFrame, arguments: Mapping[str, str], contract: CompiledContract
+) -> tuple[pl.LazyFrame, int | None]:
+    """The rows with the labels that people gave later, and the snapshot that these are of."""
+    if "labels_table" not in arguments:
+        return rows, None
+    catalog = iceberg.glue_catalog(glue_client(arguments.get("aws_region")))
+    try:
+        labels, snapshot_id = read_labels(
+            catalog, arguments["labels_table"], arguments.get("labels_snapshot_id")
+        )
+    except (iceberg.NoTableError, iceberg.NoSnapshotError) as error:
+        raise BadInputError(str(error)) from error
+    if not labels.num_rows:
+        return rows, snapshot_id
+    given = pl.LazyFrame(pl.from_arrow(labels))
+    return nw.to_native(with_labels(nw.from_native(rows), nw.from_native(given), contract)), snapshot_id
 
 
 def changed_since(s3: Any, rows: pl.LazyFrame, features_uri: str, contract: CompiledContract) -> pl.LazyFrame:
