@@ -69,7 +69,7 @@ class SharedStorage:
 
 @dataclass(frozen=True, kw_only=True)
 class Video:
-    """A camera's stream; its pictures land below ``video/`` of the raw zone; see the construct VideoSource."""
+    """A camera's stream; pictures land below ``video/`` of the raw zone; see the construct VideoSource."""
 
     name: str
     retention_hours: int = 24
@@ -77,7 +77,13 @@ class Video:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9-]{1,60}", self.name):
-            refuse("video", [f"name must be lower-case letters, digits and hyphens, got {self.name!r}"])
+            refuse(
+                "video",
+                [
+                    "name must be 2 to 61 lower-case letters, digits and hyphens and begin with a letter, "
+                    f"got {self.name!r}"
+                ],
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +96,11 @@ class Services:
     lustre: Lustre | None = None
     shared_storage: SharedStorage | None = None
     videos: tuple[Video, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [video.name for video in self.videos]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        refuse("services", [f"videos must have names of their own, got {name!r} twice" for name in twice])
 
     @property
     def any(self) -> bool:

@@ -12,7 +12,9 @@ from stacks.base import ENVIRONMENT_TAG, LifecycleStack
 class FoundationStack(LifecycleStack):
     """What every other stack of the environment stands on."""
 
-    def __init__(self, scope: Construct, construct_id: str, *, environment: Environment) -> None:
+    def __init__(
+        self, scope: Construct, construct_id: str, *, environment: Environment, pollers: bool = False
+    ) -> None:
         super().__init__(
             scope,
             construct_id,
@@ -29,6 +31,7 @@ class FoundationStack(LifecycleStack):
             max_azs=environment.network.max_azs,
             interface_endpoints=environment.network.interface_endpoints,
             log_retention_days=environment.retention.log_days,
+            pollers=pollers,
         )
         self.vpc = self.network.vpc
         self.subnets = self.vpc.isolated_subnets

@@ -127,4 +127,5 @@ class ServicesStack(LifecycleStack):
                 retention_hours=video.retention_hours,
                 interval_seconds=video.interval_seconds,
                 log_retention_days=self._environment.retention.log_days,
+                removal_policy=self._removal_policy,
             )

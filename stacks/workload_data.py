@@ -127,6 +127,11 @@ class WorkloadDataStack(LifecycleStack):
                 depends_on=[self.ingestion.table, self.batch],
             )
         if spec.stream.kafka_topic is not None:
+            if not environment.network.interface_endpoints:
+                raise ValueError(
+                    f"workload {spec.name!r}: stream.kafka_topic needs endpoints in the VPC for Lambda's "
+                    f"pollers, environment {environment.name!r} has network.interface_endpoints=False; set it"
+                )
             self.kafka = KafkaSource(
                 self,
                 "Kafka",
@@ -135,6 +140,7 @@ class WorkloadDataStack(LifecycleStack):
                 ingestion=self.ingestion,
                 vpc=foundation.vpc,
                 subnets=foundation.subnets,
+                clients=foundation.job_security_group,
                 message_key=foundation.keys.messages,
                 log_key=foundation.keys.logs,
                 longest_record_kib=spec.stream.max_record_kib,

@@ -4,8 +4,8 @@ An event source mapping of the cluster calls it with a batch. Every record is pu
 key; from there on all is as if it had been sent to the stream. A batch is done when the stream has taken
 all of it: otherwise the function raises, Lambda brings the batch again from its first offset, and what was
 put twice is a duplicate that the batch run drops. A record that Kinesis can never take (longer than a
-record may be) is logged with its place in the topic, counted, and left out: it would hold the partition for
-ever.
+record may be) would hold its partition for ever: its place in the topic goes to a queue, where somebody finds
+it while the topic still has the record, and the batch goes on.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class IncompleteError(RuntimeError):
 
 
 @cache
-def _kinesis() -> Any:
+def _client(service: str) -> Any:
     settings = Config(
         retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=2, read_timeout=10
     )
-    return boto3.client("kinesis", config=settings)
+    return boto3.client(service, config=settings)
 
 
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, int]:
@@ -57,9 +57,11 @@ def handler(event: Mapping[str, Any], _context: object) -> dict[str, int]:
     put = left_out = 0
     kept: list[Entry] = []
     for place, entry in entries(event):
-        if len(entry["Data"]) > longest:
+        # A record's length is that of its data and its key together.
+        length = _length(entry)
+        if length > longest:
             left_out += 1
-            log.error(json.dumps({"message": "record too long", "place": place, "bytes": len(entry["Data"])}))
+            _set_aside(place, length)
         else:
             kept.append(entry)
     for chunk in chunks(kept):
@@ -84,7 +86,7 @@ def chunks(found: list[Entry]) -> Iterator[list[Entry]]:
     chunk: list[Entry] = []
     size = 0
     for entry in found:
-        length = len(entry["Data"]) + len(entry["PartitionKey"].encode())
+        length = _length(entry)
         if chunk and (len(chunk) == MOST_RECORDS or size + length > MOST_BYTES):
             yield chunk
             chunk, size = [], 0
@@ -94,13 +96,23 @@ def chunks(found: list[Entry]) -> Iterator[list[Entry]]:
         yield chunk
 
 
+def _length(entry: Entry) -> int:
+    return len(entry["Data"]) + len(entry["PartitionKey"].encode())
+
+
+def _set_aside(place: str, length: int) -> None:
+    note = json.dumps({"message": "record too long", "place": place, "bytes": length})
+    log.error(note)
+    _client("sqs").send_message(QueueUrl=os.environ["DEAD_LETTERS_URL"], MessageBody=note)
+
+
 def _put(stream: str, chunk: list[Entry]) -> int:
     """Put until all are taken; the stream may take a part of a request (PutRecords, FailedRecordCount)."""
     open_ = chunk
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(_PAUSE_SECONDS * 2**attempt)
-        answer = _kinesis().put_records(StreamName=stream, Records=open_)
+        answer = _client("kinesis").put_records(StreamName=stream, Records=open_)
         open_ = [e for e, r in zip(open_, answer["Records"], strict=True) if "ErrorCode" in r]
         if not open_:
             return len(chunk)

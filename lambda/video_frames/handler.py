@@ -32,18 +32,18 @@ _PAGE = 100
 
 
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, int]:
-    """Bring the pictures of one minute; return how many."""
+    """Bring the pictures of one minute; return how many there were, and how many could not be made."""
     stream = os.environ["STREAM_NAME"]
     since, until = span(event["until"])
     video = boto3.client("kinesisvideo")
     endpoint = video.get_data_endpoint(StreamName=stream, APIName="GET_IMAGES")["DataEndpoint"]
     archive = boto3.client("kinesis-video-archived-media", endpoint_url=endpoint)
     s3 = boto3.client("s3")
-    count = without = 0
+    counts = {"written": 0, "no_media": 0, "media_errors": 0}
     interval = int(os.environ["INTERVAL_MILLISECONDS"])
     for moment, picture in pictures(archive, stream, since, until, interval):
-        if picture is None:
-            without += 1
+        if isinstance(picture, str):
+            counts["no_media" if picture == "NO_MEDIA" else "media_errors"] += 1
             continue
         s3.put_object(
             Bucket=os.environ["BUCKET"],
@@ -51,9 +51,9 @@ def handler(event: Mapping[str, Any], _context: object) -> dict[str, int]:
             Body=picture,
             ContentType="image/jpeg",
         )
-        count += 1
-    log.info(json.dumps({"message": "pictures", "stream": stream, "written": count, "no_media": without}))
-    return {"written": count, "no_media": without}
+        counts["written"] += 1
+    log.info(json.dumps({"message": "pictures", "stream": stream, **counts}))
+    return counts
 
 
 def span(until: str) -> tuple[dt.datetime, dt.datetime]:
@@ -64,8 +64,8 @@ def span(until: str) -> tuple[dt.datetime, dt.datetime]:
 
 def pictures(
     archive: Any, stream: str, since: dt.datetime, until: dt.datetime, interval: int
-) -> Iterator[tuple[dt.datetime, bytes | None]]:
-    """Time and JPEG of each sample; None where the stream had no media."""
+) -> Iterator[tuple[dt.datetime, bytes | str]]:
+    """Time and JPEG of each sample; ``NO_MEDIA`` or ``MEDIA_ERROR`` where there is none (GetImages)."""
     token: dict[str, str] = {}
     while True:
         try:
@@ -86,7 +86,7 @@ def pictures(
             raise
         for image in answer["Images"]:
             content = image.get("ImageContent")
-            yield image["TimeStamp"], base64.b64decode(content) if content else None
+            yield image["TimeStamp"], base64.b64decode(content) if content else image.get("Error", "NO_MEDIA")
         if "NextToken" not in answer:
             return
         token = {"NextToken": answer["NextToken"]}

@@ -155,7 +155,7 @@ def _work(
         )
     _enter(service, record, "Downloading", "Downloading input data")
     for channel in data.get("InputDataConfig", ()):
-        _download_channel(service, channel, folder, role)
+        _download_channel(service, channel, algorithm["TrainingInputMode"], folder, role)
     checkpoints = data.get("CheckpointConfig")
     checkpoint_folder = folder.local((checkpoints or {}).get("LocalPath", "/opt/ml/checkpoints"))
     if checkpoints is not None:
@@ -225,10 +225,13 @@ def _note_what_is_not_run(service: Service, record: Record) -> None:
             ledger.recorded("training-job", record.name, f"{key} was kept, its rules were not run")
 
 
-def _download_channel(service: Service, channel: dict[str, Any], folder: JobFolder, role: str) -> None:
+def _download_channel(
+    service: Service, channel: dict[str, Any], default_mode: str, folder: JobFolder, role: str
+) -> None:
+    """Bring a channel's files. FastFile too: a program reads the same files, here before they are asked for."""
     name = channel["ChannelName"]
     source = channel.get("DataSource", {}).get("S3DataSource")
-    mode = channel.get("InputMode", "File")
+    mode = channel.get("InputMode", default_mode)
     if source is None or source["S3DataType"] != "S3Prefix":
         raise transfer.TransferError(f"the channel {name} is no S3Prefix; the rehearsal reads only these")
     if mode == "Pipe":

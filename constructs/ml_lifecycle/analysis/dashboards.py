@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,8 +48,9 @@ _DATA = "table"
 class TableDashboard(Construct):
     """Define a Quick Sight data source on an Athena workgroup, a data set of one table, and its dashboard.
 
-    The dashboard is made from the contract: how many records, how many by label, records by month of their
-    event time, and each number against the label. Columns that identify a person are left out of the data
+    The dashboard is made from the contract: records by month of their event time, records by label and the
+    mean of the first numbers by label; for a label that is a number, its mean by month and by the first
+    categories. Columns that identify a person are left out of the data
     set. ``readers`` are ARNs of Quick Sight users or groups of an account that has subscribed to it. What
     they see is what Quick Sight's service role may read through the workgroup.
     """
@@ -67,11 +69,18 @@ class TableDashboard(Construct):
         readers: Sequence[str],
     ) -> None:
         super().__init__(scope, construct_id)
-        if not readers:
-            raise ValueError(
-                "table dashboard: readers must hold ARNs of Quick Sight users or groups, got none; "
-                "nobody could open it"
+        problems = []
+        # Amazon Quick Sight API Reference, CreateDashboard: DashboardId.
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,512}", name):
+            problems.append(f"name must be 1 to 512 letters, digits, hyphens and underscores, got {name!r}")
+        # CreateDataSource: Permissions, 1 to 64 entries.
+        if not 1 <= len(readers) <= 64:
+            problems.append(
+                f"readers must hold 1 to 64 ARNs of Quick Sight users or groups, got {len(readers)}; "
+                "without one nobody could open it"
             )
+        if problems:
+            raise ValueError("table dashboard: " + "; ".join(problems))
         hidden = {c.name for c in contract.columns if c.sensitive == "pii"}
         columns = [(n, _TYPES[kind]) for n, kind in contract.glue_columns() if n not in hidden]
         self.source = quicksight.CfnDataSource(
@@ -140,14 +149,27 @@ def _definition(contract: CompiledContract, title: str, data_set_arn: str) -> di
         and c.sensitive is None
         and c.name not in (label, contract.identifier)
     ]
-    visuals: list[Mapping[str, object]] = [
-        _bar("by-label", f"Records by {label}", _dimension(contract, label), _count("record_id")),
-        _line("by-month", "Records by month", _month(event_time), _count("record_id")),
-        *(
-            _bar(f"mean-{i}", f"Mean of {name} by {label}", _dimension(contract, label), _mean(name))
+    visuals = [_line("by-month", "Records by month", _month(event_time), _count("record_id"))]
+    if contract.label.task == "regression":
+        categories = [
+            c.name
+            for c in contract.columns
+            if c.type in ("string", "boolean")
+            and c.sensitive is None
+            and c.name not in (label, contract.identifier)
+        ]
+        visuals.append(_line("label-by-month", f"Mean of {label} by month", _month(event_time), _mean(label)))
+        visuals += [
+            _bar(f"mean-{i}", f"Mean of {label} by {name}", _dimension(contract, name), _mean(label))
+            for i, name in enumerate(categories[:6])
+        ]
+    else:
+        by_label = _dimension(contract, label)
+        visuals.append(_bar("by-label", f"Records by {label}", by_label, _count("record_id")))
+        visuals += [
+            _bar(f"mean-{i}", f"Mean of {name} by {label}", by_label, _mean(name))
             for i, name in enumerate(numbers[:6])
-        ),
-    ]
+        ]
     return {
         "dataSetIdentifierDeclarations": [{"identifier": _DATA, "dataSetArn": data_set_arn}],
         "sheets": [{"sheetId": "records", "name": title[:2048], "visuals": visuals}],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -17,7 +18,8 @@ from constructs import Construct
 
 __all__ = ["DocumentSearch"]
 
-_READ = ("aoss:DescribeCollectionItems", "aoss:DescribeIndex", "aoss:ReadDocument")
+#: Amazon OpenSearch Serverless Developer Guide, "Data access control": permissions on indexes.
+_READ = ("aoss:DescribeIndex", "aoss:ReadDocument")
 _WRITE = (*_READ, "aoss:CreateIndex", "aoss:UpdateIndex", "aoss:WriteDocument")
 
 
@@ -27,7 +29,8 @@ class DocumentSearch(Construct):
     ``kind`` is SEARCH (texts) or VECTORSEARCH (embeddings). Encrypted with ``key``; no public network
     access: an endpoint in ``subnets`` lets ``security_group`` in. Nobody reads or writes before
     ``grant_read`` or ``grant_write`` says so; both give the IAM permission and the entry in the collection's
-    own policy. ``standby`` keeps a second copy in another zone (twice the price: four OCU at least, not two).
+    own policy. The documents are retained with the collection; its encryption policy cannot go before it and
+    is retained too. ``standby`` keeps a second copy in another zone, at twice the price.
     """
 
     def __init__(
@@ -45,12 +48,21 @@ class DocumentSearch(Construct):
         removal_policy: cdk.RemovalPolicy = cdk.RemovalPolicy.RETAIN,
     ) -> None:
         super().__init__(scope, construct_id)
-        # OpenSearch Serverless API Reference, CreateCollection: name; the policies' names end in a letter
-        # more.
-        if not 3 <= len(name) <= 28 or not name.replace("-", "").isalnum() or name != name.lower():
-            raise ValueError(
-                f"document search: name must be 3 to 28 lower-case letters, digits and hyphens, got {name!r}"
+        problems = []
+        # OpenSearch Serverless API Reference, CreateCollection: name, 3 to 32; the policies' names have two
+        # characters more.
+        if not re.fullmatch(r"[a-z][a-z0-9-]{2,29}", name):
+            problems.append(
+                "name must be 3 to 30 lower-case letters, digits and hyphens and begin with a letter, "
+                f"got {name!r}"
             )
+        # CreateVpcEndpoint: subnetIds.
+        if not 1 <= len(subnets) <= 6:
+            problems.append(f"subnets must be one to six, got {len(subnets)}")
+        if kind not in ("SEARCH", "VECTORSEARCH"):
+            problems.append(f"kind must be SEARCH or VECTORSEARCH, got {kind!r}")
+        if problems:
+            raise ValueError("document search: " + "; ".join(problems))
         self.name = name
         collection = f"collection/{name}"
         self.endpoint = opensearch.CfnVpcEndpoint(
@@ -74,6 +86,7 @@ class DocumentSearch(Construct):
                 }
             ),
         )
+        encryption.apply_removal_policy(removal_policy)
         network = opensearch.CfnSecurityPolicy(
             self,
             "Network",
@@ -100,22 +113,25 @@ class DocumentSearch(Construct):
             self.collection.add_resource_dependency(policy)
         self._readers: list[str] = []
         self._writers: list[str] = []
-        self._access = opensearch.CfnAccessPolicy(
-            self, "Access", name=f"{name}-a", type="data", policy=cdk.Lazy.string(_Access(self))
-        )
-        self._access.add_resource_dependency(self.collection)
+        self._access: opensearch.CfnAccessPolicy | None = None
 
     def grant_read(self, role: iam.IRole) -> iam.Grant:
         """Grant searching and reading documents."""
-        self._readers.append(role.role_arn)
-        return self._grant_api(role)
+        return self._grant(role, self._readers)
 
     def grant_write(self, role: iam.IRole) -> iam.Grant:
         """Grant making indexes and writing documents, reading included."""
-        self._writers.append(role.role_arn)
-        return self._grant_api(role)
+        return self._grant(role, self._writers)
 
-    def _grant_api(self, role: iam.IRole) -> iam.Grant:
+    def _grant(self, role: iam.IRole, roles: list[str]) -> iam.Grant:
+        if role.role_arn not in roles:
+            roles.append(role.role_arn)
+        if self._access is None:
+            # A data policy holds one rule at least: there is none before somebody is granted something.
+            self._access = opensearch.CfnAccessPolicy(
+                self, "Access", name=f"{self.name}-a", type="data", policy=cdk.Lazy.string(_Access(self))
+            )
+            self._access.add_resource_dependency(self.collection)
         return iam.Grant.add_to_principal(
             grantee=role, actions=["aoss:APIAccessAll"], resource_arns=[self.collection.attr_arn]
         )
@@ -131,7 +147,7 @@ class DocumentSearch(Construct):
                             {
                                 "ResourceType": "index",
                                 "Resource": [f"index/{self.name}/*"],
-                                "Permission": [p for p in permissions if "Collection" not in p],
+                                "Permission": list(permissions),
                             },
                             {
                                 "ResourceType": "collection",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
@@ -35,7 +35,7 @@ class Network(Construct):
     Default: two zones, gateway endpoints for S3 and DynamoDB (free), interface endpoints for what jobs call
     (about 0.01 USD per hour and zone each), no NAT and no internet gateway. ``job_security_group`` lets
     members talk to each other (Spark) and out on 443; in isolated subnets 443 leads to the endpoints and
-    nowhere else.
+    nowhere else. ``pollers`` adds Lambda's endpoint, which a ``KafkaSource`` needs.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Network(Construct):
         interface_endpoints: bool = True,
         log_retention_days: int = 90,
         availability_zones: Sequence[str] | None = None,
+        pollers: bool = False,
     ) -> None:
         super().__init__(scope, construct_id)
         if not 1 <= max_azs <= 3:
@@ -102,7 +103,9 @@ class Network(Construct):
             "S3's gateway endpoint has public addresses; no route leads beyond",
         )
         if interface_endpoints:
-            self._interface_endpoints()
+            # Lambda's pollers of a Kafka cluster call Lambda itself; nothing else in the VPC does.
+            more = {"Lambda": "lambda"} if pollers else {}
+            self._interface_endpoints({**INTERFACE_ENDPOINTS, **more})
 
     def _flow_logs(self) -> None:
         role = iam.Role(
@@ -129,7 +132,7 @@ class Network(Construct):
         )
         flow_log.node.add_dependency(role)
 
-    def _interface_endpoints(self) -> None:
+    def _interface_endpoints(self, services: Mapping[str, str]) -> None:
         group = ec2.SecurityGroup(
             self,
             "EndpointSecurityGroup",
@@ -138,7 +141,7 @@ class Network(Construct):
             allow_all_outbound=False,
         )
         group.add_ingress_rule(self.job_security_group, ec2.Port.tcp(443), "Jobs")
-        for construct_id, service in INTERFACE_ENDPOINTS.items():
+        for construct_id, service in services.items():
             ec2.InterfaceVpcEndpoint(
                 self,
                 construct_id,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
@@ -14,7 +15,7 @@ from aws_cdk import aws_msk as msk
 from constructs import Construct
 from ml_lifecycle.dead_letters import DeadLetterQueue
 from ml_lifecycle.ingestion.stream import StreamIngestion
-from ml_lifecycle.pseudo import ACCOUNT, PARTITION, REGION
+from ml_lifecycle.pseudo import ACCOUNT, PARTITION, REGION, arn
 from ml_lifecycle.training.wildcards import acknowledge_wildcards
 from ml_lifecycle.zip_function import zip_function
 
@@ -29,11 +30,13 @@ class KafkaSource(Construct):
     Producers write to ``topic`` by IAM authentication over TLS (``grant_produce``); a function puts each
     record onto the Kinesis stream of ``ingestion``, and from there nothing differs: one validation, one
     landing, one quarantine. A batch that the stream does not take is brought again, so a record may come
-    twice and none is lost; one that fails until it leaves the topic has its place kept in a queue.
+    twice and none is lost. ``dead_letters`` keeps the place in the topic (partition, offset) of a record that
+    is longer than the stream takes, and of a batch that Lambda gives up.
 
     MSK creates no topic by itself: a producer with the grant does, before the first record. Lambda's pollers
-    stand in ``subnets`` and need its own, STS's and the cluster's endpoints there (AWS Lambda Developer
-    Guide, "Configuring Amazon MSK event sources").
+    stand in ``subnets`` and in the brokers' security groups, and call Lambda and STS from there (AWS Lambda
+    Developer Guide, "Configuring your Amazon MSK cluster and Amazon VPC network for Lambda"): ``clients`` is
+    the group that the VPC's endpoints let in. Its members reach the brokers as well.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class KafkaSource(Construct):
         ingestion: StreamIngestion,
         vpc: ec2.IVpc,
         subnets: Sequence[ec2.ISubnet],
+        clients: ec2.ISecurityGroup,
         message_key: kms.IKey,
         log_key: kms.IKey,
         longest_record_kib: int = 1024,
@@ -53,10 +57,16 @@ class KafkaSource(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         problems = []
+        # Amazon MSK API Reference, CreateClusterV2: clusterName.
+        if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", name):
+            problems.append(f"name must be 1 to 64 letters, digits and hyphens, got {name!r}")
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", topic):
             problems.append(
                 f"topic must be 1 to 249 letters, digits, dots, hyphens and underscores, got {topic!r}"
             )
+        # Kinesis Data Streams, "Quotas and limits": 1 MiB to 10 MiB, as the stream is set.
+        if not 1024 <= longest_record_kib <= 10_240:
+            problems.append(f"longest_record_kib must be between 1024 and 10240, got {longest_record_kib}")
         # Amazon MSK Developer Guide, "MSK Serverless": at least two subnets in different zones.
         if len(subnets) < 2:
             problems.append(f"subnets must stand in two availability zones at least, got {len(subnets)}")
@@ -68,9 +78,8 @@ class KafkaSource(Construct):
         )
         # 9098: brokers with IAM authentication ("Port information").
         brokers = ec2.Port.tcp(9098)
-        self.security_group.add_ingress_rule(
-            self.security_group, brokers, "Clients, Lambda's pollers among them"
-        )
+        for peer in (self.security_group, clients):
+            self.security_group.add_ingress_rule(peer, brokers, "Clients and pollers")
         self.security_group.add_egress_rule(self.security_group, brokers, "Brokers")
         self.security_group.add_egress_rule(
             ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "Endpoints of AWS services"
@@ -86,7 +95,7 @@ class KafkaSource(Construct):
             vpc_configs=[
                 props.VpcConfigProperty(
                     subnet_ids=[subnet.subnet_id for subnet in subnets],
-                    security_groups=[self.security_group.security_group_id],
+                    security_groups=[self.security_group.security_group_id, clients.security_group_id],
                 )
             ],
         )
@@ -102,10 +111,11 @@ class KafkaSource(Construct):
             environment={
                 "STREAM_NAME": ingestion.stream_name,
                 "LONGEST_RECORD": str(longest_record_kib * 1024),
+                "DEAD_LETTERS_URL": self.dead_letters.queue.queue_url,
             },
         )
         ingestion.grant_put_records(self.function)
-        self._grant_poll()
+        self._grant_poll(subnets, [self.security_group, clients])
         self.dead_letters.grant_send(self.function)
         mapping = lambda_.CfnEventSourceMapping
         self.mapping = mapping(
@@ -127,10 +137,11 @@ class KafkaSource(Construct):
             self.mapping.node.add_dependency(self.function.role)
 
     def _arn(self, kind: str, rest: str) -> str:
-        # The last part of the cluster's ARN is a UUID that MSK draws.
-        return f"arn:{PARTITION}:kafka:{REGION}:{ACCOUNT}:{kind}/{self.name}/*{rest}"
+        # The last part of the cluster's ARN is a UUID that MSK draws; topics and groups have it in theirs.
+        drawn = cdk.Fn.select(2, cdk.Fn.split("/", self.cluster.attr_arn))
+        return f"arn:{PARTITION}:kafka:{REGION}:{ACCOUNT}:{kind}/{self.name}/{drawn}/{rest}"
 
-    def _grant_poll(self) -> None:
+    def _grant_poll(self, subnets: Sequence[ec2.ISubnet], groups: Sequence[ec2.ISecurityGroup]) -> None:
         function = self.function
         iam.Grant.add_to_principal(
             grantee=function,
@@ -142,7 +153,7 @@ class KafkaSource(Construct):
             ],
             resource_arns=[self.cluster.attr_arn],
         )
-        topic, group = self._arn("topic", f"/{self.topic}"), self._arn("group", f"/{self.name}-bridge")
+        topic, group = self._arn("topic", self.topic), self._arn("group", f"{self.name}-bridge")
         iam.Grant.add_to_principal(
             grantee=function,
             actions=["kafka-cluster:DescribeTopic", "kafka-cluster:ReadData"],
@@ -153,13 +164,20 @@ class KafkaSource(Construct):
             actions=["kafka-cluster:AlterGroup", "kafka-cluster:DescribeGroup"],
             resource_arns=[group],
         )
-        # Network interfaces of the pollers; EC2 knows no resource for these (Lambda Developer Guide, "Amazon
-        # MSK: permissions").
-        anywhere = f"arn:{PARTITION}:ec2:{REGION}:{ACCOUNT}:*"
+        # Network interfaces of the pollers (Lambda Developer Guide, "Configuring permissions for an Amazon
+        # MSK event source mapping").
+        interfaces = arn("ec2", "network-interface/*")
         iam.Grant.add_to_principal(
             grantee=function,
-            actions=["ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface"],
-            resource_arns=[anywhere],
+            actions=["ec2:CreateNetworkInterface"],
+            resource_arns=[
+                interfaces,
+                *(arn("ec2", f"subnet/{subnet.subnet_id}") for subnet in subnets),
+                *(arn("ec2", f"security-group/{group.security_group_id}") for group in groups),
+            ],
+        )
+        iam.Grant.add_to_principal(
+            grantee=function, actions=["ec2:DeleteNetworkInterface"], resource_arns=[interfaces]
         )
         iam.Grant.add_to_principal(
             grantee=function,
@@ -174,16 +192,18 @@ class KafkaSource(Construct):
         if function.role is not None:
             acknowledge_wildcards(
                 function.role,
-                "The ARNs of topics and groups hold a UUID that MSK draws when the cluster is made, behind the "
-                "cluster's own name; Lambda's pollers make network interfaces of ids nobody knows, "
-                "and describe what EC2 lists by account only.",
-                resources=[topic, group, anywhere, "*"],
+                "Lambda's pollers make network interfaces, whose ids nobody knows before, in these subnets "
+                "and groups only; what they describe EC2 lists by account, without a resource.",
+                resources=[interfaces, "*"],
             )
 
     def grant_produce(self, grantee: iam.IGrantable) -> iam.Grant:
         """Grant connecting, making the topic and writing to it."""
         grant = iam.Grant.add_to_principal(
-            grantee=grantee, actions=["kafka-cluster:Connect"], resource_arns=[self.cluster.attr_arn]
+            grantee=grantee,
+            # Idempotent writes are what producers do by default since Kafka 3.0.
+            actions=["kafka-cluster:Connect", "kafka-cluster:WriteDataIdempotently"],
+            resource_arns=[self.cluster.attr_arn],
         )
         return grant.combine(
             iam.Grant.add_to_principal(
@@ -193,6 +213,6 @@ class KafkaSource(Construct):
                     "kafka-cluster:DescribeTopic",
                     "kafka-cluster:WriteData",
                 ],
-                resource_arns=[self._arn("topic", f"/{self.topic}")],
+                resource_arns=[self._arn("topic", self.topic)],
             )
         )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kinesisvideo as video
 from aws_cdk import aws_kms as kms
@@ -21,9 +24,9 @@ class VideoSource(Construct):
     """Define a Kinesis video stream and a function that brings its pictures below a prefix of a zone.
 
     Cameras write with ``grant_put_media``. Each minute the pictures of the minute before last are written to
-    ``<prefix><stream>/date=YYYY-MM-DD/<time>.jpg``, one per ``interval_seconds``; a repeated call writes
-    the same
-    objects. Defaults: media are kept a day, one picture in 3 seconds; encrypted with ``key``.
+    ``<prefix><stream>/date=YYYY-MM-DD/<time>.jpg``, one per ``interval_seconds``; a repeated call writes the
+    same objects. Defaults: media are kept a day, one picture in 3 seconds; encrypted with ``key``; the stream
+    is retained with its media.
     """
 
     def __init__(
@@ -40,9 +43,15 @@ class VideoSource(Construct):
         retention_hours: int = 24,
         interval_seconds: int = 3,
         log_retention_days: int = 90,
+        removal_policy: cdk.RemovalPolicy = cdk.RemovalPolicy.RETAIN,
     ) -> None:
         super().__init__(scope, construct_id)
         problems = []
+        # Amazon Kinesis Video Streams, CreateStream: StreamName.
+        if not re.fullmatch(r"[a-zA-Z0-9_.-]{1,256}", name):
+            problems.append(
+                f"name must be 1 to 256 letters, digits, dots, hyphens and underscores, got {name!r}"
+            )
         # Amazon Kinesis Video Streams, CreateStream: DataRetentionInHours; 0 keeps nothing to take pictures
         # of.
         if not 1 <= retention_hours <= 87_600:
@@ -59,6 +68,7 @@ class VideoSource(Construct):
         self.stream = video.CfnStream(
             self, "Stream", name=name, data_retention_in_hours=retention_hours, kms_key_id=key.key_arn
         )
+        self.stream.apply_removal_policy(removal_policy)
         self.function = zip_function(
             self,
             "Pictures",
@@ -92,13 +102,16 @@ class VideoSource(Construct):
             description="Calls for pictures each minute",
             assumed_by=service_principal("scheduler", own_account=True),
         )
-        self.function.grant_invoke(role)
+        iam.Grant.add_to_principal(
+            grantee=role, actions=["lambda:InvokeFunction"], resource_arns=[self.function.function_arn]
+        )
         self.dead_letters.grant_send(role)
         props = scheduler.CfnSchedule
         schedule = props(
             self,
             "Schedule",
-            schedule_expression="rate(1 minute)",
+            # On the minute: a rate would count from the second of its making.
+            schedule_expression="cron(* * * * ? *)",
             flexible_time_window=props.FlexibleTimeWindowProperty(mode="OFF"),
             target=props.TargetProperty(
                 arn=self.function.function_arn,

@@ -13,6 +13,7 @@ from aws_cdk import aws_kms as kms
 
 from constructs import Construct
 from ml_lifecycle.data_lake import Zone
+from ml_lifecycle.pseudo import ACCOUNT, PARTITION
 
 __all__ = ["LustreCache"]
 
@@ -22,12 +23,12 @@ _PORTS = tuple(ec2.Port.tcp_range(first, last) for first, last in _RANGES)
 
 
 class LustreCache(Construct):
-    """Define a Lustre file system that shows what lies below a prefix of a zone, for many epochs over many
-    files.
+    """Define a Lustre file system that shows what lies below a prefix of a zone, for many epochs over it.
 
     It is a cache: files come from S3 when they are first read, new objects appear by themselves, nothing is
     written back unless ``export``. Members of ``clients`` mount it; ``channel`` is what a training job's
-    input says.
+    input says. FSx enters event notifications of its own into the bucket and reads it by a service-linked
+    role; the zone's key lets that role decrypt.
 
     Defaults: PERSISTENT_2 on SSD, 1,200 GiB (the least), 125 MB/s per TiB, encrypted with ``key``, compressed
     with LZ4, no backups (S3 has the data), and deleted with its stack.
@@ -97,6 +98,9 @@ class LustreCache(Construct):
                 automatic_backup_retention_days=0,
             ),
         )
+        self._let_fsx_decrypt(zone, write=export)
+        # FSx refuses servers whose group does not let Lustre in yet; rules are resources of their own.
+        self.file_system.node.add_dependency(self.security_group)
         policies = ["NEW", "CHANGED", "DELETED"]
         props = fsx.CfnDataRepositoryAssociation
         self.link = props(
@@ -111,6 +115,32 @@ class LustreCache(Construct):
                 auto_export_policy=props.AutoExportPolicyProperty(events=policies) if export else None,
             ),
         )
+
+    def _let_fsx_decrypt(self, zone: Zone, *, write: bool) -> None:
+        # FSx for Lustre User Guide, "Using server-side encrypted Amazon S3 buckets": the key's own policy
+        # must name the service-linked role, which is made with the file system and ends in its id.
+        role = (
+            f"arn:{PARTITION}:iam::{ACCOUNT}:role/aws-service-role/s3.data-source.lustre.fsx.amazonaws.com/"
+        )
+        actions = ["kms:Decrypt", "kms:DescribeKey"]
+        added = zone.key.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid="LustreLink" + ("Export" if write else ""),
+                principals=[iam.AnyPrincipal()],
+                actions=[*actions, "kms:Encrypt", "kms:GenerateDataKey"] if write else actions,
+                resources=["*"],
+                conditions={
+                    "StringEquals": {"aws:PrincipalAccount": ACCOUNT},
+                    "ArnLike": {"aws:PrincipalArn": f"{role}AWSServiceRoleForFSxS3Access_fs-*"},
+                },
+            )
+        )
+        if not added.statement_added:
+            cdk.Annotations.of(self).add_warning_v2(
+                "ml-lifecycle:lustre-key",
+                "the zone's key is not of this app: let AWSServiceRoleForFSxS3Access_fs-* decrypt with it in "
+                "its own policy, or the link to the bucket fails",
+            )
 
     @property
     def mount_name(self) -> str:

@@ -100,6 +100,7 @@ class SharedFiles(Construct):
                 security_groups=[self.security_group.security_group_id],
             )
         props = efs.CfnAccessPoint
+        # 755: a training job mounts the root, and EFS makes its root user nobody; it may read, not write.
         self.access_point = props(
             self,
             "Training",
@@ -108,15 +109,15 @@ class SharedFiles(Construct):
             root_directory=props.RootDirectoryProperty(
                 path="/training",
                 creation_info=props.CreationInfoProperty(
-                    owner_uid="1000", owner_gid="1000", permissions="750"
+                    owner_uid="1000", owner_gid="1000", permissions="755"
                 ),
             ),
         )
 
-    def channel(self, path: str = "/") -> dict[str, object]:
-        """Return the ``DataSource`` of a training channel that reads ``path``.
+    def channel(self, path: str = "/training") -> dict[str, object]:
+        """Return the ``DataSource`` of a training channel that reads ``path``, counted from the root.
 
-        Source: Amazon SageMaker API Reference, FileSystemDataSource.
+        Source: Amazon SageMaker API Reference, FileSystemDataSource; it knows no access point.
         """
         return {
             "FileSystemDataSource": {
