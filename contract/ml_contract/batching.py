@@ -8,9 +8,11 @@ from pydantic import Field, model_validator
 
 from ml_contract.blocks import Strict
 
-__all__ = ["ENGINE_OPTIONS", "Batch", "Dedup", "Profile", "Severity"]
+__all__ = ["ENGINE_OPTIONS", "Batch", "Dedup", "Enrich", "Language", "Profile", "Severity"]
 
 Severity = Literal["stop", "quarantine", "warn"]
+#: What BatchDetectSentiment and BatchDetectEntities take (Amazon Comprehend API reference, LanguageCode).
+Language = Literal["en", "es", "fr", "de", "it", "pt", "ar", "hi", "ja", "ko", "zh", "zh-TW"]
 RuleOrKind = Annotated[str, Field(min_length=3)]
 
 #: Options that one engine reads and no other. Set for another scale they would be ignored: refused instead.
@@ -45,6 +47,30 @@ class Profile(Strict):
     sample_rows: int | None = Field(
         default=20_000, ge=1, description="Rows that are profiled; null for every row."
     )
+
+
+class Enrich(Strict):
+    """Sentiment and entities of a text field, by Amazon Comprehend, as a table beside the curated one."""
+
+    field: str = Field(description="A string field of the record; one text a row.")
+    language: Language = Field(description="Of every text: Comprehend's batch operations detect none.")
+    sentiment: bool = True
+    entities: bool = True
+    allow_pii: bool = Field(
+        default=False, description="The field is marked sensitive: pii and is sent to Comprehend all the same."
+    )
+    most_texts: int = Field(
+        default=100_000,
+        ge=1,
+        le=10_000_000,
+        description="Texts a run at most, since each costs; the next run takes the rest.",
+    )
+
+    @model_validator(mode="after")
+    def _asks(self) -> Self:
+        if not (self.sentiment or self.entities):
+            raise ValueError("sentiment and entities are both false, so nothing is asked; leave enrich out")
+        return self
 
 
 class Batch(Strict):
@@ -89,6 +115,10 @@ class Batch(Strict):
     dedup: Dedup = Dedup()
     profile: Profile | None = Field(
         default=None, description="A DataBrew profile of the raw table on a schedule; null for none."
+    )
+
+    enrich: Enrich | None = Field(
+        default=None, description="Sentiment and entities of a text field by Amazon Comprehend; null for none."
     )
 
     @model_validator(mode="after")

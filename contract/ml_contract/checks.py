@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ml_contract.dates import FormatError, date_parser
+from ml_contract.enrich_checks import check_enrich
 from ml_contract.expressions import Expr, ExpressionError, type_of
 from ml_contract.feature_store_checks import check_feature_store
 from ml_contract.governance_checks import check_governance
@@ -70,6 +71,7 @@ class Checks:
         check_labelling(self.workload, self.wrong)
         check_stream(self)
         check_governance(self)
+        check_enrich(self)
         check_feature_store(self)
         for path, message in source_problems(self.workload, self.lines):
             self.wrong(path, message)

@@ -2,7 +2,7 @@
 
 from ml_lifecycle.analysis.athena import QueryWorkgroup, SavedQuery
 from ml_lifecycle.analysis.dashboards import TableDashboard
-from ml_lifecycle.analysis.questions import questions
+from ml_lifecycle.analysis.questions import questions, sentiment_by_label
 from ml_lifecycle.analysis.redshift import RedshiftWarehouse
 from ml_lifecycle.analysis.search import DocumentSearch
 
@@ -13,4 +13,5 @@ __all__ = [
     "SavedQuery",
     "TableDashboard",
     "questions",
+    "sentiment_by_label",
 ]

@@ -78,6 +78,26 @@ def questions(
     return found
 
 
+def sentiment_by_label(contract: CompiledContract, *, curated: str) -> SavedQuery:
+    """Return the saved query that sets the sentiment of texts (``TextEnrichment``) beside the label."""
+    label = f"c.{_quoted(contract.label.field)}"
+    shown = f"CAST({label} AS varchar)"
+    if contract.label.task == "regression":
+        shown = f"CASE WHEN {label} IS NULL THEN 'none' ELSE 'known' END"
+    mean = f", avg({label}) AS mean_label" if contract.label.task == "regression" else ""
+    return SavedQuery(
+        id="SentimentByLabel",
+        name=f"{contract.name}: sentiment by label",
+        description="How texts sound for each value of the label; texts without an answer count as none",
+        database=curated,
+        sql=f"SELECT {shown} AS label, coalesce(t.sentiment, 'none') AS sentiment, count(*) AS texts, "
+        f"avg(t.negative) AS mean_negative{mean} "
+        f'FROM "{curated}"."{contract.name}_texts" t '
+        f'JOIN "{curated}"."{contract.name}" c ON c.{_quoted(contract.identifier)} = t.identifier '
+        f"GROUP BY 1, 2 ORDER BY 1, 3 DESC",
+    )
+
+
 def _quoted(name: str) -> str:
     return f'"{name}"'
 

@@ -21,7 +21,7 @@ from ml_lifecycle.data_lake import Zone
 from ml_lifecycle.foundation import log_group
 from ml_lifecycle.pseudo import PARTITION, arn, service_principal
 
-__all__ = ["GATHER_SECONDS", "BatchWorkflow", "short_name"]
+__all__ = ["GATHER_SECONDS", "BatchWorkflow", "short_name", "turns"]
 
 #: What landed first waits so long for more: files of one delivery are curated together.
 GATHER_SECONDS = 300
@@ -208,7 +208,6 @@ class BatchWorkflow(Construct):
         return machine
 
     def _definition(self, curate: Mapping[str, Any], features: Mapping[str, Any]) -> dict[str, Any]:
-        me, runs = "$$.Execution.Id", "$.under_way"
         failed = {"ErrorEquals": ["States.ALL"], "ResultPath": "$.error", "Next": "Tell"}
         again = {
             "ErrorEquals": list(self._retry),
@@ -217,58 +216,9 @@ class BatchWorkflow(Construct):
             "BackoffRate": 2,
             "JitterStrategy": "FULL",
         }
-        busy = {
-            "ErrorEquals": ["Sfn.SfnException", "Sfn.ThrottlingException"],
-            "IntervalSeconds": 5,
-            "MaxAttempts": 6,
-            "BackoffRate": 2,
-        }
         common: dict[str, Any] = {"Retry": [again], **({"Catch": [failed]} if self._topic else {})}
         states: dict[str, Any] = {
-            "Runs": {
-                "Type": "Task",
-                "Resource": f"arn:{PARTITION}:states:::aws-sdk:sfn:listExecutions",
-                "Parameters": {
-                    "StateMachineArn.$": "$$.StateMachine.Id",
-                    "StatusFilter": "RUNNING",
-                    "MaxResults": _LISTED,
-                },
-                "ResultSelector": {
-                    "count.$": "States.ArrayLength($.Executions)",
-                    "runs.$": "$.Executions",
-                },
-                "ResultPath": "$.under_way",
-                "Retry": [busy],
-                "Next": "Alone",
-            },
-            "Alone": {
-                "Type": "Choice",
-                "Choices": [
-                    # None: this very run is too young to be listed.
-                    {"Variable": "$.under_way.count", "NumericLessThanEquals": 1, "Next": "Landed"}
-                ],
-                "Default": "Order",
-            },
-            # The youngest run is listed first.
-            "Order": {
-                "Type": "Pass",
-                "Parameters": {
-                    "first.$": f"States.ArrayGetItem({runs}.runs, States.MathAdd({runs}.count, -1))",
-                    "second.$": f"States.ArrayGetItem({runs}.runs, States.MathAdd({runs}.count, -2))",
-                },
-                "ResultPath": "$.order",
-                "Next": "Turn",
-            },
-            "Turn": {
-                "Type": "Choice",
-                "Choices": [
-                    {"Variable": "$.order.first.ExecutionArn", "StringEqualsPath": me, "Next": "Landed"},
-                    {"Variable": "$.order.second.ExecutionArn", "StringEqualsPath": me, "Next": "Wait"},
-                ],
-                "Default": "Covered",
-            },
-            "Wait": {"Type": "Wait", "Seconds": _LOOK_SECONDS, "Next": "Runs"},
-            "Covered": {"Type": "Succeed", "Comment": "A run that waits will see what this one saw"},
+            **turns("Landed"),
             "Landed": {
                 "Type": "Choice",
                 "Choices": [
@@ -352,6 +302,66 @@ class BatchWorkflow(Construct):
         )
         iam.Grant.add_to_principal(grantee=role, actions=["states:StartExecution"], resource_arns=[self.arn])
         return role
+
+
+def turns(go: str) -> dict[str, Any]:
+    """States from ``Runs`` on that let one run at a time reach ``go``: one waits, further ones are covered.
+
+    The machine's role may list the machine's own executions.
+    """
+    me, runs = "$$.Execution.Id", "$.under_way"
+    busy = {
+        "ErrorEquals": ["Sfn.SfnException", "Sfn.ThrottlingException"],
+        "IntervalSeconds": 5,
+        "MaxAttempts": 6,
+        "BackoffRate": 2,
+    }
+    return {
+        "Runs": {
+            "Type": "Task",
+            "Resource": f"arn:{PARTITION}:states:::aws-sdk:sfn:listExecutions",
+            "Parameters": {
+                "StateMachineArn.$": "$$.StateMachine.Id",
+                "StatusFilter": "RUNNING",
+                "MaxResults": _LISTED,
+            },
+            "ResultSelector": {
+                "count.$": "States.ArrayLength($.Executions)",
+                "runs.$": "$.Executions",
+            },
+            "ResultPath": "$.under_way",
+            "Retry": [busy],
+            "Next": "Alone",
+        },
+        "Alone": {
+            "Type": "Choice",
+            "Choices": [
+                # None: this very run is too young to be listed.
+                {"Variable": "$.under_way.count", "NumericLessThanEquals": 1, "Next": go}
+            ],
+            "Default": "Order",
+        },
+        # The youngest run is listed first.
+        "Order": {
+            "Type": "Pass",
+            "Parameters": {
+                "first.$": f"States.ArrayGetItem({runs}.runs, States.MathAdd({runs}.count, -1))",
+                "second.$": f"States.ArrayGetItem({runs}.runs, States.MathAdd({runs}.count, -2))",
+            },
+            "ResultPath": "$.order",
+            "Next": "Turn",
+        },
+        "Turn": {
+            "Type": "Choice",
+            "Choices": [
+                {"Variable": "$.order.first.ExecutionArn", "StringEqualsPath": me, "Next": go},
+                {"Variable": "$.order.second.ExecutionArn", "StringEqualsPath": me, "Next": "Wait"},
+            ],
+            "Default": "Covered",
+        },
+        "Wait": {"Type": "Wait", "Seconds": _LOOK_SECONDS, "Next": "Runs"},
+        "Covered": {"Type": "Succeed", "Comment": "A run that waits will see what this one saw"},
+    }
 
 
 def _nothing(name: str) -> dict[str, Any]:
