@@ -17,6 +17,7 @@ from stacks.feature_groups import feature_groups
 from stacks.foundation import FoundationStack
 from stacks.governance import GovernanceStack
 from stacks.table_upkeep import table_upkeep
+from stacks.text_enrichment import text_enrichment
 from stacks.workload_governance import WorkloadGovernance
 
 
@@ -126,6 +127,15 @@ class WorkloadDataStack(LifecycleStack):
                 quarantine_prefix=self.ingestion.quarantine_prefix,
                 depends_on=[self.ingestion.table, self.batch],
             )
+        self.texts = text_enrichment(
+            self,
+            environment=environment,
+            workload=workload,
+            foundation=foundation,
+            lake=lake,
+            batch=self.batch,
+            governance=governance,
+        )
         if spec.stream.kafka_topic is not None:
             if not environment.network.interface_endpoints:
                 raise ValueError(
@@ -189,6 +199,8 @@ class WorkloadDataStack(LifecycleStack):
             outputs["PointInTimeJobName"] = self.point_in_time.job.ref
             outputs["LabelsUri"] = self.point_in_time.labels_uri
             outputs["PointInTimeUri"] = self.point_in_time.target_uri
+        if self.texts is not None:
+            outputs |= self.texts.outputs
         if self.consumer is not None:
             outputs["StreamConsumerName"] = self.consumer.function.function_name
             outputs["ConsumerQuarantineUri"] = lake.raw.uri(self.consumer.quarantine_prefix)
