@@ -54,6 +54,7 @@ OWN_SERVICES = (
     "databrew",
     "kafka",
     "kinesisvideo",
+    "kinesis-video-archived-media",
     "redshift-serverless",
     "quicksight",
     "fsx",

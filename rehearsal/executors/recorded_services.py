@@ -6,8 +6,10 @@ draws, resources that must be there before, members that an answer adds.
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -125,10 +127,42 @@ def _create_stream(service: Service, call: Call) -> dict[str, Any]:
 
 @instead("kinesisvideo", "DescribeStream")
 def _describe_stream(service: Service, call: Call) -> dict[str, Any]:
-    record = service.get("Stream", str(call.params.get("StreamName", call.params.get("StreamARN"))))
+    record = _stream(service, call)
     kept = {k: v for k, v in record.data.items() if k != "StreamStorageConfiguration"}
     times = {"CreationTime": record.created, "Status": "ACTIVE"}
     return {"StreamInfo": {**kept, "StreamARN": record.arn, **times}}
+
+
+@instead("kinesisvideo", "GetDataEndpoint")
+def _data_endpoint(service: Service, call: Call) -> dict[str, Any]:
+    _stream(service, call)
+    return {"DataEndpoint": service.runtime.endpoint}
+
+
+@instead("kinesis-video-archived-media", "GetImages")
+def _images(service: Service, call: Call) -> dict[str, Any]:
+    """Answer each sample as of a stream that no camera writes to: there are no media."""
+    p = call.params
+    _stream(service.runtime.service("kinesisvideo", service.region), call)
+    span = (p["EndTimestamp"] - p["StartTimestamp"]).total_seconds() * 1000
+    if span <= 0:
+        raise ApiError("InvalidArgumentException", "EndTimestamp must be after StartTimestamp")
+    interval = int(p.get("SamplingInterval", 3000))
+    first = int(p.get("NextToken", 0))
+    last = min(math.ceil(span / interval), first + int(p.get("MaxResults", 25)))
+    images = [
+        {"TimeStamp": p["StartTimestamp"] + timedelta(milliseconds=i * interval), "Error": "NO_MEDIA"}
+        for i in range(first, last)
+    ]
+    return {"Images": images, "NextToken": str(last) if last * interval < span else None}
+
+
+def _stream(service: Service, call: Call) -> Record:
+    name = str(call.params.get("StreamName", call.params.get("StreamARN")))
+    found = service.peek("Stream", name)
+    if found is None:
+        raise ApiError("ResourceNotFoundException", f"The requested stream {name} is not found.", 404)
+    return found
 
 
 # -- FSx ----------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ _NAMESPACES = {
     "sagemaker-metrics": "sagemaker",
     "events": "events",
     "kinesisanalyticsv2": "kinesisanalytics",
+    "kinesis-video-archived-media": "kinesisvideo",
 }
 #: The service that assumes a role handed to an operation of ours.
 _PASSED_TO = {
@@ -98,6 +99,8 @@ def _resources(service: Service, call: Call) -> list[str]:  # noqa: PLR0911 - on
         items = call.params.get(_BATCHES[call.operation], ())
         names = dict.fromkeys(str(item["FeatureGroupName"]) for item in items)
         return [_arn(service, "FeatureGroup", name) for name in names]
+    if _NAMESPACES.get(service.name, service.name) == "kinesisvideo":
+        return _video_streams(service, call)
     if service.name == "athena":
         return _workgroups(service, call)
     if service.name == "glue" and call.operation in _CATALOG:
@@ -120,6 +123,16 @@ def _resources(service: Service, call: Call) -> list[str]:  # noqa: PLR0911 - on
     if match is None or name is None:
         return ["*"]
     return [_arn(service, match.group(1), name)]
+
+
+def _video_streams(service: Service, call: Call) -> list[str]:
+    """Return the stream that a call is about; only the service knows how its ARN ends."""
+    name = call.params.get("StreamARN", call.params.get("StreamName"))
+    if name is None:
+        return ["*"]
+    streams = service.runtime.service("kinesisvideo", service.region)
+    record = streams.peek("Stream", name)
+    return [streams.arn("Stream", name) if record is None else record.arn]
 
 
 def _workgroups(service: Service, call: Call) -> list[str]:

@@ -20,6 +20,7 @@ from ruamel.yaml import YAML
 from environments.model import Environment
 from rehearsal.preflight import app_folder
 from rehearsal.story import STORY
+from rehearsal.story.breadth import BREADTH
 
 ROOT = app_folder(None)
 ROWS: list[dict[str, Any]] = YAML(typ="safe").load((ROOT / "docs" / "capabilities.yaml").read_text())
@@ -27,13 +28,20 @@ CLAIMS = load_workload(ROOT / "workloads" / "claims_fraud").workload
 #: Every worked example: a row is shown by whichever switches it on.
 EXAMPLES = [loaded.workload for loaded in discover_workloads(ROOT / "workloads")]
 
+#: The example that switches everything on, which has a story of its own.
+EVERYTHING = load_workload(ROOT / "examples" / "everything" / "workloads" / "everything").workload
+
 #: The rows that the sources of this project name; a claim must be one of them.
 KNOWN = frozenset((Path(__file__).parent / "capability_ids.txt").read_text().split())
 
 
 def exercised(*, examples: Sequence[Workload] = EXAMPLES, recorded: bool = True) -> dict[str, str]:
-    """Row -> a step of the story that exercises it for one of the examples."""
-    return {
+    """Row -> a step of the story that exercises it for one of the examples.
+
+    ``recorded`` takes what is recorded too, that of the example with everything switched on included.
+    """
+    broad = {c: step.id for step in BREADTH if step.recorded for c in step.capabilities(EVERYTHING)}
+    return (broad if recorded else {}) | {
         c: step.id
         for step in STORY
         for workload in examples
