@@ -47,7 +47,8 @@ def _client(service: str) -> Any:
     settings = Config(
         retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=2, read_timeout=10
     )
-    return boto3.client(service, config=settings)
+    make: Any = boto3.client
+    return make(service, config=settings)
 
 
 def handler(event: Mapping[str, Any], _context: object) -> dict[str, int]:

@@ -27,6 +27,12 @@ NAMES = (
     "databrew-profile",
     "labelling",
     "windows",
+    "redshift-warehouse",
+    "document-search",
+    "table-dashboard",
+    "training-storage",
+    "kafka-source",
+    "video-source",
 )
 PAGES = [*(ROOT / f"docs/constructs/{name}.md" for name in NAMES), ROOT / "docs/extending.md"]
 
