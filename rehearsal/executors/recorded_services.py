@@ -31,6 +31,7 @@ _NOT_RUN: Mapping[tuple[str, str], str] = {
     ("quicksight", "DataSource"): "nobody connects to it",
     ("quicksight", "DataSet"): "nobody queries it",
     ("quicksight", "Dashboard"): "nobody looks at it",
+    ("databrew", "ProfileJob"): "nobody profiles the table",
     ("fsx", "FileSystem"): "nothing can be mounted",
     ("fsx", "DataRepositoryAssociation"): "no file is imported",
     ("opensearchserverless", "VpcEndpoint"): "no packet passes it",
@@ -356,6 +357,7 @@ def _columns(value: Any) -> set[tuple[str, str]]:
 for _service, _noun, _member in (
     ("redshift-serverless", "Namespace", "namespaceName"),
     ("redshift-serverless", "Workgroup", "workgroupName"),
+    ("databrew", "ProfileJob", "Name"),
     ("quicksight", "DataSource", "DataSourceId"),
     ("quicksight", "DataSet", "DataSetId"),
     ("quicksight", "Dashboard", "DashboardId"),

@@ -6,7 +6,7 @@ the row needs: each was checked against the registry's schema, each request agai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -77,6 +77,77 @@ RESOURCES: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
+Made = Mapping[str, Sequence[str]]
+
+
+def _msk(tale: Tale, made: Made) -> Evidence:
+    """One of the mappings is the cluster's; Lambda has its topic's function."""
+    (cluster,) = made["AWS::MSK::ServerlessCluster"]
+    state = tale.cloud.client("kafka").describe_cluster_v2(ClusterArn=cluster)["ClusterInfo"]["State"]
+    found = [
+        mapping
+        for uuid in made["AWS::Lambda::EventSourceMapping"]
+        if (mapping := tale.cloud.client("lambda").get_event_source_mapping(UUID=uuid))["EventSourceArn"]
+        == cluster
+    ]
+    require(len(found) == 1, f"{len(found)} event source mappings read the cluster, not one")
+    return {"cluster_is": state, "function": found[0]["FunctionArn"], "batch_size": found[0]["BatchSize"]}
+
+
+def _ground_truth(tale: Tale, made: Made) -> Evidence:
+    """One of the state machines asks SageMaker for labelling jobs."""
+    machines = tale.cloud.client("stepfunctions")
+    asking = [
+        arn
+        for arn in made["AWS::StepFunctions::StateMachine"]
+        if "createLabelingJob" in machines.describe_state_machine(stateMachineArn=arn)["definition"]
+    ]
+    require(len(asking) == 1, f"{len(asking)} state machines create labelling jobs, not one")
+    return {"state_machine": asking[0]}
+
+
+def _open_search(tale: Tale, made: Made) -> Evidence:
+    """The collection is there and nobody reaches it but through the endpoint."""
+    search = tale.cloud.client("opensearchserverless")
+    (collection,) = made["AWS::OpenSearchServerless::Collection"]
+    (endpoint,) = made["AWS::OpenSearchServerless::VpcEndpoint"]
+    (detail,) = search.batch_get_collection(ids=[collection])["collectionDetails"]
+    require(detail["status"] == "ACTIVE", f"the collection is {detail['status']}")
+    statements = [
+        statement
+        for policy in search.list_security_policies(type="network")["securityPolicySummaries"]
+        for statement in search.get_security_policy(type="network", name=policy["name"])[
+            "securityPolicyDetail"
+        ]["policy"]
+    ]
+    require(bool(statements), "no network policy is there")
+    closed = all(
+        not s["AllowFromPublic"] and s.get("SourceVPCEs", [endpoint]) == [endpoint] for s in statements
+    )
+    require(closed, f"the network policies let others in: {statements}")
+    return {"collection": detail["name"], "key": detail["kmsKeyArn"], "reached_through": endpoint}
+
+
+def _files(tale: Tale, made: Made) -> Evidence:
+    """The file system is encrypted and has a mount target in each zone."""
+    (system,) = made["AWS::EFS::FileSystem"]
+    client = tale.cloud.client("efs")
+    (detail,) = client.describe_file_systems(FileSystemId=system)["FileSystems"]
+    targets = client.describe_mount_targets(FileSystemId=system)["MountTargets"]
+    require(detail["Encrypted"], f"{system} is not encrypted")
+    require(len(targets) > 1, f"{system} has {len(targets)} mount targets")
+    return {"mount_targets": len(targets), "throughput": detail["ThroughputMode"]}
+
+
+#: Row -> what is asked of the services themselves, once the resources are there.
+_LOOKS: dict[str, Callable[[Tale, Made], Evidence]] = {
+    "stream.msk": _msk,
+    "label.groundtruth": _ground_truth,
+    "analyse.opensearch": _open_search,
+    "storage.efs": _files,
+}
+
+
 def _recorded(row: str, types: Sequence[str], tale: Tale, evidence: Evidence) -> None:
     """The resources of a row were made; a stack that failed has ended the story before."""
     client = tale.cloud.client("cloudformation")
@@ -92,6 +163,8 @@ def _recorded(row: str, types: Sequence[str], tale: Tale, evidence: Evidence) ->
     evidence |= {"made": made, "why_recorded": "the requests are checked and kept; only an account runs them"}
     missing = [kind for kind in types if kind not in made]
     require(not missing, f"{row}: the deployed stacks have no {', '.join(missing)}")
+    if row in _LOOKS:
+        evidence |= _LOOKS[row](tale, made)
 
 
 def _rows(row: str) -> Callable[..., Sequence[str]]:

@@ -48,7 +48,6 @@ def template(*, column: str = "late", capacity: int = 8) -> str:
     }
     rules = {"ResourceType": "collection", "Resource": ["collection/papers"]}
     closed = {"Rules": [rules, {**rules, "ResourceType": "dashboard"}], "AllowFromPublic": False}
-    seen = {"Permissions": [{"Principal": GROUP, "Actions": ["quicksight:DescribeDataSet"]}]}
     resources = {
         "Kafka": resource(
             "AWS::MSK::ServerlessCluster",
@@ -80,7 +79,7 @@ def template(*, column: str = "late", capacity: int = 8) -> str:
             Name="Parcels",
             ImportMode="DIRECT_QUERY",
             PhysicalTableMap={"t": {"RelationalTable": table}},
-            **seen,
+            Permissions=[{"Principal": GROUP, "Actions": ["quicksight:DescribeDataSet"]}],
         ),
         "Dashboard": resource(
             "AWS::QuickSight::Dashboard",

@@ -15,7 +15,7 @@ def _cluster(p: Properties, context: Context) -> Properties:
         {"SecurityGroupIds" if key == "SecurityGroups" else key: value for key, value in place.items()}
         for place in p["VpcConfigs"]
     ]
-    rest = {key: p[key] for key in ("ClusterName", "Tags") if key in p}
+    rest: Properties = {key: p[key] for key in ("ClusterName", "Tags") if key in p}
     return {**rest, "Serverless": {"VpcConfigs": places, "ClientAuthentication": p["ClientAuthentication"]}}
 
 
