@@ -52,6 +52,7 @@ OWN_SERVICES = (
     "datasync",
     "emr-serverless",
     "databrew",
+    "comprehend",
     "kafka",
     "kinesisvideo",
     "kinesis-video-archived-media",

@@ -57,7 +57,8 @@ class Enrich(Strict):
     sentiment: bool = True
     entities: bool = True
     allow_pii: bool = Field(
-        default=False, description="The field is marked sensitive: pii and is sent to Comprehend all the same."
+        default=False,
+        description="The field is marked sensitive: pii and is sent to Comprehend all the same.",
     )
     most_texts: int = Field(
         default=100_000,
@@ -118,7 +119,8 @@ class Batch(Strict):
     )
 
     enrich: Enrich | None = Field(
-        default=None, description="Sentiment and entities of a text field by Amazon Comprehend; null for none."
+        default=None,
+        description="Sentiment and entities of a text field by Amazon Comprehend; null for none.",
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""What holds between ``batch.enrich`` and the record: which fields are texts that may leave for Comprehend."""
+"""What holds between ``batch.enrich`` and the record: which texts may be sent to Comprehend."""
 
 from __future__ import annotations
 

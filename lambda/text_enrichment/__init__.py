@@ -1,1 +1,1 @@
-"""Texts of curated rows become entities and sentiment of Amazon Comprehend. Entry point: ``handler.handler``."""
+"""Entities and sentiment of curated texts, by Amazon Comprehend. Entry point: ``handler.handler``."""

@@ -91,9 +91,7 @@ class Comprehend:
         for attempt in range(DOCUMENT_ATTEMPTS):
             if attempt:
                 self._wait(attempt)
-            for index, one in zip(
-                open_ones, self._batch(kind, [texts[i] for i in open_ones]), strict=True
-            ):
+            for index, one in zip(open_ones, self._batch(kind, [texts[i] for i in open_ones]), strict=True):
                 found[index] = one
             open_ones = [index for index in open_ones if isinstance(found[index], str)]
             if not open_ones:
@@ -110,8 +108,8 @@ class Comprehend:
             middle = len(texts) // 2
             return self._batch(kind, texts[:middle]) + self._batch(kind, texts[middle:])
         found: list[dict[str, Any] | str] = [NOT_ANSWERED] * len(texts)
-        for error in response.get("ErrorList", ()):
-            found[error["Index"]] = str(error.get("ErrorCode") or NOT_ANSWERED)
+        for refused in response.get("ErrorList", ()):
+            found[refused["Index"]] = str(refused.get("ErrorCode") or NOT_ANSWERED)
         for result in response.get("ResultList", ()):
             found[result["Index"]] = result
         return found

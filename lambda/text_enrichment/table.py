@@ -68,9 +68,7 @@ def curated_texts(
 class TextTable:
     """The table of what was found. ``place`` is ``database.table``."""
 
-    def __init__(
-        self, catalog: Any, place: str, *, sleep: Callable[[float], object] = time.sleep
-    ) -> None:
+    def __init__(self, catalog: Any, place: str, *, sleep: Callable[[float], object] = time.sleep) -> None:
         self._catalog, self._place, self._sleep = catalog, place, sleep
         self._seen: int | None = None
 
@@ -113,9 +111,7 @@ class TextTable:
         raise TransientError(f"others commit to {self._place} all the time")
 
     @staticmethod
-    def _missing(
-        table: Table, wanted: Mapping[bytes, Mapping[str, Any]]
-    ) -> dict[bytes, Mapping[str, Any]]:
+    def _missing(table: Table, wanted: Mapping[bytes, Mapping[str, Any]]) -> dict[bytes, Mapping[str, Any]]:
         if _snapshot(table) is None:
             return dict(wanted)
         expression: Any = In  # its type hints are those of its serialised form

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import get_args
 
+import botocore.session
 import pytest
-from ml_contract.load import ContractError, load_workload
+from ml_contract.batching import Language
+from ml_contract.load import ContractError, LoadedWorkload, load_workload
 from ml_contract.rules import parsed_rules, severity_of
 
 YAML = """
@@ -77,3 +81,56 @@ def test_should_let_a_whole_rule_win_over_its_type(tmp_path: Path) -> None:
     assert found.pop(whole) == "warn"
     assert found['ColumnValues "weight_kg" >= 0 where "weight_kg is not null"'] == "quarantine"
     assert found['IsUnique "parcel"'] == "stop"
+
+
+ENRICHED = YAML.replace("    minutes_late:", "    remark: {type: string}\n    minutes_late:")
+
+
+def load_enriched(folder: Path, enrich: str) -> LoadedWorkload:
+    path = folder / "parcel_delay"
+    path.mkdir()
+    (path / "workload.yaml").write_text(f"{ENRICHED}batch: {{enrich: {enrich}}}\n")
+    return load_workload(path)
+
+
+def test_should_take_a_text_field_and_its_language(tmp_path: Path) -> None:
+    enrich = load_enriched(tmp_path, "{field: remark, language: de}").workload.batch.enrich
+    assert enrich is not None
+    assert (enrich.sentiment, enrich.entities, enrich.allow_pii, enrich.most_texts) == (
+        True,
+        True,
+        False,
+        100_000,
+    )
+
+
+def test_should_send_personal_data_only_where_that_is_said(tmp_path: Path) -> None:
+    # The identifier is what is wrong then, not its sensitivity.
+    with pytest.raises(ContractError) as caught:
+        load_enriched(tmp_path, "{field: parcel, language: de, allow_pii: true}")
+    assert "is the identifier and no text" in str(caught.value)
+    assert "allow_pii" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("enrich", "message"),
+    [
+        ("{field: remarks, language: en}", "did you mean remark?"),
+        ("{field: weight_kg, language: en}", "weight_kg is number; a text is string: parcel, remark"),
+        ("{field: parcel, language: en}", "set allow_pii: true"),
+        ("{field: remark, language: en, allow_pii: true}", "nothing to allow"),
+        ("{field: remark, language: tlh}", "language"),
+        ("{field: remark, language: en, sentiment: false, entities: false}", "nothing is asked"),
+        ("{field: remark, language: en, most_texts: 0}", "most_texts"),
+    ],
+)
+def test_should_refuse_texts_that_comprehend_cannot_or_must_not_read(
+    tmp_path: Path, enrich: str, message: str
+) -> None:
+    with pytest.raises(ContractError, match=re.escape(message)):
+        load_enriched(tmp_path, enrich)
+
+
+def test_should_know_the_languages_of_comprehend() -> None:
+    model = botocore.session.get_session().get_service_model("comprehend")
+    assert set(get_args(Language)) == set(model.shape_for("LanguageCode").enum)

@@ -30,15 +30,15 @@ __all__ = ["TextEnrichment"]
 _TIMEOUT_MINUTES = 15
 #: BatchDetectSentiment, BatchDetectEntities: LanguageCode (Amazon Comprehend API reference).
 _LANGUAGES = ("en", "es", "fr", "de", "it", "pt", "ar", "hi", "ja", "ko", "zh", "zh-TW")
-#: A function that was killed: what it has committed stays, the next attempt takes the rest.
+#: The function was killed: what it has committed stays, the next attempt takes the rest.
 _KILLED = ["States.Timeout", "Lambda.Unknown", "Sandbox.Timedout"]
 
 
 class TextEnrichment(Construct):
     """Define what asks Amazon Comprehend about the texts of a curated table, and the table of the answers.
 
-    When ``started_by`` happens (the end of a batch run: ``new_data_event`` of an engine) a state machine calls
-    the function ``lambda/text_enrichment`` until every text of the current snapshot has its row in
+    When ``started_by`` happens (the end of a batch run: ``new_data_event`` of an engine) a state machine
+    calls the function ``lambda/text_enrichment`` until every text of the current snapshot has its row in
     ``<contract>_texts``. A text is known by its identifier and the SHA-256 of its bytes: none is paid for
     twice, and a text that changed has a row of its own. A text that Comprehend refuses has a row with the
     code. What was answered lands every 1,000 texts, so a run that breaks off loses little and the next one
@@ -69,7 +69,9 @@ class TextEnrichment(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         name = f"{name_prefix}-texts"
-        _check(contract, name, field, language, most_texts, sentiment or entities)
+        _check(
+            contract, name, field=field, language=language, most_texts=most_texts, asked=sentiment or entities
+        )
         identifier = contract.by_name[contract.identifier]
         self.table = IcebergTable(
             self,
@@ -288,7 +290,7 @@ def _definition(function_arn: str) -> dict[str, Any]:
 
 
 def _check(
-    contract: CompiledContract, name: str, field: str, language: str, most_texts: int, asked: bool
+    contract: CompiledContract, name: str, *, field: str, language: str, most_texts: int, asked: bool
 ) -> None:
     problems = []
     column = contract.by_name.get(field)
