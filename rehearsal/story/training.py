@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -133,12 +134,23 @@ def _train(tale: Tale, evidence: Evidence) -> None:
         require(not again["started"], "a trigger within the cooldown started another training")
 
 
+def _input_mode(tale: Tale, steps: Sequence[Any], evidence: Evidence) -> None:
+    """How the training job that ran was told to read its channels."""
+    (arn,) = (s["Metadata"]["TrainingJob"]["Arn"] for s in steps if s["StepName"] == "Train")
+    job = tale.cloud.client("sagemaker").describe_training_job(TrainingJobName=arn.rsplit("/", 1)[-1])
+    modes = {channel["ChannelName"]: channel.get("InputMode") for channel in job["InputDataConfig"]}
+    wanted = tale.workload.training.input_mode
+    evidence["input_mode"] = wanted
+    require(set(modes.values()) == {wanted}, f"training must read by {wanted}, its channels say {modes}")
+
+
 def _prepared(tale: Tale, evidence: Evidence) -> None:
     """What the first step of the pipeline did to the rows, by its own report and by its files."""
     sagemaker = tale.cloud.client("sagemaker")
     steps = sagemaker.list_pipeline_execution_steps(
         PipelineExecutionArn=executions(tale)[0]["PipelineExecutionArn"], SortOrder="Ascending"
     )["PipelineExecutionSteps"]
+    _input_mode(tale, steps, evidence)
     (arn,) = (s["Metadata"]["ProcessingJob"]["Arn"] for s in steps if s["StepName"] == "Prepare")
     job = sagemaker.describe_processing_job(ProcessingJobName=arn.rsplit("/", 1)[-1])
     outputs = {o["OutputName"]: o["S3Output"]["S3Uri"] for o in job["ProcessingOutputConfig"]["Outputs"]}
@@ -256,7 +268,10 @@ STEPS = (
         title="Splits, gaps, outliers and encodings: what was fitted, why, and on how many rows",
         chapter=CHAPTER,
         run=_prepared,
-        capabilities=lambda _: ("train.processing",),
+        capabilities=lambda w: (
+            "train.processing",
+            *(("storage.modes",) if w.training.input_mode != "File" else ()),
+        ),
     ),
     Step(
         id="evaluate",

@@ -136,6 +136,7 @@ def test_should_use_stand_ins_that_sagemaker_would_take() -> None:
         "endpoint_instance_type": "ml.m5.large",
         "transform_instance_type": "ml.m5.large",
         "volume_gb": 30,
+        "input_mode": "FastFile",
     }
     assert definition.problems(definition.fill(rendered, types)) == []
 

@@ -20,6 +20,7 @@ training:
   max_runtime_minutes: 30000
   early_stopping_rounds: null
   instance_type: ml.g4dn.xlarge
+  input_mode: FastFile
   hyperparameters: {eta: 0.05, tree_method: "${hist}"}
 """
 
@@ -186,6 +187,19 @@ def test_should_neither_cache_nor_use_spot_unless_asked(default: dict[str, Any])
     assert "CacheConfig" not in train
     assert not train["Arguments"].get("EnableManagedSpotTraining")
     assert "CheckpointConfig" not in train["Arguments"]
+
+
+def test_should_read_its_channels_in_the_mode_of_the_workload(
+    default: dict[str, Any], templates: dict[str, Template]
+) -> None:
+    for found, mode in ((default, "File"), (pipeline_definition(templates["Spot"]), "FastFile")):
+        arguments = step(found, "Train")["Arguments"]
+        assert arguments["AlgorithmSpecification"]["TrainingInputMode"] == mode
+        channels = {c["ChannelName"]: c["InputMode"] for c in arguments["InputDataConfig"]}
+        assert channels == dict.fromkeys(("train", "validation", "transform", "contract"), mode)
+        # Processing jobs know File and Pipe only.
+        inputs = step(found, "Prepare")["Arguments"]["ProcessingInputs"]
+        assert {i["S3Input"]["S3InputMode"] for i in inputs} == {"File"}
 
 
 def test_should_use_spot_with_checkpoints_cache_and_long_runs_when_asked(

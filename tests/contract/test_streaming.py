@@ -121,3 +121,38 @@ def test_should_refuse_what_does_not_go_with_the_stream(
 def test_should_take_an_iceberg_stream_divided_by_values(workload_file: Write) -> None:
     loaded = load_workload(workload_file(extra="stream: {format: iceberg, partition_by: [flag, seen]}\n"))
     assert loaded.workload.stream.partition_by == ("flag", "seen")
+
+
+@pytest.mark.parametrize("mode", ["File", "FastFile"])
+def test_should_take_the_modes_that_training_can_read(workload_file: Write, mode: str) -> None:
+    loaded = load_workload(workload_file(extra=f"training: {{input_mode: {mode}}}\n"))
+    assert loaded.workload.training.input_mode == mode
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("Pipe", "'Pipe' must be 'File' or 'FastFile': a pipe is read once"),
+        ("fastfile", "got 'fastfile'; allowed: File, FastFile"),
+    ],
+)
+def test_should_refuse_modes_that_training_cannot_read(
+    workload_file: Write, mode: str, expected: str
+) -> None:
+    with pytest.raises(ContractError) as caught:
+        load_workload(workload_file(extra=f"training: {{input_mode: {mode}}}\n"))
+    (problem,) = caught.value.problems
+    assert problem.path == "training.input_mode"
+    assert expected in problem.message
+
+
+@pytest.mark.parametrize("topic", ["", "a b", "x" * 250, "ä"])
+def test_should_refuse_a_topic_that_kafka_cannot_have(workload_file: Write, topic: str) -> None:
+    with pytest.raises(ContractError) as caught:
+        load_workload(workload_file(extra=f'stream: {{kafka_topic: "{topic}"}}\n'))
+    assert [problem.path for problem in caught.value.problems] == ["stream.kafka_topic"]
+
+
+def test_should_have_no_topic_and_files_unless_asked(workload_file: Write) -> None:
+    spec = load_workload(workload_file()).workload
+    assert (spec.stream.kafka_topic, spec.training.input_mode) == (None, "File")

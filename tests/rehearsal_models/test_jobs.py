@@ -159,7 +159,7 @@ def test_should_refuse_a_local_path_outside_of_the_containers_folder(rehearsal: 
         process(rehearsal, "outside", "prepare", **wrong)
 
 
-def train(rehearsal: Rehearsal, name: str, **hyperparameters: str) -> dict[str, Any]:
+def train(rehearsal: Rehearsal, name: str, mode: str = "File", **hyperparameters: str) -> dict[str, Any]:
     """Train on three numbers; the job's description."""
     rehearsal.put("train/numbers.json", "[1, 2, 3]")
     sagemaker = rehearsal.client("sagemaker")
@@ -167,7 +167,7 @@ def train(rehearsal: Rehearsal, name: str, **hyperparameters: str) -> dict[str, 
         TrainingJobName=name,
         AlgorithmSpecification={
             "TrainingImage": rehearsal.job_image,
-            "TrainingInputMode": "File",
+            "TrainingInputMode": mode,
             "MetricDefinitions": [{"Name": "loss", "Regex": "loss=([0-9.]+);"}],
         },
         RoleArn=rehearsal.role,
@@ -208,6 +208,13 @@ def test_should_train_a_model_and_pack_it(rehearsal: Rehearsal) -> None:
         "Uploading",
         "Completed",
     ]
+
+
+def test_should_give_fast_file_channels_as_files_and_refuse_a_pipe(rehearsal: Rehearsal) -> None:
+    assert train(rehearsal, "fast", mode="FastFile")["TrainingJobStatus"] == "Completed"
+    piped = train(rehearsal, "piped", mode="Pipe")
+    assert piped["TrainingJobStatus"] == "Failed"
+    assert "asks for Pipe mode; the rehearsal has File and FastFile" in piped["FailureReason"]
 
 
 def test_should_give_the_failure_that_a_training_wrote(rehearsal: Rehearsal) -> None:
