@@ -40,6 +40,10 @@ RESOURCES: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
     "process.emr": ("EMR Serverless stands ready for large tables", ("AWS::EMRServerless::Application",)),
+    "process.comprehend": (
+        "A state machine asks Comprehend about texts and keeps the answers as a table",
+        ("AWS::StepFunctions::StateMachine", "Custom::IcebergTable"),
+    ),
     "process.batch": (
         "AWS Batch queues jobs for GPUs",
         ("AWS::Batch::ComputeEnvironment", "AWS::Batch::JobQueue", "AWS::Batch::JobDefinition"),

@@ -25,6 +25,7 @@ NAMES = (
     "batch-engines",
     "gpu-batch-queue",
     "databrew-profile",
+    "text-enrichment",
     "labelling",
     "windows",
     "redshift-warehouse",
