@@ -190,7 +190,7 @@ class TextEnrichment(Construct):
             assumed_by=service_principal("lambda"),
         )
         curated.grant_read(role)
-        self.table.grant_read(role)
+        # Reading rows comes with it; two tables of a zone are not granted alike to one role.
         self.table.grant_commit(role)
         # pyiceberg asks whether a file is there before it writes it: to who may not list, S3 says 403.
         lake.curated.grant_folder(role, self.table.prefix)
