@@ -15,7 +15,7 @@ from stacks.foundation import FoundationStack
 
 
 class ServicesStack(LifecycleStack):
-    """Each service that ``environment.services`` names."""
+    """Each service that ``environment.services`` names; the others are None. Grant on them what you need."""
 
     def __init__(
         self,
@@ -38,6 +38,11 @@ class ServicesStack(LifecycleStack):
         self._foundation = foundation
         self._lake = lake
         self._removal_policy = removal_policy
+        self.warehouse: RedshiftWarehouse | None = None
+        self.search: DocumentSearch | None = None
+        self.lustre: LustreCache | None = None
+        self.files: SharedFiles | None = None
+        self.videos: dict[str, VideoSource] = {}
         self._warehouse()
         self._search()
         self._storage()
@@ -66,12 +71,13 @@ class ServicesStack(LifecycleStack):
                 value=warehouse.external_schema(str(zone.database_name)),
             )
         cdk.CfnOutput(self, "WarehouseName", value=warehouse.name)
+        self.warehouse = warehouse
 
     def _search(self) -> None:
         wanted = self._environment.services.search
         if wanted is None:
             return
-        search = DocumentSearch(
+        self.search = DocumentSearch(
             self,
             "Search",
             name=f"{self._environment.name}-documents",
@@ -82,12 +88,12 @@ class ServicesStack(LifecycleStack):
             standby=wanted.standby,
             removal_policy=self._removal_policy,
         )
-        cdk.CfnOutput(self, "SearchEndpoint", value=search.collection.attr_collection_endpoint)
+        cdk.CfnOutput(self, "SearchEndpoint", value=self.search.collection.attr_collection_endpoint)
 
     def _storage(self) -> None:
         services, foundation = self._environment.services, self._foundation
         if services.lustre is not None:
-            lustre = LustreCache(
+            self.lustre = LustreCache(
                 self,
                 "Lustre",
                 zone=self._lake.artifacts,
@@ -99,9 +105,9 @@ class ServicesStack(LifecycleStack):
                 capacity_gib=services.lustre.capacity_gib,
                 throughput_mbps_per_tib=services.lustre.throughput_mbps_per_tib,
             )
-            cdk.CfnOutput(self, "LustreFileSystem", value=lustre.file_system.ref)
+            cdk.CfnOutput(self, "LustreFileSystem", value=self.lustre.file_system.ref)
         if services.shared_storage is not None:
-            files = SharedFiles(
+            self.files = SharedFiles(
                 self,
                 "Files",
                 key=foundation.keys.data_key,
@@ -111,11 +117,11 @@ class ServicesStack(LifecycleStack):
                 backups=services.shared_storage.backups,
                 removal_policy=self._removal_policy,
             )
-            cdk.CfnOutput(self, "SharedFileSystem", value=files.file_system.ref)
+            cdk.CfnOutput(self, "SharedFileSystem", value=self.files.file_system.ref)
 
     def _videos(self) -> None:
         for video in self._environment.services.videos:
-            VideoSource(
+            self.videos[video.name] = VideoSource(
                 self,
                 f"Video{''.join(part.title() for part in video.name.split('-'))}",
                 name=f"{self._environment.name}-{video.name}",

@@ -228,7 +228,7 @@ def _note_what_is_not_run(service: Service, record: Record) -> None:
 def _download_channel(
     service: Service, channel: dict[str, Any], default_mode: str, folder: JobFolder, role: str
 ) -> None:
-    """Bring a channel's files. FastFile too: a program reads the same files, here before they are asked for."""
+    """Bring a channel's files. FastFile too: a program reads the same files, here before it asks for them."""
     name = channel["ChannelName"]
     source = channel.get("DataSource", {}).get("S3DataSource")
     mode = channel.get("InputMode", default_mode)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,12 @@ from ml_lifecycle.data_lake import DataLake
 from ml_lifecycle.foundation import Keys, Network
 from ml_lifecycle.ingestion import KafkaSource, StreamIngestion, VideoSource
 from ml_lifecycle.storage import LustreCache, SharedFiles
+
+from environments import Dashboards, Environment, Services
+from environments import Network as NetworkChoice
+from stacks.data_lake import DataLakeStack
+from stacks.foundation import FoundationStack
+from stacks.workload_data import WorkloadDataStack
 
 READER = "arn:aws:quicksight:eu-central-1:111111111111:group/default/analysts"
 
@@ -591,3 +598,42 @@ def test_should_let_a_camera_put_media_and_nothing_else(default: Template) -> No
         "kinesisvideo:PutMedia",
     }
     assert "*" not in json.dumps(found)
+
+
+# --- where a workload or an environment asks for it
+
+
+@pytest.mark.parametrize(
+    ("changes", "stream", "message"),
+    [
+        (
+            {"network": NetworkChoice(interface_endpoints=False)},
+            "stream: {kafka_topic: parcels}\n",
+            "stream.kafka_topic needs endpoints .*network.interface_endpoints=False",
+        ),
+        (
+            {"services": Services(dashboards=Dashboards(readers=(READER,)))},
+            "",
+            "services.dashboards asks through a workgroup of governance, got governance=None",
+        ),
+    ],
+)
+def test_should_say_what_a_workload_s_service_needs(
+    tmp_path: Path, changes: dict[str, Any], stream: str, message: str
+) -> None:
+    (tmp_path / "workload.yaml").write_text(YAML + stream)
+    loaded = load_workload(tmp_path)
+    environment = replace(Environment(name="test"), **changes)
+    app = cdk.App(context=cdk_context())
+    foundation = FoundationStack(app, "Foundation", environment=environment)
+    lake = DataLakeStack(app, "DataLake", environment=environment, workloads=[loaded])
+    with pytest.raises(ValueError, match=message):
+        WorkloadDataStack(
+            app,
+            "Data",
+            environment=environment,
+            workload=loaded,
+            foundation=foundation,
+            lake=lake.lake,
+            governance=None,
+        )
