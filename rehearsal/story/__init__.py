@@ -16,6 +16,7 @@ from rehearsal.story import (
     sources,
     streaming,
     teardown,
+    texts,
     training,
     windows,
 )
@@ -31,6 +32,7 @@ STORY: tuple[Step, ...] = (
     *streaming.STEPS,
     *sources.STEPS,
     *processing.STEPS,
+    *texts.STEPS,
     *governance.STEPS,
     *recovery.RECOVERY,
     *features.STEPS,
