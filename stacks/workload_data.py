@@ -7,7 +7,7 @@ from ml_contract.load import LoadedWorkload
 from ml_lifecycle.analysis import TableDashboard
 from ml_lifecycle.data_lake import DataLake, IcebergTable
 from ml_lifecycle.ingestion import KafkaSource, StreamConsumer, StreamIngestion
-from ml_lifecycle.processing import BatchTransform, DataBrewProfile, PointInTime
+from ml_lifecycle.processing import BatchTransform, DataBrewProfile, PointInTime, StreamingTransform
 
 from constructs import Construct
 from environments import Environment
@@ -18,7 +18,7 @@ from stacks.foundation import FoundationStack
 from stacks.governance import GovernanceStack
 from stacks.table_upkeep import table_upkeep
 from stacks.text_enrichment import text_enrichment
-from stacks.workload_governance import WorkloadGovernance
+from stacks.workload_governance import WorkloadGovernance, govern_table
 
 
 class WorkloadDataStack(LifecycleStack):
@@ -191,6 +191,7 @@ class WorkloadDataStack(LifecycleStack):
             "FeatureGroupName": self.feature_group.name,
             "ActiveFeatureGroupName": groups.active.name,
             **self.batch.outputs,
+            **self._live(environment, workload, foundation, lake, governance),
         }
         if spec.features.store.point_in_time and isinstance(self.batch, BatchTransform):
             self.point_in_time = PointInTime(
@@ -207,3 +208,44 @@ class WorkloadDataStack(LifecycleStack):
             outputs["ConsumerFailuresUri"] = lake.raw.uri(self.consumer.failures_prefix)
         for name, value in outputs.items():
             cdk.CfnOutput(self, name, value=value)
+
+    def _live(
+        self,
+        environment: Environment,
+        workload: LoadedWorkload,
+        foundation: FoundationStack,
+        lake: DataLake,
+        governance: GovernanceStack | None,
+    ) -> dict[str, str]:
+        """Define the streaming job of a workload that has one; its outputs."""
+        options, contract = workload.workload.stream.micro_batches, workload.compiled
+        self.live: StreamingTransform | None = None
+        if options is None:
+            return {}
+        self.live = StreamingTransform(
+            self,
+            "Live",
+            contract=contract,
+            name_prefix=f"{environment.name}-{workload.workload.slug}",
+            ingestion=self.ingestion,
+            zone=lake.raw,
+            checkpoints=lake.artifacts,
+            log_key=foundation.keys.logs,
+            window_seconds=options.window_seconds,
+            worker_type=options.worker_type,
+            workers=options.workers,
+            log_retention_days=environment.retention.log_days,
+            failure_topic=foundation.notices.topic,
+        )
+        if governance is not None:
+            govern_table(
+                self,
+                "LiveGovernance",
+                workload=workload,
+                governance=governance,
+                zone=lake.raw,
+                table_name=self.live.table.ref,
+                columns=[column for column, _ in contract.glue_columns()],
+                depends_on=[self.live.table],
+            )
+        return {"LiveJobName": self.live.job_name, "LiveDataUri": lake.raw.uri(self.live.data_prefix)}

@@ -13,7 +13,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -35,6 +35,7 @@ __all__ = [
     "UnreadableFileError",
     "arrow_schema",
     "land",
+    "parquet_bytes",
     "quarantine_line",
     "refused_file",
     "rows",
@@ -360,21 +361,36 @@ def arrow_schema(contract: CompiledContract) -> pa.Schema:
     return pa.schema([(name, types[kind]) for name, kind in contract.glue_columns()])
 
 
+def parquet_bytes(rows: Sequence[Sequence[Any]], contract: CompiledContract) -> bytes:
+    """A file of the raw table, in memory. ``rows`` hold the record's values, its id and its arrival."""
+    import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    table = _table(rows, arrow_schema(contract))
+    pq.write_table(table, sink, compression="snappy", use_deprecated_int96_timestamps=True)
+    return sink.getvalue()
+
+
 def _write(writer: Any, chunk: list[list[Any]], schema: pa.Schema, path: Path) -> Any:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     if writer is None:
         # INT96 times and Snappy as Firehose's Parquet SerDe: all files of the raw table are alike.
         writer = pq.ParquetWriter(path, schema, compression="snappy", use_deprecated_int96_timestamps=True)
+    writer.write_table(_table(chunk, schema))
+    return writer
+
+
+def _table(rows: Sequence[Sequence[Any]], schema: pa.Schema) -> pa.Table:
+    import pyarrow as pa
+
     columns = []
-    for values, wanted in zip(zip(*chunk, strict=True), schema, strict=True):
+    for values, wanted in zip(zip(*rows, strict=True), schema, strict=True):
         if pa.types.is_date(wanted.type) or pa.types.is_timestamp(wanted.type):
             columns.append(pa.array(values, pa.string()).cast(wanted.type))
         else:
             columns.append(pa.array(values, wanted.type))
-    writer.write_table(pa.Table.from_arrays(columns, schema=schema))
-    return writer
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def quarantine_line(

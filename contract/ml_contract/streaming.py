@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ml_contract.blocks import ColumnName, Strict
 
-__all__ = ["Stream", "StreamConsumer"]
+__all__ = ["MicroBatches", "Stream", "StreamConsumer"]
 
 
 class StreamConsumer(Strict):
@@ -37,6 +37,18 @@ class StreamConsumer(Strict):
     )
 
 
+class MicroBatches(Strict):
+    """A Spark job of AWS Glue that never ends: checked records as a table of their own, each window."""
+
+    window_seconds: int = Field(
+        default=100, ge=10, le=900, description="A micro-batch each so many seconds; a file each at least."
+    )
+    worker_type: Literal["G.025X", "G.1X", "G.2X"] = Field(
+        default="G.025X", description="G.025X (2 vCPU, 4 GB) is for streaming jobs alone."
+    )
+    workers: int = Field(default=2, ge=2, le=299, description="One of them drives the others.")
+
+
 class Stream(Strict):
     """The streaming source."""
 
@@ -62,8 +74,12 @@ class Stream(Strict):
     kafka_topic: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9._-]{1,249}$",
-        description="Topic of an MSK Serverless cluster of the workload whose records go onto the stream too.",
+        description="Topic of an MSK Serverless cluster of the workload; its records go onto the stream too.",
     )
     consumer: StreamConsumer | None = Field(
         default=None, description="Features into the online store as records arrive; null for none."
+    )
+    micro_batches: MicroBatches | None = Field(
+        default=None,
+        description="Checked records land by Spark too, in the table <name>_live; null for none.",
     )

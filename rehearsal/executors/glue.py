@@ -85,10 +85,10 @@ for _operation in (
 @instead("glue", "CreateJob")
 def _create_job(service: Service, call: Call) -> dict[str, Any]:
     command = call.params["Command"].get("Name")
-    if command not in ("glueetl", "pythonshell"):
+    if command not in ("glueetl", "gluestreaming", "pythonshell"):
         raise ApiError(
             "InvalidInputException",
-            f"Command.Name {command!r} is not emulated; here: glueetl, pythonshell",
+            f"Command.Name {command!r} is not emulated; here: glueetl, gluestreaming, pythonshell",
         )
     _existing_security_configuration(service, call.params.get("SecurityConfiguration"))
     out = service.generic(call)

@@ -18,6 +18,7 @@ NAMES = (
     "query-workgroup",
     "stream-ingestion",
     "stream-consumer",
+    "streaming-transform",
     "batch-sources",
     "feature-group",
     "point-in-time",

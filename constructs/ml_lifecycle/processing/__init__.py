@@ -6,6 +6,7 @@ from ml_lifecycle.processing.emr import EMR_RELEASE, EmrServerlessTransform
 from ml_lifecycle.processing.gpu_batch import GpuBatchQueue
 from ml_lifecycle.processing.point_in_time import PointInTime
 from ml_lifecycle.processing.single_node import SingleNodeTransform
+from ml_lifecycle.processing.streaming import StreamingTransform
 from ml_lifecycle.processing.text_enrichment import TextEnrichment
 from ml_lifecycle.processing.workflow import BatchWorkflow
 from ml_lifecycle.processing.zones import EVENT_MONTH, BatchTables, Transform
@@ -22,6 +23,7 @@ __all__ = [
     "GpuBatchQueue",
     "PointInTime",
     "SingleNodeTransform",
+    "StreamingTransform",
     "TextEnrichment",
     "Transform",
 ]

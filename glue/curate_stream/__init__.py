@@ -1,0 +1,1 @@
+"""Records of a stream to checked rows, by micro-batches."""
