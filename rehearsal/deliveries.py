@@ -25,6 +25,8 @@ _POLLING: Mapping[str, tuple[str, ...]] = {
         "kinesis:DescribeStream",
         "kinesis:ListShards",
     ),
+    # AWS Lambda Developer Guide, "Configuring Amazon MSK event sources", of those on the cluster itself.
+    "kafka": ("kafka:DescribeClusterV2", "kafka:GetBootstrapBrokers"),
 }
 
 

@@ -228,3 +228,56 @@ def test_should_answer_that_no_camera_sends(client: Callable[[str], Any]) -> Non
     assert images[-1]["TimeStamp"] == start + timedelta(seconds=57)
     with pytest.raises(archive.exceptions.ResourceNotFoundException):
         archive.get_images(**{**asked, "StreamName": "window"})
+
+
+@pytest.mark.parametrize(("granted", "status"), [(True, "CREATE_COMPLETE"), (False, "ROLLBACK_COMPLETE")])
+def test_should_map_a_topic_only_where_the_functions_role_may_look(
+    client: Callable[[str], Any], server: ServerProcess, *, granted: bool, status: str
+) -> None:
+    trust = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    cluster = {"Fn::GetAtt": ["Cluster", "Arn"]}
+    looking = {
+        "Effect": "Allow",
+        "Action": ["kafka:DescribeClusterV2", "kafka:GetBootstrapBrokers"] if granted else "kafka:ListTopics",
+        "Resource": cluster,
+    }
+    stack = f"topic-{str(granted).lower()}"
+    resources = {
+        "Cluster": resource(
+            "AWS::MSK::ServerlessCluster",
+            ClusterName=stack,
+            VpcConfigs=[{"SubnetIds": SUBNETS}],
+            ClientAuthentication={"Sasl": {"Iam": {"Enabled": True}}},
+        ),
+        "Role": resource(
+            "AWS::IAM::Role",
+            AssumeRolePolicyDocument={"Version": "2012-10-17", "Statement": [trust]},
+            Policies=[
+                {"PolicyName": "look", "PolicyDocument": {"Version": "2012-10-17", "Statement": [looking]}}
+            ],
+        ),
+        "Function": resource(
+            "AWS::Lambda::Function",
+            Runtime="python3.13",
+            Handler="index.handler",
+            Role={"Fn::GetAtt": ["Role", "Arn"]},
+            Code={"ZipFile": "def handler(event, context): return 1"},
+        ),
+        "Mapping": resource(
+            "AWS::Lambda::EventSourceMapping",
+            FunctionName={"Ref": "Function"},
+            EventSourceArn=cluster,
+            Topics=["parcels"],
+            StartingPosition="TRIM_HORIZON",
+        ),
+    }
+    client("cloudformation").create_stack(
+        StackName=stack, TemplateBody=json.dumps({"Resources": resources}), Capabilities=["CAPABILITY_IAM"]
+    )
+    assert settled(client, stack)["StackStatus"] == status, reasons(client, stack)
+    if granted:
+        kinds = {e["kind"] for e in server.control("GET", "/ledger?outcome=recorded")["entries"]}
+        assert "event-source-mapping" in kinds
+    else:
+        refused = "does not have permissions to call DescribeClusterV2 on Kafka"
+        assert any(refused in reason for reason in reasons(client, stack))
