@@ -208,6 +208,11 @@ def start_job(
     :raises ApiError: the job does not exist, its role cannot be assumed, or too many runs are under way
     """
     job = service.get("Job", job_name)
+    if job.data["Command"]["Name"] == "gluestreaming":
+        raise ApiError(
+            "InvalidInputException",
+            f"{job_name} is a streaming job, recorded and not run: its Kinesis source is a part of AWS Glue",
+        )
     role = assumed_role(service, str(job.data["Role"]))
     limit = int(job.data.get("ExecutionProperty", {}).get("MaxConcurrentRuns", 1))
     with _START:

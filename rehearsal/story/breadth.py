@@ -40,6 +40,10 @@ RESOURCES: dict[str, tuple[str, tuple[str, ...]]] = {
             "AWS::DataBrew::Project",
         ),
     ),
+    "process.spark": (
+        "A Glue job waits to land the stream by micro-batches",
+        ("AWS::Glue::Job", "AWS::Scheduler::Schedule"),
+    ),
     "process.emr": ("EMR Serverless stands ready for large tables", ("AWS::EMRServerless::Application",)),
     "process.comprehend": (
         "A state machine asks Comprehend about texts and keeps the answers as a table",
@@ -154,11 +158,27 @@ def _texts(tale: Tale, made: Made) -> Evidence:
     return {"state_machine": machine, "table": table}
 
 
+def _micro_batches(tale: Tale, made: Made) -> Evidence:
+    """The job is a streaming one with a checkpoint, and only one run of it goes on at a time."""
+    name = tale.outputs("Data")["LiveJobName"]
+    require(name in made["AWS::Glue::Job"], f"{name} was not made")
+    job = tale.cloud.client("glue").get_job(JobName=name)["Job"]
+    kind, runs = job["Command"]["Name"], job["ExecutionProperty"]["MaxConcurrentRuns"]
+    require((kind, runs) == ("gluestreaming", 1), f"{name} is {kind}, {runs} runs at a time")
+    arguments = job["DefaultArguments"]
+    return {
+        "job": name,
+        "every_seconds": arguments["--window_seconds"],
+        "checkpoint": arguments["--checkpoint_uri"],
+    }
+
+
 #: Row -> what is asked of the services themselves, once the resources are there.
 _LOOKS: dict[str, Callable[[Tale, Made], Evidence]] = {
     "stream.msk": _msk,
     "label.groundtruth": _ground_truth,
     "process.comprehend": _texts,
+    "process.spark": _micro_batches,
     "analyse.opensearch": _open_search,
     "storage.efs": _files,
 }

@@ -186,7 +186,7 @@ def batch(
         "glue.amazonaws.com",
         [
             *(bucket, folders, code, logs),
-            {"Action": "s3:GetObject", "Resource": f"{objects}/curated/*"},
+            {"Action": "s3:GetObject", "Resource": [f"{objects}/curated/*", f"{objects}/labels/*"]},
             {"Action": change, "Resource": [f"{objects}/features/*", f"{objects}/snapshots/*"]},
             catalog,
             {
@@ -235,6 +235,8 @@ def batch(
             "--features_uri": f"s3://{BUCKET}/features/",
             "--snapshots_uri": f"s3://{BUCKET}/snapshots/",
             "--feature_group_name": "batch-claims",
+            # Nobody has labelled yet: there is no such table.
+            "--labels_table": f"{DATABASE}.{TABLE}_labels",
         },
     }
     owners = {"curate": curate, "build_features": features, **dict.fromkeys(KILLED, curate)}
@@ -487,3 +489,46 @@ def test_should_build_the_very_training_set_of_an_earlier_day_again(
     gone = batch.run("build_features", curated_snapshot_id="1")
     assert gone["JobRunState"] == "FAILED"
     assert "has no snapshot 1; it keeps:" in gone["ErrorMessage"]
+
+
+def test_should_learn_from_the_labels_that_people_gave_and_say_which(
+    batch: Batch, curated: dict[str, Any]
+) -> None:
+    assert curated["passed"]
+    field = batch.contract.label.field
+    unlabelled = batch.run("build_features")
+    assert unlabelled["JobRunState"] == "SUCCEEDED", unlabelled["ErrorMessage"]
+    assert batch.note("features/")["labels_snapshot_id"] is None
+    before = {row["policy_number"]: row[field] for row in batch.rows("features")}
+    policy, own = min(before.items())
+    (other,) = [value for value in batch.contract.label.values or () if value != own]
+    table = GlueCatalog("labels", client=batch.client("glue"), **batch.table().io.properties).create_table(
+        (DATABASE, f"{TABLE}_labels"),
+        schema=pa.schema(
+            [
+                ("identifier", pa.string()),
+                ("label", pa.string()),
+                ("labelled_at", pa.timestamp("us", "UTC")),
+                ("task", pa.string()),
+            ]
+        ),
+        location=f"s3://{BUCKET}/labels",
+    )
+    moment = datetime(2026, 11, 1, tzinfo=UTC)
+    row = {"identifier": str(policy), "label": other, "labelled_at": moment, "task": "t"}
+    table.append(pa.Table.from_pylist([row], schema=table.schema().as_arrow()))
+    run = batch.run("build_features")
+    assert run["JobRunState"] == "SUCCEEDED", run["ErrorMessage"]
+    snapshot = table.refresh().current_snapshot()
+    assert snapshot is not None
+    assert batch.note("features/")["labels_snapshot_id"] == str(snapshot.snapshot_id)
+    assert {row["policy_number"]: row[field] for row in batch.rows("features")} == {**before, policy: other}
+    # The set of before the label, again.
+    curated_now = batch.table().current_snapshot()
+    assert curated_now is not None
+    run = batch.run(
+        "build_features", curated_snapshot_id=str(curated_now.snapshot_id), labels_snapshot_id="none"
+    )
+    assert run["JobRunState"] == "SUCCEEDED", run["ErrorMessage"]
+    again = batch.rows(f"snapshots/{curated_now.snapshot_id}")
+    assert {row["policy_number"]: row[field] for row in again} == before
