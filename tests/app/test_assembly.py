@@ -19,15 +19,27 @@ STACKS = (
     "Foundation",
     "DataLake",
     "ClaimsFraudData",
+    "ClaimsFraudSources",
     "ClaimsFraudModels",
     "ClaimsFraudServing",
+    "ClaimsFraudLabels",
     "ClaimsFraudOperations",
+    "HotlineDemandData",
+    "HotlineDemandWindows",
+    "HotlineDemandModels",
+    "HotlineDemandServing",
+    "HotlineDemandOperations",
 )
+#: What one environment alone has switched on.
+MORE = {"Dev/Governance"}
+REVIEWED = sorted({f"{environment}/{stack}" for environment in ENVIRONMENTS for stack in STACKS} | MORE)
 #: What holds data, or the key without which data is lost.
 STATEFUL = (
     "AWS::S3::Bucket",
     "AWS::KMS::Key",
     "AWS::Kinesis::Stream",
+    "AWS::DynamoDB::Table",
+    "AWS::Cognito::UserPool",
     "AWS::SageMaker::FeatureGroup",
     "AWS::SageMaker::ModelPackageGroup",
 )
@@ -37,11 +49,28 @@ WITHOUT_RESOURCE = {
     "ecr:GetAuthorizationToken": None,
     "ec2:DescribeDhcpOptions": None,
     "ec2:DescribeNetworkInterfaces": None,
+    "ec2:DescribeRouteTables": None,
     "ec2:DescribeSecurityGroups": None,
     "ec2:DescribeSubnets": None,
+    "ec2:DescribeVpcEndpoints": None,
     "ec2:DescribeVpcs": None,
     "lakeformation:GetDataAccess": None,
+    # A state machine's log delivery (Step Functions Developer Guide, "Logging using CloudWatch Logs").
+    "logs:CreateLogDelivery": None,
+    "logs:DeleteLogDelivery": None,
+    "logs:DescribeLogGroups": None,
+    "logs:DescribeResourcePolicies": None,
+    "logs:GetLogDelivery": None,
+    "logs:ListLogDeliveries": None,
+    "logs:PutResourcePolicy": None,
+    "logs:UpdateLogDelivery": None,
+    "xray:GetSamplingRules": None,
+    "xray:GetSamplingTargets": None,
+    "xray:PutTelemetryRecords": None,
+    "xray:PutTraceSegments": None,
 }
+#: Streams of what can be computed again.
+PASSING = {"HotlineDemandWindows": {"WindowsRows"}}
 
 
 @pytest.fixture
@@ -50,16 +79,14 @@ def snapshot_json(snapshot: SnapshotAssertion) -> SnapshotAssertion:
 
 
 def test_should_hold_every_stack_of_every_environment_and_the_delivery(assembly: Assembly) -> None:
-    expected = {f"{environment}/{stack}" for environment in ENVIRONMENTS for stack in STACKS} | {"Delivery"}
-    assert set(assembly.stacks()) == expected
+    assert set(assembly.stacks()) == {*REVIEWED, "Delivery"}
 
 
-@pytest.mark.parametrize("environment", ENVIRONMENTS)
-@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("stack", REVIEWED, ids=[stack.replace("/", "-") for stack in REVIEWED])
 def test_should_synthesise_the_stack_as_it_was_reviewed(
-    environment: str, stack: str, assembly: Assembly, snapshot_json: SnapshotAssertion
+    stack: str, assembly: Assembly, snapshot_json: SnapshotAssertion
 ) -> None:
-    assert normalised(assembly.template(f"{environment}/{stack}")) == snapshot_json
+    assert normalised(assembly.template(stack)) == snapshot_json
 
 
 def test_should_synthesise_the_delivery_as_it_was_reviewed(
@@ -131,8 +158,9 @@ def test_should_retain_everything_that_holds_data(assembly: Assembly) -> None:
     for stack, template in assembly.templates().items():
         if stack == "Delivery":
             continue
+        passing = tuple(PASSING.get(stack.partition("/")[2], ()))
         for name, resource in template["Resources"].items():
-            if resource["Type"] in STATEFUL:
+            if resource["Type"] in STATEFUL and not (passing and name.startswith(passing)):
                 kept += 1
                 assert resource.get("DeletionPolicy") in ("Retain", "RetainExceptOnCreate"), f"{stack} {name}"
                 assert resource.get("UpdateReplacePolicy") == "Retain", f"{stack} {name}"

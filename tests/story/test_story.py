@@ -17,7 +17,7 @@ from rehearsal.report.document import SCHEMA_PATH
 from rehearsal.story import STORY
 
 ROOT = app_folder(None)
-RECORDS = 300
+RECORDS = 600
 
 
 @pytest.fixture(scope="module")

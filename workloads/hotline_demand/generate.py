@@ -61,7 +61,7 @@ def _hours(region: str, busy: int, hours: int, seed: int) -> Iterator[dict[str, 
             yield {**described, "calls_next_hour": calls}
         planned = max(2, round(busy * _DAY[moment.hour] / CALLS_PER_AGENT * rng.uniform(0.9, 1.2)))
         described = {
-            "observation_id": f"{region}-{moment:%Y%m%dT%H}",
+            "observation_id": f"{region}-{moment:%Y%m%dT%H%M}",
             "observed_at": f"{moment:%Y-%m-%dT%H:%M:%SZ}",
             "region": region,
             **_on_the_lines(rng, calls, planned),

@@ -104,6 +104,7 @@ class JdbcTable(BatchSource):
         self.secret = login(
             self, "Login", arn=secret_arn, key=key, description=f"Reads {table} for the source {name}"
         )
+        self._vpc_id, self._subnet_id = vpc.vpc_id, subnet.subnet_id
         self.security_group = self._security_group(vpc, port)
         self.connection = glue.CfnConnection(
             self,
@@ -259,17 +260,38 @@ class JdbcTable(BatchSource):
             "wildcard begins with this source's own prefix.",
             resources=[groups],
         )
-        # AWS Glue Developer Guide, "Setting up a VPC": network interfaces have no name before they are.
+        # AWS Glue Developer Guide, "Setting up a VPC": the job's network interfaces, in its subnet and group
+        # only; interfaces have no name before they are.
+        interfaces = arn("ec2", "network-interface/*")
+        iam.Grant.add_to_principal(
+            grantee=role,
+            actions=["ec2:CreateNetworkInterface"],
+            resource_arns=[
+                interfaces,
+                arn("ec2", f"subnet/{self._subnet_id}"),
+                arn("ec2", f"security-group/{self.security_group.security_group_id}"),
+            ],
+        )
+        iam.Grant.add_to_principal(
+            grantee=role, actions=["ec2:DeleteNetworkInterface"], resource_arns=[interfaces]
+        )
+        iam.Grant.add_to_principal(
+            grantee=role,
+            actions=["ec2:DescribeVpcAttribute"],
+            resource_arns=[arn("ec2", f"vpc/{self._vpc_id}")],
+        )
+        acknowledge_wildcards(
+            role,
+            "Interfaces have no name before they are; they stand in the job's one subnet and one group",
+            resources=[interfaces],
+        )
         iam.Grant.add_to_principal(
             grantee=role,
             actions=[
-                "ec2:CreateNetworkInterface",
-                "ec2:DeleteNetworkInterface",
                 "ec2:DescribeNetworkInterfaces",
                 "ec2:DescribeRouteTables",
                 "ec2:DescribeSecurityGroups",
                 "ec2:DescribeSubnets",
-                "ec2:DescribeVpcAttribute",
                 "ec2:DescribeVpcEndpoints",
             ],
             resource_arns=["*"],
@@ -283,7 +305,7 @@ class JdbcTable(BatchSource):
         acknowledge(
             role,
             "IAM5[Resource::*]",
-            "Interfaces and metrics have no name to grant; the job runs in one subnet, in a group of its own",
+            "EC2 describes, and CloudWatch takes metrics, without a resource to name; one namespace",
         )
         return role
 
