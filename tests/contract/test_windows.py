@@ -152,7 +152,12 @@ def test_should_leave_a_table_alone_that_has_its_windows(contract: CompiledContr
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning",
+    "ignore::FutureWarning",
+    "ignore::ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+)
 @settings(max_examples=6)
 @given(rows=ROWS)
 def test_should_compute_on_spark_what_the_words_say(
