@@ -53,6 +53,8 @@ def spark() -> Iterator[Any]:
         patch.setenv("PYSPARK_PYTHON", sys.executable)
         from pyspark.sql import SparkSession
 
+        # Another module's session may live on in this process: it is used, and left to who started it.
+        before = SparkSession.getActiveSession()
         session = (
             SparkSession.builder.master("local[1]")
             .config("spark.ui.enabled", "false")
@@ -64,7 +66,9 @@ def spark() -> Iterator[Any]:
         )
         session.sparkContext.setLogLevel("ERROR")
         yield session
-        session.stop()
+        session.conf.set("spark.sql.session.timeZone", "UTC")
+        if before is None:
+            session.stop()
 
 
 @pytest.fixture
