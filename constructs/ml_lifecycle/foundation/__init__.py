@@ -2,7 +2,7 @@
 
 from ml_lifecycle.foundation.budget import MonthlyBudget
 from ml_lifecycle.foundation.keys import Keys, grant_encrypt_decrypt
-from ml_lifecycle.foundation.logs import LOG_RETENTION_DAYS, log_group
+from ml_lifecycle.foundation.logs import LOG_RETENTION_DAYS, grant_logs_and_traces, log_group
 from ml_lifecycle.foundation.network import INTERFACE_ENDPOINTS, Network
 from ml_lifecycle.foundation.notices import Notices
 
@@ -14,5 +14,6 @@ __all__ = [
     "Network",
     "Notices",
     "grant_encrypt_decrypt",
+    "grant_logs_and_traces",
     "log_group",
 ]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_stepfunctions as stepfunctions
 
-from ml_lifecycle.acknowledge import acknowledge
 from ml_lifecycle.pseudo import PARTITION
 
-__all__ = ["RETRY", "definition", "grant_logs_and_traces", "logging_to"]
+__all__ = ["RETRY", "definition", "logging_to"]
 
 #: After this the message is sent to the landing again; what lands twice lands once.
 _LANDING_SECONDS = 6 * 3_600
@@ -35,35 +33,6 @@ RETRY = [
         "JitterStrategy": "FULL",
     }
 ]
-
-
-def grant_logs_and_traces(role: iam.Role) -> None:
-    """Grant a state machine's role what logging and tracing ask (Step Functions Developer Guide, "Logging
-    using CloudWatch Logs" and "X-Ray and Step Functions").
-    """
-    iam.Grant.add_to_principal(
-        grantee=role,
-        actions=[
-            "logs:CreateLogDelivery",
-            "logs:DeleteLogDelivery",
-            "logs:DescribeLogGroups",
-            "logs:DescribeResourcePolicies",
-            "logs:GetLogDelivery",
-            "logs:ListLogDeliveries",
-            "logs:PutResourcePolicy",
-            "logs:UpdateLogDelivery",
-            "xray:GetSamplingRules",
-            "xray:GetSamplingTargets",
-            "xray:PutTelemetryRecords",
-            "xray:PutTraceSegments",
-        ],
-        resource_arns=["*"],
-    )
-    acknowledge(
-        role,
-        "IAM5[Resource::*]",
-        "Log deliveries and traces know no resource (Service Authorization Reference); the rest does.",
-    )
 
 
 def logging_to(group: logs.LogGroup) -> stepfunctions.CfnStateMachine.LoggingConfigurationProperty:

@@ -20,8 +20,8 @@ from constructs import Construct
 from ml_lifecycle.acknowledge import acknowledge
 from ml_lifecycle.code import lake_lambda_context
 from ml_lifecycle.data_lake import DataLake, IcebergTable
-from ml_lifecycle.foundation import log_group
-from ml_lifecycle.labelling.steps import RETRY, grant_logs_and_traces, logging_to
+from ml_lifecycle.foundation import grant_logs_and_traces, log_group
+from ml_lifecycle.labelling.steps import RETRY, logging_to
 from ml_lifecycle.processing.workflow import turns
 from ml_lifecycle.pseudo import PARTITION, arn, service_principal
 

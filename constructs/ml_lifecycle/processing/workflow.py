@@ -16,9 +16,8 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_stepfunctions as stepfunctions
 
 from constructs import Construct
-from ml_lifecycle.acknowledge import acknowledge
 from ml_lifecycle.data_lake import Zone
-from ml_lifecycle.foundation import log_group
+from ml_lifecycle.foundation import grant_logs_and_traces, log_group
 from ml_lifecycle.pseudo import PARTITION, arn, service_principal
 
 __all__ = ["GATHER_SECONDS", "BatchWorkflow", "short_name", "turns"]
@@ -148,30 +147,7 @@ class BatchWorkflow(Construct):
             iam.Grant.add_to_principal(
                 grantee=role, actions=["sns:Publish"], resource_arns=[self._topic.topic_arn]
             )
-        iam.Grant.add_to_principal(
-            grantee=role,
-            # AWS Step Functions Developer Guide, "Logging in CloudWatch Logs", "AWS X-Ray": no resources.
-            actions=[
-                "logs:CreateLogDelivery",
-                "logs:GetLogDelivery",
-                "logs:UpdateLogDelivery",
-                "logs:DeleteLogDelivery",
-                "logs:ListLogDeliveries",
-                "logs:PutResourcePolicy",
-                "logs:DescribeResourcePolicies",
-                "logs:DescribeLogGroups",
-                "xray:PutTraceSegments",
-                "xray:PutTelemetryRecords",
-                "xray:GetSamplingRules",
-                "xray:GetSamplingTargets",
-            ],
-            resource_arns=["*"],
-        )
-        acknowledge(
-            role,
-            "IAM5[Resource::*]",
-            "Log delivery and tracing know no resources; these actions read and write no data of the lake",
-        )
+        grant_logs_and_traces(role)
         return role
 
     def _machine(

@@ -25,7 +25,7 @@ from ml_lifecycle.acknowledge import acknowledge
 from ml_lifecycle.code import lambda_context
 from ml_lifecycle.data_lake import Zone
 from ml_lifecycle.dead_letters import DeadLetterQueue
-from ml_lifecycle.foundation import log_group
+from ml_lifecycle.foundation import grant_logs_and_traces, log_group
 from ml_lifecycle.pseudo import PARTITION, arn, service_principal
 
 #: What EventBridge is told of each batch.
@@ -265,30 +265,7 @@ class BatchLanding(Construct):
         iam.Grant.add_to_principal(
             grantee=role, actions=["events:PutEvents"], resource_arns=[arn("events", "event-bus/default")]
         )
-        iam.Grant.add_to_principal(
-            grantee=role,
-            # AWS Step Functions Developer Guide, "Logging in CloudWatch Logs": no resource types.
-            actions=[
-                "logs:CreateLogDelivery",
-                "logs:GetLogDelivery",
-                "logs:UpdateLogDelivery",
-                "logs:DeleteLogDelivery",
-                "logs:ListLogDeliveries",
-                "logs:PutResourcePolicy",
-                "logs:DescribeResourcePolicies",
-                "logs:DescribeLogGroups",
-                "xray:PutTraceSegments",
-                "xray:PutTelemetryRecords",
-                "xray:GetSamplingRules",
-                "xray:GetSamplingTargets",
-            ],
-            resource_arns=["*"],
-        )
-        acknowledge(
-            role,
-            "IAM5[Resource::*]",
-            "Log delivery and tracing know no resources; these actions read and write no data of the lake",
-        )
+        grant_logs_and_traces(role)
         machine = stepfunctions.CfnStateMachine(
             self,
             "Workflow",
