@@ -1,9 +1,10 @@
 """The contract's features beside reading and writing the same Parquet files with the same engine.
 
 A table of made-up claims (each column with the values and shares of generated claims, each policy number
-once) lies in files of a million rows. ``features`` is ``ml_contract.stream.write_features``: read, compute,
-write, all in polars' streaming engine; ``copy`` reads and writes the files as they are. Every measurement is
-a process of its own, files warm, in turns; the best of each counts, its peak memory is the process's.
+once) lies in files of a million rows. ``features`` is ``ml_contract.features.stream.write_features``: read,
+compute, write, all in polars' streaming engine; ``copy`` reads and writes the files as they are. Every
+measurement is a process of its own, files warm, in turns; the best of each counts, its peak memory is the
+process's.
 
 ``BENCHMARK_SPARK=1`` measures the same code on local Spark too, which takes minutes; ``BENCHMARK_ROWS=1``
 stops at a million rows.
@@ -152,7 +153,7 @@ def _make(folder: Path, size: int) -> None:
 def _sample() -> Any:
     import polars as pl
     from ml_contract.load import load_workload
-    from ml_contract.records import Record, RecordCodec
+    from ml_contract.records.codec import Record, RecordCodec
 
     contract = load_workload(WORKLOAD).compiled
     codec = RecordCodec(contract)
@@ -185,7 +186,7 @@ def _polars_copy(source: Path, target: Path) -> Callable[[], object]:
 
 def _polars_features(source: Path, target: Path) -> Callable[[], object]:
     import polars as pl
-    from ml_contract.stream import write_features
+    from ml_contract.features.stream import write_features
 
     contract = _contract()
     return lambda: write_features(pl.scan_parquet(source), target, contract, partition=None)
@@ -213,7 +214,7 @@ def _spark_copy(source: Path, target: Path) -> Callable[[], object]:
 
 
 def _spark_features(source: Path, target: Path) -> Callable[[], object]:
-    from ml_contract.frame import feature_frame
+    from ml_contract.features.frame import feature_frame
 
     session, contract = _spark(), _contract()
     return lambda: feature_frame(session.read.parquet(str(source)), contract).write.parquet(str(target))

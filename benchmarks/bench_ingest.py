@@ -23,9 +23,9 @@ from typing import Any
 
 import orjson
 from botocore.exceptions import ClientError
+from ml_contract.features.online import feature_record
 from ml_contract.load import load_workload
-from ml_contract.online import feature_record
-from ml_contract.records import RecordCodec
+from ml_contract.records.codec import RecordCodec
 
 from benchmarks.result import Result, Row
 from rehearsal.stream_batches import Record, Rules, batches, carry, event_of, size_in_event

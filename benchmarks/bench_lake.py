@@ -66,9 +66,9 @@ def run() -> Result:
     import pyarrow.parquet as pq
     from lake_files.parquet import inspect_files
     from ml_contract.load import load_workload
-    from ml_contract.quality import evaluate
-    from ml_contract.quality_polars import PolarsEngine
-    from ml_contract.rules import parsed_rules
+    from ml_contract.quality.on_polars import PolarsEngine
+    from ml_contract.quality.rules import parsed_rules
+    from ml_contract.quality.verdicts import evaluate
 
     contract = load_workload(ROOT / "workloads" / "claims_fraud").compiled
     with tempfile.TemporaryDirectory(prefix="bench-lake-") as name:

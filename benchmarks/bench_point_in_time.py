@@ -116,7 +116,7 @@ def _make(folder: Path, history: int, labels: int) -> None:
 
 
 def _spec() -> Any:
-    from ml_contract.as_of import AsOf
+    from ml_contract.features.as_of import AsOf
 
     return AsOf(
         identifier="id",
@@ -141,7 +141,7 @@ def _timed(work: Callable[[], float]) -> dict[str, Any]:
 
 def _polars(task: str, folder: Path) -> dict[str, Any]:
     import polars as pl
-    from ml_contract.as_of import as_of
+    from ml_contract.features.as_of import as_of
 
     def as_known() -> float:
         made = as_of(
@@ -159,7 +159,7 @@ def _polars(task: str, folder: Path) -> dict[str, Any]:
 
 
 def _spark(task: str, folder: Path) -> dict[str, Any]:
-    from ml_contract.as_of import as_of
+    from ml_contract.features.as_of import as_of
     from pyspark.sql import SparkSession
     from pyspark.sql import functions as sf
 

@@ -74,9 +74,9 @@ def _records() -> list[dict[str, Any]]:
 def _model(base: pathlib.Path) -> tuple[pathlib.Path, bytes]:
     """Train the worked example with our own images; return the model folder and one raw record."""
     import polars as pl
-    from ml_contract.frame import feature_frame
+    from ml_contract.features.frame import feature_frame
     from ml_contract.load import load_workload
-    from ml_contract.records import Record, RecordCodec
+    from ml_contract.records.codec import Record, RecordCodec
 
     contract = load_workload(WORKLOAD).compiled
     records = _records()
@@ -188,7 +188,7 @@ http {{
 @contextlib.contextmanager
 def _stacks(base: pathlib.Path) -> Iterator[tuple[list[Stack], bool]]:
     import numpy as np
-    from ml_contract.row import row_function
+    from ml_contract.features.row import row_function
     from ml_runtime.content import BodyReader
     from ml_runtime.model import Model
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import orjson
 from ml_contract.load import load_workload
-from ml_contract.records import RecordCodec, Rejected
+from ml_contract.records.codec import RecordCodec, Rejected
 
 from benchmarks.result import Result, Row
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from ml_contract.blocks import Classification
+from ml_contract.spec.blocks import Classification
 
 from environments.refusal import refuse
 

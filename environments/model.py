@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Network, NetmaskValueError
 from pathlib import Path
 
-from ml_contract.blocks import Classification
+from ml_contract.spec.blocks import Classification
 from ml_lifecycle.data_lake import DEEP_ARCHIVE_LEAST_DAYS
 from ml_lifecycle.foundation.logs import LOG_RETENTION_DAYS
 

@@ -22,10 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ml_contract.records import RecordCodec, Rejected
-from ml_contract.synthetic import Drift, drift_records
-from ml_contract.synthetic import generate as make_up
-from ml_contract.tables import TableError, read_table
+from ml_contract.made_up.synthetic import Drift, drift_records
+from ml_contract.made_up.synthetic import generate as make_up
+from ml_contract.records.codec import RecordCodec, Rejected
+from ml_contract.records.tables import TableError, read_table
 
 if TYPE_CHECKING:
     from ml_contract.compiled import CompiledContract

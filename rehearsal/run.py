@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ml_contract.source_manifest import source_entries
+from ml_contract.extracts.source_manifest import source_entries
 
 from rehearsal.inputs import InputError, load_inputs
 from rehearsal.preflight import PreflightError, app_folder, check_tools, find_workload

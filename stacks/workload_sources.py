@@ -6,8 +6,7 @@ from typing import Any
 
 import aws_cdk as cdk
 from ml_contract.load import LoadedWorkload
-from ml_contract.source_checks import lands
-from ml_contract.sources import DmsSource, DropSource, JdbcSource, Source, ThirdPartySource
+from ml_contract.spec.sources import DmsSource, DropSource, JdbcSource, Source, ThirdPartySource, lands
 from ml_lifecycle.data_lake import DataLake
 from ml_lifecycle.sources import (
     BatchLanding,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Sequence
 
+from ml_contract.extracts.source_manifest import source_entries, source_table
 from ml_contract.load import LoadedWorkload, discover_workloads
-from ml_contract.source_manifest import source_entries, source_table
 
 from environments import ENVIRONMENTS, Environment
 

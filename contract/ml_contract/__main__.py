@@ -9,8 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ml_contract.evolution_command import check_against, record_lock
-from ml_contract.feature_command import record_features
+from ml_contract.commands.features import record_features
+from ml_contract.commands.record import check_against, record_lock
+from ml_contract.extracts.json_schema import schema_text
 from ml_contract.load import (
     YAML_NAME,
     ContractError,
@@ -19,7 +20,6 @@ from ml_contract.load import (
     discover_workloads,
     load_workload,
 )
-from ml_contract.schema import schema_text
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,9 +14,8 @@ from functools import cached_property
 from typing import Any, Final, Literal
 
 from ml_contract.expressions import Expr
-from ml_contract.windows import Window, WindowSpec
 
-__all__ = ["Column", "CompiledContract", "Feature", "FitSpec", "LabelSpec"]
+__all__ = ["Column", "CompiledContract", "Feature", "FitSpec", "LabelSpec", "Window", "WindowSpec"]
 
 VERSION: Final = 1
 
@@ -69,6 +68,29 @@ class Feature:
     name: str
     type: Literal["number", "category"]
     expression: Expr
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """One window feature."""
+
+    name: str
+    aggregate: str
+    field: str | None
+    over_hours: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowSpec:
+    """The window features of a workload."""
+
+    key: str
+    windows: tuple[Window, ...]
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Fields that are aggregated, each once."""
+        return tuple(dict.fromkeys(w.field for w in self.windows if w.field is not None))
 
 
 @dataclass(frozen=True, kw_only=True)

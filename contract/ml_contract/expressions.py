@@ -7,9 +7,9 @@
         "at_night": when(col("hour").is_between(6, 21)).then("day").otherwise("night"),
     }
 
-The tree is plain data (``to_json``), so it travels inside the compiled contract. ``ml_contract.frame``
-lowers it to polars, pandas and Spark, ``ml_contract.row`` compiles it to a Python function. What an
-expression means is the same on all of them:
+The tree is plain data (``to_json``), so it travels inside the compiled contract.
+``ml_contract.features.frame`` lowers it to polars, pandas and Spark, ``ml_contract.features.row`` compiles it
+to a Python function. What an expression means is the same on all of them:
 
 - Numbers are 64-bit floats, whatever the field's type. Integers beyond 2**53 lose digits.
 - ``None`` is a missing value. Arithmetic, comparison and text functions of a missing value are missing;

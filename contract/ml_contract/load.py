@@ -15,27 +15,26 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from ml_contract.batching_checks import batch_problems
-from ml_contract.checks import Checks, field_features
-from ml_contract.compiled import Column, CompiledContract, Feature, FitSpec, LabelSpec
-from ml_contract.evolution import lock_problems as record_problems
+from ml_contract.checks.batching import batch_problems
+from ml_contract.checks.workload import Checks, field_features
+from ml_contract.compiled import Column, CompiledContract, Feature, FitSpec, LabelSpec, Window, WindowSpec
+from ml_contract.evolution.feature_lock import GroupVersion, group_versions, lock_problems
+from ml_contract.evolution.record import lock_problems as record_problems
 from ml_contract.expressions import Expr, col, type_of
-from ml_contract.feature_lock import GroupVersion, group_versions, lock_problems
-from ml_contract.findings import findings, without_wrong_values
-from ml_contract.model import (
+from ml_contract.problems import ContractError, Lines, Problem, join, nearest, split
+from ml_contract.reading.findings import findings, without_wrong_values
+from ml_contract.reading.yaml_lines import Source, read_yaml
+from ml_contract.spec.features import (
     BinFeature,
     DatePartFeature,
     DaysBetweenFeature,
     DerivedFeature,
     PythonFeature,
     RatioFeature,
-    RegressionLabel,
-    Workload,
 )
-from ml_contract.preparation import QuantileBinFeature
-from ml_contract.problems import ContractError, Lines, Problem, join, nearest, split
-from ml_contract.windows import Window, WindowSpec
-from ml_contract.yaml_lines import Source, read_yaml
+from ml_contract.spec.preparation import QuantileBinFeature
+from ml_contract.spec.record import RegressionLabel, class_text
+from ml_contract.spec.workload import Workload
 
 __all__ = ["ContractError", "LoadedWorkload", "Problem", "discover_workloads", "load_workload"]
 
@@ -185,7 +184,7 @@ def _compile(workload: Workload, expressions: Mapping[str, Expr]) -> CompiledCon
         for name, field in workload.record.fields.items()
     )
     label = workload.label
-    values = None if isinstance(label, RegressionLabel) else tuple(_class_text(v) for v in label.values)
+    values = None if isinstance(label, RegressionLabel) else tuple(class_text(v) for v in label.values)
     features = [
         Feature(
             name=name,
@@ -257,10 +256,6 @@ def _windows(workload: Workload) -> WindowSpec | None:
             for name, w in workload.windows.features.items()
         ),
     )
-
-
-def _class_text(value: str | bool | int) -> str:
-    return ("true" if value else "false") if isinstance(value, bool) else str(value)
 
 
 def _declared(derived: DerivedFeature) -> Expr:

@@ -20,8 +20,8 @@ from lake_files.objects import read_text, remove_other_partitions, write_text
 from lake_files.parquet import inspect
 from lake_files.report import digest
 from ml_contract.compiled import CompiledContract
-from ml_contract.frame import feature_frame
-from ml_contract.windows import with_windows
+from ml_contract.features.frame import feature_frame
+from ml_contract.windows.engines import with_windows
 from pyspark.sql import functions as sf
 
 from build_features import ingest

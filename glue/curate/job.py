@@ -17,10 +17,10 @@ from lake_files.objects import read_text
 from lake_files.parquet import Inspection, inspect, inspect_files, undecodable
 from lake_files.report import EXAMPLES, Report, RuleOutcome, digest
 from ml_contract.compiled import CompiledContract
-from ml_contract.dqdl import Rule
-from ml_contract.quality import evaluate
-from ml_contract.quality_spark import SparkEngine, broken
-from ml_contract.rules import parsed_rules, row_rule, severity_of
+from ml_contract.quality.dqdl import Rule
+from ml_contract.quality.on_spark import SparkEngine, broken
+from ml_contract.quality.rules import parsed_rules, row_rule, severity_of
+from ml_contract.quality.verdicts import evaluate
 from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 from pyspark.sql import functions as sf
 

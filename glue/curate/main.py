@@ -19,8 +19,8 @@ from awsglue.utils import getResolvedOptions
 from awsgluedq.transforms import EvaluateDataQuality
 from lake_files.report import RuleOutcome
 from ml_contract.compiled import CompiledContract
-from ml_contract.dqdl import parse
-from ml_contract.rules import severity_of
+from ml_contract.quality.dqdl import parse
+from ml_contract.quality.rules import severity_of
 from pyspark import SparkContext
 
 from curate import job, transforms

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from lake_files.report import RuleOutcome
-from ml_contract.texts import LARGEST, MOMENT, NUMBER, PLAIN, WHOLE
+from ml_contract.records.texts import LARGEST, MOMENT, NUMBER, PLAIN, WHOLE
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as sf
 from pyspark.sql import types as st

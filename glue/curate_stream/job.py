@@ -20,8 +20,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from ml_contract.compiled import CompiledContract
-from ml_contract.landing import parquet_bytes
-from ml_contract.records import RecordCodec, Rejected
+from ml_contract.records.codec import RecordCodec, Rejected
+from ml_contract.records.landing import parquet_bytes
 from pyspark.sql import functions as sf
 
 if TYPE_CHECKING:

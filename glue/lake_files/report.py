@@ -8,8 +8,8 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ml_contract import personal
 from ml_contract.compiled import CompiledContract
+from ml_contract.records import personal
 
 from lake_files.drift import schema_drift
 from lake_files.objects import write_text

@@ -2,7 +2,7 @@
 
 The labels are Parquet files with the record's identifier, the moment at which a model would have been asked
 (``label_time``) and the label. The features are the offline store of a feature group: every record that was
-ever put, with the time it was written. ``ml_contract.as_of`` says what is joined to what.
+ever put, with the time it was written. ``ml_contract.features.as_of`` says what is joined to what.
 
 The result has the columns of the features table, so that training takes it as it takes the features zone
 (pipeline parameter ``FeaturesUri``): its event time is the label's moment. ``_snapshot.json`` beside it says
@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from lake_files import iceberg
 from lake_files.objects import list_objects, read_text, write_text
-from ml_contract.as_of import AsOf, as_of
 from ml_contract.compiled import CompiledContract
+from ml_contract.features.as_of import AsOf, as_of
 from pyspark.sql import functions as sf
 from pyspark.sql import types
 

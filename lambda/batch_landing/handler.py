@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from ml_contract.records import RecordCodec
+from ml_contract.records.codec import RecordCodec
 
 from batch_landing.errors import BadEventError, LandingError, told_apart
 from batch_landing.log import log

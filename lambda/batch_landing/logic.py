@@ -17,8 +17,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
-from ml_contract.landing import LandingSpec, UnreadableFileError, land, refused_file
-from ml_contract.records import Reason, RecordCodec
+from ml_contract.records.codec import Reason, RecordCodec
+from ml_contract.records.landing import LandingSpec, UnreadableFileError, land, refused_file
 
 from batch_landing.errors import BadEventError, IncompleteBatchError
 from batch_landing.settings import Settings

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ml_contract.compiled import CompiledContract
-from ml_contract.landing import LandingSpec
+from ml_contract.records.landing import LandingSpec
 
 from batch_landing.errors import MisconfiguredError
 

@@ -11,7 +11,7 @@ from label_tasks.errors import MisconfiguredError
 
 __all__ = ["Choice", "Field", "Rules", "load_rules"]
 
-#: Where the construct stages it (``ml_contract.labelling.label_rules`` makes it).
+#: Where the construct stages it (``ml_contract.extracts.label_rules.label_rules`` makes it).
 RULES = Path(__file__).resolve().parents[1] / "label_rules.json"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from ml_contract.compiled import CompiledContract
-from ml_contract.records import RecordCodec
+from ml_contract.records.codec import RecordCodec
 
 from record_transform.errors import BadEventError, MisconfiguredError, TransformError
 from record_transform.log import log

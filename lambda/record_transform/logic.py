@@ -11,7 +11,7 @@ from hashlib import blake2b
 from typing import Any, Final
 
 import msgspec
-from ml_contract.records import RecordCodec, Rejected
+from ml_contract.records.codec import RecordCodec, Rejected
 
 from record_transform.errors import BadEventError
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 import boto3
 from botocore.config import Config
 from ml_contract.compiled import CompiledContract
-from ml_contract.online import FeatureRecord, feature_record
-from ml_contract.records import RecordCodec
+from ml_contract.features.online import FeatureRecord, feature_record
+from ml_contract.records.codec import RecordCodec
 from record_transform.log import log
 from record_transform.storage import Quarantine
 

@@ -9,8 +9,8 @@ from hashlib import blake2b
 from typing import Any, Final
 
 import msgspec
-from ml_contract.online import FeatureRecord
-from ml_contract.records import RecordCodec, Rejected
+from ml_contract.features.online import FeatureRecord
+from ml_contract.records.codec import RecordCodec, Rejected
 
 from stream_consumer.errors import BadEventError, RefusedError
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
-from ml_contract import dqdl
+from ml_contract.quality import dqdl
 
 from rehearsal import ministack_bridge as bridge
 from rehearsal.executors.spark import SparkError, gateway, spark_environment

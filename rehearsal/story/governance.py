@@ -14,7 +14,7 @@ from rehearsal.story.telling import Evidence, Step, require
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ml_contract.governance import RowFilter
+    from ml_contract.spec.governance import RowFilter
 
 __all__ = ["STEPS"]
 
@@ -289,7 +289,7 @@ def _masked(tale: Tale, evidence: Evidence) -> None:
 
 def _personal(tale: Tale, evidence: Evidence) -> None:
     """What curation found in fields that nobody marked, and that it would find what is planted in one."""
-    from ml_contract.personal import scan, scanned_columns
+    from ml_contract.records.personal import scan, scanned_columns
 
     report = tale.known["quality"]
     require("personal_data" in report, "the quality report says nothing of personal data")

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from ml_contract.dates import date_parser
-from ml_contract.dirt import DELIVERED
+from ml_contract.made_up.dirt import DELIVERED
+from ml_contract.records.dates import date_parser
 
 from rehearsal.story.lake import open_table, read_table
 from rehearsal.story.shares import shares
@@ -63,7 +63,8 @@ def record_id(data: bytes) -> str:
 class Sent:
     """One message: its bytes and what is wrong with it.
 
-    ``clean``, one of ml_contract.dirt's kinds, or ``unfit``: a row of a data file that the contract refuses.
+    ``clean``, one of ml_contract.made_up.dirt's kinds, or ``unfit``: a row of a data file that the contract
+    refuses.
     """
 
     data: bytes
@@ -125,7 +126,7 @@ def account_for(batch: Batch, delivered: Iterable[str], quarantined: Iterable[st
 
 def spoil(tale: Tale, records: Sequence[dict[str, Any]], seed: int) -> list[Sent]:
     """The records as messages, with dirt of every kind that the workload can have among them."""
-    from ml_contract.dirt import Dirt, soil
+    from ml_contract.made_up.dirt import Dirt, soil
 
     contract = tale.contract
     each = max(2, len(records) // 100)

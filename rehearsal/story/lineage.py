@@ -8,7 +8,7 @@ import random
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ml_contract.lineage import record_key
+from ml_contract.records.lineage import record_key
 
 from rehearsal.lineage import Trace, Tracer, tree
 from rehearsal.story.tale import Tale

@@ -223,8 +223,8 @@ def _quality(tale: Tale, evidence: Evidence) -> None:
 
 def _features(tale: Tale, evidence: Evidence) -> None:
     import polars as pl
-    from ml_contract.row import row_function
-    from ml_contract.windows import with_windows
+    from ml_contract.features.row import row_function
+    from ml_contract.windows.engines import with_windows
 
     outputs = tale.outputs("Data")
     contract = tale.contract

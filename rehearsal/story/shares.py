@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ml_contract.model import Workload
+    from ml_contract.spec.workload import Workload
 
 __all__ = ["dropping", "reading", "shares"]
 

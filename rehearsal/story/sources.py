@@ -20,7 +20,7 @@ from rehearsal.story.tale import Tale
 from rehearsal.story.telling import Evidence, Step, StoryError, require, wait_until
 
 if TYPE_CHECKING:
-    from ml_contract.model import Workload
+    from ml_contract.spec.workload import Workload
 
 __all__ = ["STEPS", "Dropped", "spoilt_file", "written"]
 

@@ -23,7 +23,7 @@ from rehearsal.story.tale import Tale
 from rehearsal.story.telling import Evidence, Step, require
 
 if TYPE_CHECKING:
-    from ml_contract.model import Workload
+    from ml_contract.spec.workload import Workload
 
 __all__ = ["STEPS"]
 
@@ -80,8 +80,8 @@ def _online(tale: Tale, batch: Batch, evidence: Evidence) -> None:
 
 def _latest(tale: Tale, batch: Batch) -> dict[str, list[dict[str, str]]]:
     """What the online store may hold, by identifier: of several versions one of the latest event."""
-    from ml_contract.online import feature_record
-    from ml_contract.records import RecordCodec, Rejected
+    from ml_contract.features.online import feature_record
+    from ml_contract.records.codec import RecordCodec, Rejected
 
     codec, features = RecordCodec(tale.contract), feature_record(tale.contract)
     versions: dict[str, list[dict[str, str]]] = {}

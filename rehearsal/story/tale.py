@@ -19,7 +19,7 @@ from rehearsal.story.telling import StoryError
 if TYPE_CHECKING:
     from ml_contract.compiled import CompiledContract
     from ml_contract.load import LoadedWorkload
-    from ml_contract.model import Workload
+    from ml_contract.spec.workload import Workload
 
     from rehearsal.inputs import Inputs
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from rehearsal.report import StepResult
 
 if TYPE_CHECKING:
-    from ml_contract.model import Workload
+    from ml_contract.spec.workload import Workload
 
     from rehearsal.story.tale import Tale
 

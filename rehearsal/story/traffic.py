@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from ml_contract.records import RecordCodec, Rejected
-from ml_contract.windows import with_windows
+from ml_contract.records.codec import RecordCodec, Rejected
+from ml_contract.windows.engines import with_windows
 
 from rehearsal.story.telling import StoryError
 

@@ -10,15 +10,15 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
-from ml_contract.dates import date_parser
-from ml_contract.windows import with_windows
+from ml_contract.records.dates import date_parser
+from ml_contract.windows.engines import with_windows
 
 from rehearsal.story.telling import Evidence, Step, require, wait_until
 from rehearsal.story.traffic import windows_of
 
 if TYPE_CHECKING:
     from ml_contract.compiled import Column, CompiledContract
-    from ml_contract.model import Workload
+    from ml_contract.spec.workload import Workload
 
     from rehearsal.story.tale import Tale
 

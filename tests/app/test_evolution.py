@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from cdk_support import ROOT, Assembly, Template, cdk_context, offline, resources
-from ml_contract.feature_command import record_features
+from ml_contract.commands.features import record_features
 from ml_contract.load import ContractError, load_workload
 
 from rehearsal.cloudformation.schemas import UnknownTypeError, schema_of

@@ -44,6 +44,11 @@ FLOORS: dict[str, set[str]] = {
     "rehearsal": {"ml_contract", "rehearsal"},
     "examples": {"ml_contract", "environments", "stacks"},
 }
+#: Rooms of the contract, the lower ones first: none imports one that stands after it.
+RUNTIME_ROOMS = ("records", "made_up", "windows", "features", "quality")
+ROOMS = (*RUNTIME_ROOMS, "spec", "extracts", "checks", "reading", "evolution", "load", "commands", "__main__")
+#: What every room may read, in the order in which they read each other.
+BESIDE = ("problems", "expressions", "compiled")
 #: What runs in an account reads the compiled contract: neither the CDK nor what reads YAML.
 RUNTIME = ("lambda", "glue", "containers")
 NEVER_AT_RUNTIME = {"aws_cdk", "constructs", "pydantic", "ruamel", "yaml"}
@@ -80,6 +85,53 @@ def test_should_run_in_an_account_without_the_cdk_and_yaml(floor: str) -> None:
     wrong = [
         f"{path.relative_to(ROOT)}:{line}: {name}"
         for path in sources(floor)
+        for line, name in imports(path)
+        if name in NEVER_AT_RUNTIME
+    ]
+    assert wrong == []
+
+
+def contract_modules() -> Iterator[tuple[Path, str]]:
+    """Every module of the contract and the room, or the name at the top, that it belongs to."""
+    root = ROOT / "contract/ml_contract"
+    for path in sources("contract/ml_contract"):
+        yield path, path.relative_to(root).with_suffix("").parts[0]
+
+
+def contract_imports(path: Path) -> Iterator[tuple[int, str]]:
+    """The rooms that a module imports from, for types only included."""
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if not isinstance(node, ast.ImportFrom) or not node.module:
+            continue
+        package, _, rest = node.module.partition(".")
+        if package == "ml_contract":
+            names = [rest] if rest else [alias.name for alias in node.names]
+            yield from ((node.lineno, name.partition(".")[0]) for name in names)
+
+
+def test_should_know_every_room_of_the_contract() -> None:
+    assert {room for _, room in contract_modules()} == {*BESIDE, *ROOMS, "__init__"}
+    said = (ROOT / "contract/ml_contract/__init__.py").read_text()
+    places = [said.index(f"``{room}``") for room in (*BESIDE, *ROOMS)]
+    assert places == sorted(places)
+
+
+def test_should_look_down_from_room_to_room() -> None:
+    order = (*BESIDE, *ROOMS)
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path, room in contract_modules()
+        for line, name in contract_imports(path)
+        if order.index(name) > order.index(room)
+    ]
+    assert wrong == []
+
+
+def test_should_have_rooms_that_run_without_pydantic_and_yaml() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path, room in contract_modules()
+        if room in (*RUNTIME_ROOMS, *BESIDE)
         for line, name in imports(path)
         if name in NEVER_AT_RUNTIME
     ]

@@ -14,7 +14,7 @@ from aws_cdk import aws_iam as iam
 from cdk_support import Template, actions, only, resources, statements, synthesise_stacks
 from data_support import Surroundings, parcels
 from ml_contract.compiled import CompiledContract
-from ml_contract.rules import dqdl
+from ml_contract.quality.rules import dqdl
 from ml_lifecycle.data_lake import parquet_table
 from ml_lifecycle.features import FeatureGroup
 from ml_lifecycle.processing import BatchTransform

@@ -13,7 +13,7 @@ from aws_cdk import aws_iam as iam
 from cdk_support import Template, actions, cdk_context, only, resources, statements
 from data_support import Surroundings, parcels
 from ml_contract.compiled import CompiledContract
-from ml_contract.landing import LandingSpec
+from ml_contract.records.landing import LandingSpec
 from ml_lifecycle.acknowledge import acknowledge
 from ml_lifecycle.sources import (
     BatchLanding,

@@ -15,9 +15,9 @@ from typing import Any
 
 import polars as pl
 from ml_contract.compiled import CompiledContract
-from ml_contract.frame import feature_frame
+from ml_contract.features.frame import feature_frame
 from ml_contract.load import load_workload
-from ml_contract.records import Record, RecordCodec
+from ml_contract.records.codec import Record, RecordCodec
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TASKS = ("binary", "multiclass", "regression")

@@ -19,7 +19,7 @@ from lake_files import iceberg
 from ml_batch import features as features_job
 from ml_batch.__main__ import main
 from ml_contract.compiled import CompiledContract
-from ml_contract.records import Record, RecordCodec
+from ml_contract.records.codec import Record, RecordCodec
 from moto.server import ThreadedMotoServer
 
 BUCKET = "lake"

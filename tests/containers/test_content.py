@@ -13,7 +13,7 @@ from container_support import make_contract, make_records
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ml_contract.compiled import CompiledContract
-from ml_contract.records import Rejected
+from ml_contract.records.codec import Rejected
 from ml_runtime.content import BadBodyError, BodyReader, UnsupportedTypeError
 
 TYPES = ["application/json", "application/jsonlines", "text/csv", "text/csv; charset=utf-8", "Text/CSV"]

@@ -13,8 +13,8 @@ import polars as pl
 import pytest
 import xgboost as xgb
 from container_support import Trained, run_image, training_inputs
-from ml_contract.fit import Fitted
-from ml_contract.model import METRICS
+from ml_contract.features.fit import Fitted
+from ml_contract.spec.judging import METRICS
 from ml_runtime.model import Model
 from ml_runtime.tables import read_table
 

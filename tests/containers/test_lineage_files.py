@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 from container_support import features_of, make_records, prepare_inputs, write_features
 from ml_contract.compiled import CompiledContract
-from ml_contract.lineage import record_key
+from ml_contract.records.lineage import record_key
 from ml_processing import prepare as prepare_module
 from ml_runtime.tables import read_table
 from ml_serving.predictor import JSON_HEADER, Predictor

@@ -8,9 +8,9 @@ from typing import get_args
 
 import botocore.session
 import pytest
-from ml_contract.batching import Language
 from ml_contract.load import ContractError, LoadedWorkload, load_workload
-from ml_contract.rules import parsed_rules, severity_of
+from ml_contract.quality.rules import parsed_rules, severity_of
+from ml_contract.spec.batching import Language
 
 YAML = """
 version: 1

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from ml_contract.__main__ import main
-from ml_contract.feature_lock import LOCK_NAME, FeatureLock, GroupVersion, breaks
+from ml_contract.evolution.feature_lock import LOCK_NAME, FeatureLock, GroupVersion, breaks
 from ml_contract.load import ContractError, load_workload
 
 YAML = """

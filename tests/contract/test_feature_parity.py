@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_contract.compiled import CompiledContract
 from ml_contract.expressions import Expr, col, type_of
-from ml_contract.fit import fit
-from ml_contract.frame import FrameError, feature_frame
+from ml_contract.features.fit import fit
+from ml_contract.features.frame import FrameError, feature_frame
+from ml_contract.features.row import row_function
 from ml_contract.load import LoadedWorkload
-from ml_contract.row import row_function
 
 QUICK: settings = zoo.QUICK
 CONTRACT = zoo.contract()
@@ -317,8 +317,8 @@ def test_should_give_the_same_features_on_spark(spark: Any, claims: LoadedWorklo
         assert [row[group] for row in keyed] == [group_text(r[group]) for r in records]
 
     # The worked example, from generated claims through the record codec.
-    from ml_contract.records import Record, RecordCodec
-    from ml_contract.synthetic import generate
+    from ml_contract.made_up.synthetic import generate
+    from ml_contract.records.codec import Record, RecordCodec
 
     contract = claims.compiled
     codec = RecordCodec(contract)

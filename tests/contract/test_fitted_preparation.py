@@ -14,9 +14,9 @@ import zoo  # type: ignore[import-not-found]  # beside this file, where pytest l
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_contract.compiled import CompiledContract, FitSpec, LabelSpec
-from ml_contract.fit import CategoryFit, Fitted, NumberFit, fit, fold_of
-from ml_contract.frame import feature_frame
-from ml_contract.row import row_function
+from ml_contract.features.fit import CategoryFit, Fitted, NumberFit, fit, fold_of
+from ml_contract.features.frame import feature_frame
+from ml_contract.features.row import row_function
 
 NUMBERS = ("f_x", "f_i", "f_boolean", "f_ratio")
 TEXTS = ("f_s", "f_t", "f_cut")
@@ -380,7 +380,7 @@ def test_should_read_the_first_version() -> None:
 
 def test_should_write_no_line_for_what_a_feature_does_not_use() -> None:
     """The endpoint's way stays as short as it was: a plain number is one line, a category two."""
-    from ml_contract.fit import _VectorWriter
+    from ml_contract.features.fit import _VectorWriter
 
     writer = _VectorWriter(8)
     writer.write(NumberFit(name="n"))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ml_contract.governance import RowFilter
 from ml_contract.load import ContractError, load_workload
-from ml_contract.personal import kinds_of, scan, scanned_columns
+from ml_contract.records.personal import kinds_of, scan, scanned_columns
+from ml_contract.spec.governance import RowFilter
 
 YAML = """
 version: 1

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ml_contract.landing import Landed, LandingSpec, UnreadableFileError, land, rows
 from ml_contract.load import load_workload
-from ml_contract.records import RecordCodec
+from ml_contract.records.codec import RecordCodec
+from ml_contract.records.landing import Landed, LandingSpec, UnreadableFileError, land, rows
 from record_transform.logic import transform
 
 from workloads.claims_fraud.generate import generate
@@ -174,7 +174,7 @@ def test_should_refuse_a_row_that_is_too_long_and_go_on(tmp_path: Path) -> None:
 
 
 def test_should_land_more_rows_than_one_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ml_contract.landing.CHUNK_ROWS", 7)
+    monkeypatch.setattr("ml_contract.records.landing.CHUNK_ROWS", 7)
     records = generate(50, 1)
     out = Out(tmp_path, b"\n".join(json.dumps(r).encode() for r in records))
     assert [r["policy_number"] for r in out.rows] == [r["policy_number"] for r in records]

@@ -13,9 +13,9 @@ import jsonschema
 import pytest
 from ml_contract.__main__ import main
 from ml_contract.compiled import CompiledContract
+from ml_contract.extracts.json_schema import schema_text, workload_json_schema
 from ml_contract.load import ContractError, LoadedWorkload, discover_workloads, load_workload
-from ml_contract.model import Workload
-from ml_contract.schema import schema_text, workload_json_schema
+from ml_contract.spec.workload import Workload
 
 ROOT = Path(__file__).resolve().parents[2]
 Write = Callable[..., Path]
@@ -326,8 +326,10 @@ def test_should_read_the_compiled_contract_with_the_standard_library_alone(claim
         "for name in ('pydantic', 'ruamel', 'ruamel.yaml', 'msgspec', 'narwhals', 'numpy', 'polars'):\n"
         "    sys.modules[name] = None\n"
         "from ml_contract.compiled import CompiledContract\n"
-        "from ml_contract.row import row_function\n"
-        "from ml_contract import rules, synthetic, dirt, dates, identifiers\n"
+        "from ml_contract.features.row import row_function\n"
+        "from ml_contract.made_up import synthetic, dirt, identifiers\n"
+        "from ml_contract.quality import rules\n"
+        "from ml_contract.records import dates\n"
         "contract = CompiledContract.from_json(sys.stdin.read())\n"
         "print(row_function(contract)({'age': 30})['age_band'])\n"
     )

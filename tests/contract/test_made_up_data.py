@@ -19,17 +19,17 @@ import zoo  # type: ignore[import-not-found]  # beside this file, where pytest l
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_contract.compiled import CompiledContract, FitSpec
-from ml_contract.dirt import DELIVERED, Dirt, soil
-from ml_contract.fit import fit
-from ml_contract.frame import feature_frame
-from ml_contract.identifiers import NewIdentifiers
+from ml_contract.features.fit import fit
+from ml_contract.features.frame import feature_frame
+from ml_contract.features.row import row_function
 from ml_contract.load import LoadedWorkload, load_workload
-from ml_contract.patterns import PatternError, Texts
-from ml_contract.records import Record, RecordCodec, Rejected
-from ml_contract.row import row_function
-from ml_contract.rules import dqdl
-from ml_contract.synthetic import Drift, drift_records, generate
-from ml_contract.tables import TableError, read_table
+from ml_contract.made_up.dirt import DELIVERED, Dirt, soil
+from ml_contract.made_up.identifiers import NewIdentifiers
+from ml_contract.made_up.patterns import PatternError, Texts
+from ml_contract.made_up.synthetic import Drift, drift_records, generate
+from ml_contract.quality.rules import dqdl
+from ml_contract.records.codec import Record, RecordCodec, Rejected
+from ml_contract.records.tables import TableError, read_table
 
 from workloads.claims_fraud import generate as claims_generator
 
@@ -438,7 +438,7 @@ def test_should_fit_gaps_and_categories_on_what_it_is_given() -> None:
 
 
 def test_should_refuse_a_fitted_transform_of_another_version() -> None:
-    from ml_contract.fit import Fitted
+    from ml_contract.features.fit import Fitted
 
     with pytest.raises(ValueError, match="fitted transform of version 7; this reader knows versions 1 and 2"):
         Fitted.from_json('{"version": 7}')

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_contract.__main__ import main
 from ml_contract.compiled import Column, CompiledContract
-from ml_contract.evolution import LOCK_NAME, changes, lock_text, record_schema
+from ml_contract.evolution.record import LOCK_NAME, changes, lock_text, record_schema
 from ml_contract.load import ContractError, load_workload
-from ml_contract.records import RecordCodec, Rejected
+from ml_contract.records.codec import RecordCodec, Rejected
 
 YAML = """
 version: 1

@@ -14,9 +14,9 @@ import zoo  # type: ignore[import-not-found]  # beside this file, where pytest l
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_contract.compiled import Column, CompiledContract, LabelSpec
-from ml_contract.dates import date_parser
 from ml_contract.load import LoadedWorkload
-from ml_contract.records import Record, RecordCodec, Rejected
+from ml_contract.records.codec import Record, RecordCodec, Rejected
+from ml_contract.records.dates import date_parser
 
 QUICK: settings = zoo.QUICK
 COLUMNS = (
@@ -268,7 +268,7 @@ def test_should_match_patterns_as_re_does(text: str, pattern: str) -> None:
 def test_should_take_the_fast_path_for_typed_records(
     monkeypatch: pytest.MonkeyPatch, claims: LoadedWorkload
 ) -> None:
-    from ml_contract.synthetic import generate
+    from ml_contract.made_up.synthetic import generate
 
     monkeypatch.setattr(RecordCodec, "check", lambda *_: pytest.fail("a clean record went the slow way"))
     codec = RecordCodec(claims.compiled)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ml_contract.feature_lock import LOCK_NAME, FeatureLock, GroupVersion
+from ml_contract.evolution.feature_lock import LOCK_NAME, FeatureLock, GroupVersion
 from ml_contract.load import load_workload
 
 LOCKS = sorted((Path(__file__).resolve().parents[2] / "workloads").glob(f"*/{LOCK_NAME}"))

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from ml_contract.__main__ import main
+from ml_contract.extracts.source_manifest import source_entries
 from ml_contract.load import ContractError, load_workload
-from ml_contract.source_manifest import source_entries
-from ml_contract.sources import DataSyncSource, DmsSource, DropSource, JdbcSource, ThirdPartySource
+from ml_contract.spec.sources import DataSyncSource, DmsSource, DropSource, JdbcSource, ThirdPartySource
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[2]

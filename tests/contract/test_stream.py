@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 import pytest
 import zoo  # type: ignore[import-not-found]  # beside this file, where pytest looks
-from ml_contract.frame import FrameError, feature_frame
-from ml_contract.stream import write_features
+from ml_contract.features.frame import FrameError, feature_frame
+from ml_contract.features.stream import write_features
 
 CONTRACT = zoo.contract()
 

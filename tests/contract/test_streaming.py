@@ -14,11 +14,11 @@ import pytest
 import zoo  # type: ignore[import-not-found]  # beside this file, where pytest looks
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ml_contract.frame import feature_frame
+from ml_contract.features.frame import feature_frame
+from ml_contract.features.online import feature_record, store_text
 from ml_contract.load import ContractError, LoadedWorkload, load_workload
-from ml_contract.online import feature_record, store_text
-from ml_contract.records import RecordCodec, Rejected
-from ml_contract.streaming import Stream, StreamConsumer
+from ml_contract.records.codec import RecordCodec, Rejected
+from ml_contract.spec.streaming import Stream, StreamConsumer
 
 Write = Callable[..., Path]
 QUICK: settings = zoo.QUICK

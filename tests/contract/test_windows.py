@@ -12,12 +12,12 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ml_contract.compiled import CompiledContract
-from ml_contract.frame import FrameError, feature_frame
+from ml_contract.compiled import CompiledContract, Window, WindowSpec
+from ml_contract.features.frame import FrameError, feature_frame
+from ml_contract.features.row import row_function
 from ml_contract.load import ContractError, load_workload
-from ml_contract.records import Record, RecordCodec, Rejected
-from ml_contract.row import row_function
-from ml_contract.windows import MOMENT, Window, WindowSpec, window_sql, with_windows
+from ml_contract.records.codec import Record, RecordCodec, Rejected
+from ml_contract.windows.engines import MOMENT, window_sql, with_windows
 
 YAML = """
 version: 1

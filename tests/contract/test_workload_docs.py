@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from ml_contract.__main__ import main
+from ml_contract.features.row import row_function
 from ml_contract.load import ContractError, load_workload
-from ml_contract.records import Record, RecordCodec
-from ml_contract.row import row_function
-from ml_contract.rules import parsed_rules, severity_of
-from ml_contract.synthetic import generate
+from ml_contract.made_up.synthetic import generate
+from ml_contract.quality.rules import parsed_rules, severity_of
+from ml_contract.records.codec import Record, RecordCodec
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "workloads.md").read_text()
@@ -90,18 +90,18 @@ def test_should_give_the_documented_error(folder: Path) -> None:
 def test_should_name_every_operation_and_reason() -> None:
     import typing
 
-    from ml_contract import records
     from ml_contract.expressions import Expr
+    from ml_contract.records import codec
 
     methods = {name for name, member in vars(Expr).items() if callable(member) and not name.startswith("_")}
     for name in methods - {"to_json", "from_json", "columns", "walk"}:
         assert re.search(rf"\.{name}\(", TEXT), name
-    for code in typing.get_args(records.Code):
+    for code in typing.get_args(codec.Code):
         assert f"`{code}`" in TEXT, code
 
 
 def test_should_load_the_documented_labelling(folder: Path) -> None:
-    from ml_contract.labelling import shown_fields
+    from ml_contract.extracts.label_rules import shown_fields
 
     shown = re.search(r"```yaml labelling\n(.*?)```", TEXT, re.DOTALL)
     assert shown is not None

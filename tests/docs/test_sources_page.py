@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ml_contract.extracts.source_manifest import source_entries, source_table
 from ml_contract.load import discover_workloads, load_workload
-from ml_contract.source_manifest import source_entries, source_table
 
 from environments import ENVIRONMENTS
 from tools.sources import PAGE, manifest

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ml_contract.as_of import AsOf, AsOfError, as_of
+from ml_contract.features.as_of import AsOf, AsOfError, as_of
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

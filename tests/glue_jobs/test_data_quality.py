@@ -87,7 +87,7 @@ def test_should_say_why_a_rule_failed_and_what_was_measured(people: DataFrame) -
 
 
 def test_should_refuse_an_unknown_rule_instead_of_passing_it(people: DataFrame) -> None:
-    from ml_contract.dqdl import DqdlError
+    from ml_contract.quality.dqdl import DqdlError
 
     with pytest.raises(DqdlError, match="rule type 'DataFreshness' is not known here"):
         outcomes(people, 'DataFreshness "day" <= 24')
@@ -97,10 +97,10 @@ def test_should_refuse_an_unknown_rule_instead_of_passing_it(people: DataFrame) 
 
 def test_should_measure_and_judge_alike_on_spark_and_on_polars(people: DataFrame) -> None:
     import polars as pl
-    from ml_contract.dqdl import parse
-    from ml_contract.quality import evaluate
-    from ml_contract.quality_polars import PolarsEngine
-    from ml_contract.quality_spark import SparkEngine
+    from ml_contract.quality.dqdl import parse
+    from ml_contract.quality.on_polars import PolarsEngine
+    from ml_contract.quality.on_spark import SparkEngine
+    from ml_contract.quality.verdicts import evaluate
 
     rows = [tuple(row) for row in people.collect()]
     table = pl.DataFrame(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ml_contract.dqdl import KEYWORDS, Composite, Condition, DqdlError, Rule, parse
+from ml_contract.quality.dqdl import KEYWORDS, Composite, Condition, DqdlError, Rule, parse
 
 
 def only(ruleset: str) -> Rule:

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from ml_batch import curate as single
 from ml_batch import transforms as on_polars
 from ml_contract.compiled import Column, CompiledContract, FitSpec, LabelSpec
-from ml_contract.quality_polars import broken as broken_on_polars
-from ml_contract.quality_spark import broken as broken_on_spark
-from ml_contract.rules import parsed_rules, row_rule
+from ml_contract.quality.on_polars import broken as broken_on_polars
+from ml_contract.quality.on_spark import broken as broken_on_spark
+from ml_contract.quality.rules import parsed_rules, row_rule
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

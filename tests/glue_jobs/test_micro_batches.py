@@ -16,8 +16,8 @@ from curate_stream import job
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ml_contract.compiled import Column, CompiledContract, FitSpec, LabelSpec
-from ml_contract.landing import arrow_schema
-from ml_contract.records import RecordCodec
+from ml_contract.records.codec import RecordCodec
+from ml_contract.records.landing import arrow_schema
 from record_transform.logic import transform
 
 if TYPE_CHECKING:

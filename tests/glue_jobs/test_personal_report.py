@@ -11,7 +11,7 @@ import pytest
 from lake_files.report import Report
 from ml_contract.compiled import CompiledContract
 from ml_contract.load import load_workload
-from ml_contract.personal import SAMPLE
+from ml_contract.records.personal import SAMPLE
 
 WORKLOAD = Path(__file__).resolve().parents[2] / "workloads" / "claims_fraud"
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from ml_contract.labelling import label_rules, shown_fields
+from ml_contract.extracts.label_rules import label_rules, shown_fields
 from ml_contract.load import ContractError, LoadedWorkload, load_workload
 
 YAML = """

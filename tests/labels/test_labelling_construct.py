@@ -18,7 +18,7 @@ from label_tasks import ground_truth as runtime_ground_truth
 from label_tasks.review import ADJUDICATORS
 from label_tasks.rules import Rules
 from label_tasks.tasks import INDEX
-from ml_contract.labelling import label_rules
+from ml_contract.extracts.label_rules import label_rules
 from ml_contract.load import LoadedWorkload, load_workload
 from ml_lifecycle.data_lake import DataLake
 from ml_lifecycle.labelling import GroundTruthLabelling, Labelling, OwnLabelling, labeling_job

@@ -17,8 +17,8 @@ from batch_landing import handler as module
 from batch_landing.errors import BadEventError, IncompleteBatchError, MisconfiguredError
 from batch_landing.settings import Settings
 from batch_landing.storage import Store
-from ml_contract.landing import LandingSpec
 from ml_contract.load import load_workload
+from ml_contract.records.landing import LandingSpec
 from moto import mock_aws
 
 from workloads.claims_fraud.generate import generate

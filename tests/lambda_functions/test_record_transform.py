@@ -12,9 +12,9 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
-from ml_contract.dirt import DELIVERED, Dirt, soil
 from ml_contract.load import load_workload
-from ml_contract.records import RecordCodec
+from ml_contract.made_up.dirt import DELIVERED, Dirt, soil
+from ml_contract.records.codec import RecordCodec
 from moto import mock_aws
 from record_transform import handler as module
 from record_transform.errors import BadEventError, MisconfiguredError, TransientError

@@ -23,9 +23,9 @@ from botocore.exceptions import ClientError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_contract.compiled import CompiledContract
+from ml_contract.features.online import feature_record
 from ml_contract.load import load_workload
-from ml_contract.online import feature_record
-from ml_contract.records import RecordCodec
+from ml_contract.records.codec import RecordCodec
 from record_transform import handler as transform_module
 from record_transform.errors import TransformError
 from record_transform.storage import Quarantine

@@ -20,8 +20,8 @@ import pytest
 from iceberg_table.handler import apply as make_table
 from ml_contract.compiled import CompiledContract
 from ml_contract.load import load_workload
-from ml_contract.records import RecordCodec, Rejected
-from ml_contract.rules import dqdl
+from ml_contract.quality.rules import dqdl
+from ml_contract.records.codec import RecordCodec, Rejected
 from pyiceberg.catalog.glue import GlueCatalog
 from pyiceberg.table import Table
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from ml_contract.compiled import CompiledContract
 from ml_contract.load import ContractError, load_workload
-from ml_contract.window_job import window_definitions, window_job
+from ml_contract.windows.flink_job import window_definitions, window_job
 
 from rehearsal.executors.flink import flink_environment
 

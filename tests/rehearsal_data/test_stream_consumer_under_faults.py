@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ml_contract.features.online import feature_record
 from ml_contract.load import load_workload
-from ml_contract.online import feature_record
-from ml_contract.records import RecordCodec
+from ml_contract.records.codec import RecordCodec
 from ml_lifecycle.code import lambda_context
 
 from rehearsal.server import ServerProcess

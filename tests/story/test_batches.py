@@ -7,9 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ml_contract.landing import LandingSpec, UnreadableFileError, land
 from ml_contract.load import load_workload
-from ml_contract.records import RecordCodec
+from ml_contract.records.codec import RecordCodec
+from ml_contract.records.landing import LandingSpec, UnreadableFileError, land
 
 from rehearsal.preflight import app_folder
 from rehearsal.story.shares import dropping, reading, shares

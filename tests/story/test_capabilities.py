@@ -14,7 +14,7 @@ from typing import Any
 import pydantic
 import pytest
 from ml_contract.load import discover_workloads, load_workload
-from ml_contract.model import Workload
+from ml_contract.spec.workload import Workload
 from ruamel.yaml import YAML
 
 from environments.model import Environment

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ml_contract.load import LoadedWorkload, load_workload
-from ml_contract.records import RecordCodec, Rejected
+from ml_contract.records.codec import RecordCodec, Rejected
 
 from rehearsal.inputs import FEWEST_CHANGED, FEWEST_RECORDS, HELD_OUT, InputError, Inputs, load_inputs
 from rehearsal.preflight import app_folder

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
 
-from ml_contract.synthetic import Drift
+from ml_contract.made_up.synthetic import Drift
 
 __all__ = ["Drift", "generate"]
 

@@ -1,6 +1,6 @@
 """Features: where they are kept for training and for serving."""
 
-from ml_contract.feature_lock import GroupVersion, schema_hash
+from ml_contract.evolution.feature_lock import GroupVersion, schema_hash
 
 from ml_lifecycle.features.feature_group import FeatureGroup, Throughput
 

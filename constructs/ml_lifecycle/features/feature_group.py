@@ -11,7 +11,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_sagemaker as sagemaker
 from ml_contract.compiled import CompiledContract
-from ml_contract.feature_lock import GroupVersion, schema_hash
+from ml_contract.evolution.feature_lock import GroupVersion, schema_hash
 
 from constructs import Construct
 from ml_lifecycle.data_lake import Zone

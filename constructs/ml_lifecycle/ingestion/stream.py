@@ -54,7 +54,7 @@ class StreamIngestion(Construct):
     it cannot be asked, and when records do not convert.
 
     A stream may take records of 10 MiB (``max_record_kib``), an invocation holds 6 MB (Lambda quotas,
-    "Invocation payload") and a record 64 KiB (``ml_contract.records``). What an invocation holds, the
+    "Invocation payload") and a record 64 KiB (``ml_contract.records.codec``). What an invocation holds, the
     function quarantines; what none holds, Firehose keeps below ``delivery-errors/processing-failed/`` (Amazon
     Data Firehose Developer Guide, "Handle failure in data transformation").
     """

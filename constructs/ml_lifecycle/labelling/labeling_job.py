@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ml_contract.labelling import Labelling
+from ml_contract.spec.labelling import Labelling
 
 from ml_lifecycle.labelling.steps import RETRY
 from ml_lifecycle.pseudo import PARTITION

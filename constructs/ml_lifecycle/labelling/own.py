@@ -12,7 +12,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_scheduler as scheduler
 from aws_cdk import aws_sns as sns
 from aws_cdk import aws_stepfunctions as stepfunctions
-from ml_contract.labelling import label_rules
+from ml_contract.extracts.label_rules import label_rules
 from ml_contract.load import LoadedWorkload
 
 from constructs import Construct

@@ -17,7 +17,7 @@ from aws_cdk import aws_s3_assets as s3_assets
 from aws_cdk import aws_scheduler as scheduler
 from aws_cdk import aws_sns as sns
 from ml_contract.compiled import CompiledContract
-from ml_contract.rules import dqdl
+from ml_contract.quality.rules import dqdl
 
 from constructs import Construct
 from ml_lifecycle.acknowledge import acknowledge

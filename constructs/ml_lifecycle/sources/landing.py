@@ -17,8 +17,8 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sns as sns
 from aws_cdk import aws_stepfunctions as stepfunctions
 from ml_contract.compiled import CompiledContract
-from ml_contract.landing import LandingSpec
-from ml_contract.sources import DmsSource, JdbcSource, Source
+from ml_contract.records.landing import LandingSpec
+from ml_contract.spec.sources import DmsSource, JdbcSource, Source
 
 from constructs import Construct
 from ml_lifecycle.acknowledge import acknowledge

@@ -14,8 +14,8 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_s3_assets as s3_assets
 from aws_cdk import aws_sns as sns
 from ml_contract.compiled import CompiledContract
-from ml_contract.feature_lock import GroupVersion, schema_hash
-from ml_contract.window_job import window_definitions, window_job
+from ml_contract.evolution.feature_lock import GroupVersion, schema_hash
+from ml_contract.windows.flink_job import window_definitions, window_job
 
 from constructs import Construct
 from ml_lifecycle.acknowledge import acknowledge

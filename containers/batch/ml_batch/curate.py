@@ -13,10 +13,10 @@ from lake_files.objects import read_text
 from lake_files.parquet import Inspection, inspect, inspect_files, undecodable
 from lake_files.report import EXAMPLES, Report, RuleOutcome, digest
 from ml_contract.compiled import CompiledContract
-from ml_contract.dqdl import Rule
-from ml_contract.quality import evaluate
-from ml_contract.quality_polars import PolarsEngine, broken
-from ml_contract.rules import parsed_rules, row_rule, severity_of
+from ml_contract.quality.dqdl import Rule
+from ml_contract.quality.on_polars import PolarsEngine, broken
+from ml_contract.quality.rules import parsed_rules, row_rule, severity_of
+from ml_contract.quality.verdicts import evaluate
 
 from ml_batch import transforms
 from ml_batch.store import fetch, glue_client, s3_client, scratch, store

@@ -20,8 +20,8 @@ from lake_files.objects import S3Uri, delete_objects, list_objects, read_text, w
 from lake_files.parquet import inspect
 from lake_files.report import digest
 from ml_contract.compiled import CompiledContract
-from ml_contract.stream import write_features
-from ml_contract.windows import with_windows
+from ml_contract.features.stream import write_features
+from ml_contract.windows.engines import with_windows
 from ml_runtime.job import BadInputError
 
 from ml_batch.store import fetch, glue_client, s3_client, scratch, store

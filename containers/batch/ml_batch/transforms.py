@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import polars as pl
-from ml_contract.texts import LARGEST, MOMENT, NUMBER, PLAIN, WHOLE
+from ml_contract.records.texts import LARGEST, MOMENT, NUMBER, PLAIN, WHOLE
 
 #: Column of the reasons a row is refused for; empty on good rows.
 REASONS = "_reasons"

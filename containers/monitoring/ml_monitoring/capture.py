@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 import polars as pl
 from ml_contract.compiled import CompiledContract
-from ml_contract.records import Rejected
-from ml_contract.row import row_function
+from ml_contract.features.row import row_function
+from ml_contract.records.codec import Rejected
 from ml_runtime.content import BadBodyError, BodyReader, RawRecord, UnsupportedTypeError
 from ml_statistics.checks import Observed
 from ml_statistics.describe import Kind

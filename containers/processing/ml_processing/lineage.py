@@ -4,7 +4,8 @@
 content, so that its version in the bucket can be found again), the snapshot of the curated rows behind them,
 the contract, the split. ``records.parquet`` names every record with its event time and its part.
 
-A record is named by its identifier, unless that is personal data: then by ``ml_contract.lineage.record_key``.
+A record is named by its identifier, unless that is personal data: then by
+``ml_contract.records.lineage.record_key``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 import polars as pl
 from ml_contract.compiled import CompiledContract
-from ml_contract.lineage import record_key
+from ml_contract.records.lineage import record_key
 from ml_runtime.tables import parquet_files, write_table
 
 __all__ = ["write_lineage"]

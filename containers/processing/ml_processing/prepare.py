@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 from ml_contract.compiled import CompiledContract
-from ml_contract.fit import CategoryFit, Fitted, NumberFit, fit
+from ml_contract.features.fit import CategoryFit, Fitted, NumberFit, fit
 from ml_runtime.job import BadInputError, base_folder, only_file, say
 from ml_runtime.model import FITTED_FILE
 from ml_runtime.tables import read_table, write_table

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from ml_contract.records import Rejected
-from ml_contract.row import row_function
+from ml_contract.features.row import row_function
+from ml_contract.records.codec import Rejected
 from ml_runtime.content import (
     CSV,
     JSON,

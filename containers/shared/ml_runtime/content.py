@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 from ml_contract.compiled import CompiledContract
-from ml_contract.records import Record, RecordCodec, Rejected
+from ml_contract.records.codec import Record, RecordCodec, Rejected
 
 #: What InvokeEndpoint takes at most.
 BODY_LIMIT = 6 * 1024 * 1024

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import numpy.typing as npt
 from ml_contract.compiled import CompiledContract
-from ml_contract.fit import Fitted
+from ml_contract.features.fit import Fitted
 
 from ml_runtime.job import BadInputError
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import polars as pl
 import xgboost as xgb
 from ml_contract.compiled import CompiledContract
-from ml_contract.fit import Fitted
+from ml_contract.features.fit import Fitted
 from ml_runtime import model as files
 from ml_runtime.job import BadInputError, base_folder, only_file, say
 from ml_runtime.tables import parquet_files, read_table

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from awsglue.dynamicframe import DynamicFrame
-from ml_contract.dqdl import parse
-from ml_contract.quality import Verdict, evaluate
-from ml_contract.quality_spark import SparkEngine
+from ml_contract.quality.dqdl import parse
+from ml_contract.quality.on_spark import SparkEngine
+from ml_contract.quality.verdicts import Verdict, evaluate
 from pyspark.sql import types as st
 
 if TYPE_CHECKING:

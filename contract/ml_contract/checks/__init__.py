@@ -1,0 +1,1 @@
+"""What holds between blocks; ``checks.workload`` runs them all."""

@@ -1,0 +1,1 @@
+"""What ``python -m ml_contract`` does beside checking."""

@@ -1,0 +1,1 @@
+"""How a workload may change: its lock files."""

@@ -1,0 +1,1 @@
+"""What others read of a workload: editors, people, the functions that labellers work with."""

@@ -1,0 +1,1 @@
+"""Features over time, on every engine. Runtime: no pydantic, no YAML."""
