@@ -97,7 +97,7 @@ def test_should_refuse_a_program_that_uses_the_network(
 
 
 def test_should_refuse_a_program_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="program must be a Python file with build"):
+    with pytest.raises(ValueError, match="program must be a Python file or package with build"):
         definition.render(tmp_path / "none.py", SHAPES[0])
 
 

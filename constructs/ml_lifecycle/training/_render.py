@@ -13,6 +13,7 @@ import json
 import logging
 import socket
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 #: The SDK that this project's renderings are made with; part of the content that names a cached rendering.
@@ -52,10 +53,15 @@ def _definitions(program: str, shapes: list[dict[str, Any]]) -> list[Any]:
             "SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": True}}},
         },
     )
-    spec = importlib.util.spec_from_file_location("pipeline_program", program)
+    path = Path(program)
+    spec = importlib.util.spec_from_file_location(
+        "pipeline_program", path / "__init__.py" if path.is_dir() else path
+    )
     if spec is None or spec.loader is None:
-        raise ValueError(f"{program} is no Python file")
+        raise ValueError(f"{program} is no Python file or package")
     module = importlib.util.module_from_spec(spec)
+    # A package's modules find each other by its name.
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return [json.loads(module.build(session, values).definition()) for values in shapes]
 

@@ -28,7 +28,7 @@ from ml_lifecycle.training import service_model
 
 __all__ = ["PROGRAM", "STAND_INS", "Shape", "fill", "left_over", "problems", "render", "shape"]
 
-PROGRAM = Path(__file__).with_name("program.py")
+PROGRAM = Path(__file__).with_name("program")
 _RENDERER = Path(__file__).with_name("_render.py")
 _SHIPPED = Path(__file__).with_name("rendered")
 _CHECKOUT = Path(__file__).resolve().parents[3]
@@ -97,8 +97,10 @@ def render(program: Path, values: Shape) -> dict[str, Any]:
     Raises:
         ValueError: the program is missing, needs the network, or fails; the message ends with its last lines.
     """
-    if not program.is_file():
-        raise ValueError(f"program must be a Python file with build(session, values), got {program}")
+    if not (program.is_file() or (program / "__init__.py").is_file()):
+        raise ValueError(
+            f"program must be a Python file or package with build(session, values), got {program}"
+        )
     name = f"{_digest(program, values)}.json"
     for folder in (_SHIPPED, _cache()):
         if (folder / name).is_file():
@@ -172,13 +174,23 @@ def _steps(steps: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
 def _digest(program: Path, values: Shape) -> str:
     digest = hashlib.sha256()
     for content in (
-        program.read_bytes(),
+        *_sources(program),
         _RENDERER.read_bytes(),
         json.dumps(values, sort_keys=True).encode(),
     ):
         digest.update(len(content).to_bytes(8, "big"))
         digest.update(content)
     return digest.hexdigest()[:24]
+
+
+def _sources(program: Path) -> Iterable[bytes]:
+    """What a program consists of: a file, or a package's modules with their names."""
+    if program.is_file():
+        yield program.read_bytes()
+        return
+    for path in sorted(program.rglob("*.py")):
+        yield path.relative_to(program).as_posix().encode()
+        yield path.read_bytes()
 
 
 def _run(program: Path, shapes: list[Shape]) -> list[dict[str, Any]]:
