@@ -11,6 +11,7 @@ under the user's temporary folder.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import errno
 import functools
@@ -95,21 +96,12 @@ def lambda_context(
     """Stage the build context of a container-image function.
 
     It holds the Dockerfile, the function's package, ``ml_contract`` and ``contract.json``, the packages of
-    other functions that the Dockerfile copies, and what is ``extra``.
+    ``lambda`` that the Dockerfile copies, and what is ``extra``.
     """
-    root = code_root("lambda")
-    parts = _children(_existing(root, function))
-    outside: dict[str, Path | str] = {name: parts.pop(name) for name in _IMAGE_FILES if name in parts}
-    copied = _copied(root / function / "Dockerfile") - {function}
-    for name, package in _children(root).items():
-        if name in copied and isinstance(package, Path):
-            parts_of = {key: path for key, path in _children(package).items() if key not in _IMAGE_FILES}
-            outside |= {f"{name}/{key}": path for key, path in parts_of.items()}
     return staged(
         f"lambda-{function}-{contract.name}",
         {
-            **outside,
-            **{f"{function}/{name}": path for name, path in parts.items()},
+            **_image_parts(function),
             "ml_contract": _contract_package(),
             "contract.json": contract.to_json(),
             **(extra or {}),
@@ -117,29 +109,21 @@ def lambda_context(
     )
 
 
-def lambda_folder(function: str, files: Mapping[str, str]) -> Path:
-    """Stage a function that reads ``files``, texts by name, which stand beside its package."""
-    return staged(f"lambda-{function}", {function: _existing(code_root("lambda"), function), **files})
-
-
 def lake_lambda_context(function: str) -> Path:
     """Stage the build context of a container-image function that uses ``glue/lake_files``."""
-    parts = _children(_existing(code_root("lambda"), function))
-    outside: dict[str, Path | str] = {name: parts.pop(name) for name in ("Dockerfile", "requirements.txt")}
-    return staged(
-        f"lambda-{function}",
-        {
-            **outside,
-            **{f"{function}/{name}": path for name, path in parts.items()},
-            "lake_files": _existing(code_root("glue"), "lake_files"),
-        },
-    )
+    lake_files = _existing(code_root("glue"), "lake_files")
+    return staged(f"lambda-{function}", {**_image_parts(function), "lake_files": lake_files})
+
+
+def lambda_folder(function: str, files: Mapping[str, str]) -> Path:
+    """Stage a function that reads ``files``, texts by name, which stand beside its package."""
+    return staged(f"lambda-{function}", {**_imported_packages(function), **files})
 
 
 @functools.cache
 def lambda_package(function: str) -> Path:
-    """Stage a function that needs nothing but its runtime: a folder that holds its package."""
-    return staged(f"lambda-{function}", {function: _existing(code_root("lambda"), function)})
+    """Stage a function that needs nothing but its runtime: its package, and those of ours it imports."""
+    return staged(f"lambda-{function}", _imported_packages(function))
 
 
 @functools.cache
@@ -174,6 +158,43 @@ def _contract_package() -> Path:
 def _copied(dockerfile: Path) -> set[str]:
     """What a Dockerfile copies out of its build context."""
     return {line.split()[1] for line in dockerfile.read_text().splitlines() if line.startswith("COPY ")}
+
+
+def _image_parts(function: str) -> dict[str, Path | str]:
+    """Parts of an image function: its Dockerfile and requirements, the packages of ``lambda`` it copies."""
+    root = code_root("lambda")
+    folder = _existing(root, function)
+    parts: dict[str, Path | str] = {name: folder / name for name in _IMAGE_FILES if (folder / name).exists()}
+    for name, package in _children(root).items():
+        if name in _copied(folder / "Dockerfile") and isinstance(package, Path):
+            modules = _children(package).items()
+            parts |= {f"{name}/{key}": path for key, path in modules if key not in _IMAGE_FILES}
+    return parts
+
+
+def _imported_packages(function: str) -> dict[str, Path | str]:
+    """Return a function's package and every package of ``lambda`` that it imports, by name."""
+    root = code_root("lambda")
+    found: dict[str, Path | str] = {}
+    wanted = [function]
+    while wanted:
+        name = wanted.pop()
+        if name not in found:
+            found[name] = package = _existing(root, name)
+            wanted += sorted(imports(package) & _children(root).keys())
+    return found
+
+
+def imports(package: Path) -> set[str]:
+    """Top-level names that the modules of a package import."""
+    names: set[str] = set()
+    for module in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.add(node.module.partition(".")[0])
+    return names
 
 
 def _existing(root: Path, name: str) -> Path:

@@ -11,10 +11,10 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from function_log import log
 from ml_contract.records.codec import RecordCodec
 
 from batch_landing.errors import BadEventError, LandingError, told_apart
-from batch_landing.log import log
 from batch_landing.logic import Landing
 from batch_landing.settings import Settings
 from batch_landing.storage import Store

@@ -7,19 +7,16 @@ that somebody has stopped.
 
 from __future__ import annotations
 
-import json
 import time
-import urllib.request
 from collections.abc import Mapping
 from typing import Any
 
 import boto3
 from botocore.exceptions import ClientError
+from custom_resource import Made, answered, patiently
 
 __all__ = ["apply", "handler"]
 
-#: A role's policy may take some seconds to be in force after it was attached (IAM, "Eventual consistency").
-_PATIENCE_SECONDS = 60.0
 _PAUSE_SECONDS = 3.0
 #: Stopping takes a snapshot first; what takes longer goes on behind CloudFormation's back.
 _STOP_SECONDS = 480.0
@@ -27,12 +24,7 @@ _STOP_SECONDS = 480.0
 
 def handler(event: Mapping[str, Any], _context: object) -> None:
     """Answer CloudFormation; a failure is reported to it, with its reason, and raised."""
-    try:
-        name = apply(event, boto3.client("kinesisanalyticsv2"))
-    except Exception as error:
-        _answer(event, "FAILED", reason=f"{type(error).__name__}: {error}")
-        raise
-    _answer(event, "SUCCESS", physical_id=name)
+    answered(event, lambda: Made(id=apply(event, boto3.client("kinesisanalyticsv2"))))
 
 
 def apply(event: Mapping[str, Any], flink: Any) -> str:
@@ -41,24 +33,16 @@ def apply(event: Mapping[str, Any], flink: Any) -> str:
     if event["RequestType"] == "Delete":
         _stop(flink, name)
     else:
-        _start(flink, name)
+        patiently(lambda: _start(flink, name))
     return f"running-{name}"
 
 
 def _start(flink: Any, name: str) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while True:
-        try:
-            flink.start_application(ApplicationName=name)
-        except ClientError as error:
-            code = error.response["Error"]["Code"]
-            if code == "ResourceInUseException":  # it runs, or starts
-                return
-            if code != "AccessDeniedException" or time.monotonic() > deadline:
-                raise
-            time.sleep(_PAUSE_SECONDS)
-        else:
-            return
+    try:
+        flink.start_application(ApplicationName=name)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ResourceInUseException":  # it runs, or starts
+            raise
 
 
 def _stop(flink: Any, name: str) -> None:
@@ -80,23 +64,3 @@ def _stop(flink: Any, name: str) -> None:
                 return
             raise
         time.sleep(_PAUSE_SECONDS)
-
-
-def _answer(
-    event: Mapping[str, Any], status: str, *, physical_id: str | None = None, reason: str = ""
-) -> None:
-    body = {
-        "Status": status,
-        "Reason": reason[:1_024],
-        # A create that failed is answered by a delete of this id.
-        "PhysicalResourceId": physical_id or event.get("PhysicalResourceId") or event["RequestId"],
-        "StackId": event["StackId"],
-        "RequestId": event["RequestId"],
-        "LogicalResourceId": event["LogicalResourceId"],
-    }
-    # The URL is a signed one of CloudFormation's own bucket, which refuses a content type.
-    request = urllib.request.Request(  # noqa: S310
-        event["ResponseURL"], data=json.dumps(body).encode(), method="PUT", headers={"Content-Type": ""}
-    )
-    with urllib.request.urlopen(request, timeout=30):  # noqa: S310
-        pass

@@ -11,31 +11,29 @@ from __future__ import annotations
 
 import json
 import time
-import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import boto3
 from botocore.exceptions import ClientError
+from custom_resource import Made, answered, patiently
 
 from iceberg_table.metadata import TableDefinition, TableRefusedError, evolved, file_name, first
 
 __all__ = ["handler"]
 
-#: A role's policy may take some seconds to be in force after it was attached (IAM, "Eventual consistency").
-_PATIENCE_SECONDS = 60.0
-_PAUSE_SECONDS = 3.0
 _ATTEMPTS = 5
 
 
 def handler(event: Mapping[str, Any], _context: object) -> None:
     """Answer CloudFormation; a failure is reported to it, with its reason, and raised."""
-    try:
+
+    def work() -> Made:
         physical_id, name = apply(event, boto3.client("glue"), boto3.client("s3"))
-    except Exception as error:
-        _answer(event, "FAILED", reason=f"{type(error).__name__}: {error}")
-        raise
-    _answer(event, "SUCCESS", physical_id=physical_id, data={"Name": name})
+        return Made(id=physical_id, attributes={"Name": name})
+
+    properties = event.get("ResourceProperties", {})
+    answered(event, work, failed_id=f"{properties.get('Database')}.{properties.get('Name')}")
 
 
 def apply(event: Mapping[str, Any], glue: Any, s3: Any) -> tuple[str, str]:
@@ -48,9 +46,9 @@ def apply(event: Mapping[str, Any], glue: Any, s3: Any) -> tuple[str, str]:
     wanted = TableDefinition.of(event["ResourceProperties"])
     if event["RequestType"] == "Delete":
         if event["ResourceProperties"]["OnDelete"] == "delete":
-            _patiently(lambda: _delete(glue, wanted))
+            patiently(lambda: _delete(glue, wanted))
         return str(event["PhysicalResourceId"]), wanted.name
-    _patiently(lambda: _ensure(glue, s3, wanted))
+    patiently(lambda: _ensure(glue, s3, wanted))
     return f"{wanted.database}.{wanted.name}", wanted.name
 
 
@@ -154,46 +152,3 @@ def _split(uri: str) -> tuple[str, str]:
 def _now() -> int:
     """Milliseconds since 1970."""
     return time.time_ns() // 1_000_000
-
-
-def _patiently(action: Callable[[], None]) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while True:
-        try:
-            action()
-        except ClientError as error:
-            denied = error.response["Error"]["Code"] in ("AccessDeniedException", "AccessDenied")
-            if not denied or time.monotonic() > deadline:
-                raise
-            time.sleep(_PAUSE_SECONDS)
-        else:
-            return
-
-
-def _answer(
-    event: Mapping[str, Any],
-    status: str,
-    *,
-    physical_id: str | None = None,
-    data: Mapping[str, str] | None = None,
-    reason: str = "",
-) -> None:
-    properties = event.get("ResourceProperties", {})
-    body = {
-        "Status": status,
-        "Reason": reason[:1_024],
-        # A create that failed is answered by a delete of this id.
-        "PhysicalResourceId": physical_id
-        or event.get("PhysicalResourceId")
-        or f"{properties.get('Database')}.{properties.get('Name')}",
-        "StackId": event["StackId"],
-        "RequestId": event["RequestId"],
-        "LogicalResourceId": event["LogicalResourceId"],
-        "Data": dict(data or {}),
-    }
-    # The URL is a signed one of CloudFormation's own bucket, which refuses a content type.
-    request = urllib.request.Request(  # noqa: S310
-        event["ResponseURL"], data=json.dumps(body).encode(), method="PUT", headers={"Content-Type": ""}
-    )
-    with urllib.request.urlopen(request, timeout=30):  # noqa: S310
-        pass

@@ -16,10 +16,10 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from function_log import log
 from lake_files.iceberg import glue_catalog
 
 from label_landing.errors import BadEventError, LandingError, MisconfiguredError, TransientError
-from label_landing.log import log
 from label_landing.settings import Settings
 from label_landing.table import LabelTable
 

@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
+from function_log import log
 
 from label_tasks.consensus import REVIEW, Vote, decide
 from label_tasks.errors import BadEventError, LabelError
-from label_tasks.log import log
 from label_tasks.rules import Rules, load_rules
 from label_tasks.settings import Settings
 from label_tasks.tasks import ExpectedError, Task, Tasks, translated, translated_but

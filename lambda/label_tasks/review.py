@@ -23,10 +23,10 @@ from typing import Any, Final
 
 import boto3
 from botocore.config import Config
+from function_log import log
 
 from label_tasks.consensus import ADJUDICATION, REVIEW, Vote
 from label_tasks.errors import BadEventError, LabelError
-from label_tasks.log import log
 from label_tasks.rounds import signal
 from label_tasks.rules import Rules, load_rules
 from label_tasks.settings import Settings

@@ -21,10 +21,10 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from function_log import log
 
 from label_tasks.consensus import REVIEW
 from label_tasks.errors import BadEventError, LabelError, MisconfiguredError
-from label_tasks.log import log
 from label_tasks.rules import Rules, load_rules
 from label_tasks.settings import Settings
 from label_tasks.tasks import Task, Tasks, translated

@@ -11,10 +11,10 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from function_log import log
 
 from model_promotion.aws import AwsCloud
 from model_promotion.errors import BadMessageError, MisconfiguredError, PromotionError, TransientError
-from model_promotion.log import log
 from model_promotion.logic import Cloud, Event, handle
 from model_promotion.settings import Settings
 

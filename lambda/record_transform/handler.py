@@ -9,11 +9,11 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from function_log import log
 from ml_contract.compiled import CompiledContract
 from ml_contract.records.codec import RecordCodec
 
 from record_transform.errors import BadEventError, MisconfiguredError, TransformError
-from record_transform.log import log
 from record_transform.logic import transform
 from record_transform.settings import Settings
 from record_transform.storage import Quarantine

@@ -8,10 +8,10 @@ from functools import cache
 
 import boto3
 from botocore.config import Config
+from function_log import log
 
 from retrain_trigger.aws import SageMakerPipelines
 from retrain_trigger.errors import RetrainError
-from retrain_trigger.log import log
 from retrain_trigger.logic import Pipelines, retrain
 from retrain_trigger.settings import Settings
 

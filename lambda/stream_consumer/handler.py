@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import boto3
 from botocore.config import Config
+from function_log import log
 from ml_contract.compiled import CompiledContract
 from ml_contract.features.online import FeatureRecord, feature_record
 from ml_contract.records.codec import RecordCodec
-from record_transform.log import log
 from record_transform.storage import Quarantine
 
 from stream_consumer.consume import carry_out

@@ -18,11 +18,11 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from function_log import log
 from lake_files.iceberg import glue_catalog
 
 from text_enrichment.comprehend import BATCH, Answer, Comprehend, cut
 from text_enrichment.errors import EnrichmentError, MisconfiguredError, TransientError
-from text_enrichment.log import log
 from text_enrichment.settings import Settings
 from text_enrichment.table import Text, TextTable, curated_texts
 

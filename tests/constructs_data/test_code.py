@@ -125,3 +125,21 @@ def test_should_stage_what_glue_jobs_import() -> None:
 
 def test_should_stage_a_zip_function_as_a_package_of_its_name() -> None:
     assert (code.lambda_package("retrain_trigger") / "retrain_trigger/handler.py").is_file()
+
+
+def test_should_stage_with_a_function_the_packages_of_ours_that_it_imports() -> None:
+    found = {p.name for p in code.lambda_package("mask_key").iterdir()}
+    assert found == {"mask_key", "custom_resource"}
+    folder = code.lambda_folder("retrain_trigger", {"rules.json": "{}"})
+    assert {p.name for p in folder.iterdir()} == {"retrain_trigger", "function_log", "rules.json"}
+
+
+def test_should_copy_into_an_image_every_package_of_ours_that_its_function_imports() -> None:
+    root = code.code_root("lambda")
+    ours = {p.name for p in root.iterdir() if p.is_dir()}
+    for dockerfile in root.glob("*/Dockerfile"):
+        copied = {line.split()[1] for line in dockerfile.read_text().splitlines() if line.startswith("COPY ")}
+        imported: set[str] = set()
+        for package in copied & ours:
+            imported |= code.imports(root / package) & ours
+        assert imported <= copied, dockerfile

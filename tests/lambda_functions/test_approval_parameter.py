@@ -94,15 +94,15 @@ class Denied:
 
 
 def test_should_wait_until_its_policy_is_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("custom_resource.PAUSE_SECONDS", 0.0)
     store = Denied(3)
     module.apply(request("Create"), store)
     assert store.written == ["none"]
 
 
 def test_should_give_up_at_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(module, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("custom_resource.PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("custom_resource.PATIENCE_SECONDS", 0.0)
     with pytest.raises(ClientError, match="AccessDenied"):
         module.apply(request("Create"), Denied(1_000_000))
 
@@ -147,6 +147,7 @@ def test_should_answer_cloudformation(
             "StackId": "stack",
             "RequestId": "request",
             "LogicalResourceId": "Parameter",
+            "Data": {},
         }
     ]
 

@@ -198,7 +198,7 @@ def test_should_wait_until_the_roles_policy_is_in_force(
     aws: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     glue, s3 = aws
-    monkeypatch.setattr(module, "_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("custom_resource.PAUSE_SECONDS", 0.0)
     denied = [True, True, False]
     get = glue.get_table
 

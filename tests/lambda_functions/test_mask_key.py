@@ -58,7 +58,7 @@ def test_should_draw_a_key_once_and_keep_it_on_updates_and_deletes() -> None:
 
 
 def test_should_wait_for_a_permission_and_pass_other_errors_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.time, "sleep", lambda _: None)
+    monkeypatch.setattr("custom_resource.PAUSE_SECONDS", 0.0)
     store = Store("AccessDenied", "AccessDenied")
     module.apply(event("Create"), store)
     assert store.objects

@@ -217,7 +217,7 @@ def test_should_copy_what_the_context_holds_into_the_image() -> None:
     """The Dockerfile names exactly the parts that are staged for it."""
     lines = (ROOT / "lambda" / "record_transform" / "Dockerfile").read_text().splitlines()
     copied = [line.split()[1] for line in lines if line.startswith("COPY")]
-    assert copied == ["requirements.txt", "ml_contract", "record_transform", "contract.json"]
+    assert copied == ["requirements.txt", "ml_contract", "function_log", "record_transform", "contract.json"]
     assert lines[-1] == 'CMD ["record_transform.handler.handler"]'
     needed = {"boto3", "msgspec"}
     pinned = (ROOT / "lambda" / "record_transform" / "requirements.txt").read_text().split()

@@ -1,4 +1,7 @@
-"""One JSON object per log line, so that Logs Insights finds its fields."""
+"""One JSON object per log line, so that Logs Insights finds its fields.
+
+A package beside the functions; ``ml_lifecycle.code`` stages it with each function that imports it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ __all__ = ["log"]
 
 
 def log(level: str, message: str, **fields: object) -> None:
-    """Write one line to the function's log. ``fields`` must not carry personal data."""
+    """Write one line to the function's log. ``fields`` must not carry values of records or personal data."""
     line = {"level": level, "message": message, **fields}
     sys.stdout.write(json.dumps(line, default=str, sort_keys=True) + "\n")
     sys.stdout.flush()
