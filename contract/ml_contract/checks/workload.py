@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from ml_contract.checks.enrich import check_enrich
+from ml_contract.checks.evaluation_checks import check_evaluation
 from ml_contract.checks.feature_store import check_feature_store
 from ml_contract.checks.governance import check_governance
 from ml_contract.checks.labelling import check_labelling
 from ml_contract.checks.preparation import check_preparation
+from ml_contract.checks.serving_checks import check_serving
 from ml_contract.checks.sources import source_problems
 from ml_contract.checks.streaming import check_stream
 from ml_contract.checks.windows import check_windows
@@ -67,6 +69,7 @@ class Checks:
         self.acceptance_and_monitoring()
         check_labelling(self.workload, self.wrong)
         check_stream(self)
+        check_serving(self)
         check_governance(self)
         check_enrich(self)
         check_feature_store(self)
@@ -74,6 +77,7 @@ class Checks:
             self.wrong(path, message)
         expressions = self.python(features_file)
         self.features(expressions)
+        check_evaluation(self, self._derived_types())
         check_windows(self)
         return expressions
 
@@ -199,6 +203,18 @@ class Checks:
         windows = self.workload.windows
         over_time = () if windows is None else windows.features
         return [*field_features(self.workload), *self.workload.features.derive, *over_time]
+
+    def _derived_types(self) -> dict[str, str]:
+        """Type of every derived and every window feature."""
+        kinds: dict[str, str] = {}
+        for name, derived in self.workload.features.derive.items():
+            category = isinstance(derived, BinFeature) or (
+                isinstance(derived, PythonFeature) and derived.type == "category"
+            )
+            kinds[name] = "category" if category else "number"
+        if self.workload.windows is not None:
+            kinds |= dict.fromkeys(self.workload.windows.features, "number")
+        return kinds
 
     def features(self, expressions: Mapping[str, Expr]) -> None:
         features = self.workload.features
