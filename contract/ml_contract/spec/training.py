@@ -50,10 +50,68 @@ def _no_pipe(mode: object) -> object:
 InputMode = Annotated[Literal["File", "FastFile"], BeforeValidator(_no_pipe)]
 
 
-class Training(Strict):
-    """How a model is trained."""
+class BuiltIn(Strict):
+    """An algorithm of SageMaker's own image; its artifact is exported to the model folder that ours write."""
 
-    algorithm: Literal["xgboost"] = "xgboost"
+    name: str = Field(min_length=1, description="e.g. xgboost.")
+    version: str = Field(min_length=1, description="e.g. 3.0-5.")
+
+
+class Script(Strict):
+    """A program of the workload, in ``training/`` beside its ``workload.yaml``, run by SageMaker's image."""
+
+    framework: Literal["pytorch", "pytorch_neuron", "xgboost"]
+    version: str = Field(min_length=1, description="As SageMaker's image has it, e.g. 2.10.0.")
+    entry_point: str = Field(default="train.py", pattern=r"^[A-Za-z_][A-Za-z0-9_]*\.py$")
+
+
+class OwnImage(Strict):
+    """An image that honours the ``/opt/ml`` contract and writes the model folder."""
+
+    folder: str | None = Field(
+        default=None,
+        pattern=r"^[a-z][a-z0-9_]*$",
+        description="A folder with a Dockerfile beside the workload.yaml.",
+    )
+    uri: str | None = Field(
+        default=None,
+        pattern=r"^[0-9]{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[a-z0-9._/-]+(:[\w.-]+|@sha256:[0-9a-f]{64})$",
+        description="An image of ECR, with its tag or digest.",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.folder is None) == (self.uri is None):
+            raise ValueError(
+                "give folder (built and pushed with the stack) or uri (an image of ECR), one of them"
+            )
+        return self
+
+
+class Distribution(Strict):
+    """Several processes train one model, started by torchrun.
+
+    ``data_parallel``: each process holds the whole model and a part of each batch. ``fully_sharded``: each
+    holds a part of the model too.
+    """
+
+    kind: Literal["data_parallel", "fully_sharded"]
+    processes_per_instance: int | None = Field(
+        default=None, ge=1, le=64, description="None: one per accelerator, one on an instance without."
+    )
+
+
+class Training(Strict):
+    """How a model is trained.
+
+    ``xgboost`` and ``pytorch`` are this project's images; ``built_in``, ``script`` and ``image`` need the
+    block of the same name.
+    """
+
+    algorithm: Literal["xgboost", "pytorch", "built_in", "script", "image"] = "xgboost"
+    built_in: BuiltIn | None = None
+    script: Script | None = None
+    image: OwnImage | None = None
     hyperparameters: dict[str, float | int | str] = Field(default_factory=dict)
     rounds: int = Field(default=200, ge=1, le=100_000)
     early_stopping_rounds: int | None = Field(default=20, ge=1)
@@ -64,7 +122,9 @@ class Training(Strict):
         "made up between neighbours.",
     )
     instance_type: str = "ml.m5.xlarge"
-    instance_count: Literal[1] = 1
+    # Amazon SageMaker endpoints and quotas: 20 instances per training job unless a quota says more.
+    instance_count: int = Field(default=1, ge=1, le=20)
+    distribution: Distribution | None = None
     processing_instance_type: str = "ml.m5.xlarge"
     volume_gb: int = Field(default=30, ge=1, le=16_384)
     input_mode: InputMode = Field(
@@ -75,6 +135,33 @@ class Training(Strict):
         default=60, ge=1, le=40_320, description="A training job may run 28 days."
     )
     spot: bool = False
+    max_wait_minutes: int | None = Field(
+        default=None,
+        ge=1,
+        description="Spot: training and waiting together; None: twice max_runtime_minutes.",
+    )
+    checkpoint_every_rounds: int | None = Field(
+        default=None, ge=1, description="Spot: rounds (xgboost) or epochs (pytorch) between checkpoints."
+    )
+    checkpoint_every_minutes: int | None = Field(
+        default=None, ge=1, le=1_440, description="Spot: minutes between checkpoints."
+    )
+    # ResourceConfig.KeepAlivePeriodInSeconds: at most 3,600.
+    warm_pool_minutes: int | None = Field(
+        default=None, ge=1, le=60, description="Keep the instances that long for the next training."
+    )
+    file_system: Literal["lustre"] | None = Field(
+        default=None, description="Read from the environment's file system in place of S3."
+    )
+    parent: Literal["approved"] | None = Field(
+        default=None, description="Go on from the approved model, where there is one."
+    )
+    k_folds: int | None = Field(
+        default=None,
+        ge=2,
+        le=20,
+        description="Also train on k parts of the data, for how sure the metrics are.",
+    )
     cache_hours: int | None = Field(
         default=None, ge=1, description="Reuse pipeline steps whose input is unchanged."
     )
