@@ -131,6 +131,8 @@ class CompiledContract:
     #: Of the ``batch`` block: ``dedup`` and the ``severity`` of data quality rules.
     batch: dict[str, Any] = dataclasses.field(default_factory=dict)
     windows: WindowSpec | None = None
+    #: The ``evaluation`` block.
+    evaluation: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def slug(self) -> str:
@@ -187,8 +189,34 @@ class CompiledContract:
         others = {self.identifier, self.event_time, self.label.field, *(f.name for f in self.features)}
         return None if self.group in others else self.group
 
+    @cached_property
+    def audit(self) -> tuple[Feature, ...]:
+        """Fields that models are judged by and never see: facets and subgroups that are no features.
+
+        They are computed as features are, stand in the features table, and end with the held-out rows.
+        """
+        bias = self.evaluation.get("bias") or {}
+        named = [*self.evaluation.get("subgroups", ()), *bias.get("facets", ()), bias.get("group")]
+        there = {self.identifier, self.event_time, self.label.field, *(f.name for f in self.features)}
+        return tuple(
+            Feature(
+                name=name,
+                type="category" if self.by_name[name].type == "string" else "number",
+                expression=Expr("col", (), (name,)),
+            )
+            for name in dict.fromkeys(named)
+            if name is not None and name not in there and name != self.group_key
+        )
+
     def feature_columns(self) -> list[tuple[str, str]]:
-        """Columns of the features table with Hive types.
+        """Columns of the features table with Hive types: training's, then what models are judged by."""
+        return [
+            *self.training_columns(),
+            *((f.name, "double" if f.type == "number" else "string") for f in self.audit),
+        ]
+
+    def training_columns(self) -> list[tuple[str, str]]:
+        """Columns that training reads, with Hive types.
 
         Identifier, event time, label, the group of a grouped split if it is no feature, then each feature.
         """
@@ -228,6 +256,7 @@ class CompiledContract:
             "rules": self.rules,
             "batch": self.batch,
             "windows": None if self.windows is None else asdict(self.windows),
+            "evaluation": self.evaluation,
         }
         return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 

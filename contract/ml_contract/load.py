@@ -42,6 +42,8 @@ YAML_NAME: Final = "workload.yaml"
 PYTHON_NAME: Final = "features.py"
 #: Rounds of leaving wrong values out: a block that lacks a key is left out in the round after.
 REPAIRS: Final = 4
+#: What a model card says of the workload.
+_ABOUT: Final = ("title", "owner", "classification", "registry")
 
 
 @dataclass(frozen=True)
@@ -243,6 +245,7 @@ def _compile(workload: Workload, expressions: Mapping[str, Expr]) -> CompiledCon
             "scan": workload.governance.scan,
         },
         windows=windows,
+        evaluation=data["evaluation"] | {"about": {key: data[key] for key in _ABOUT if key in data}},
     )
 
 

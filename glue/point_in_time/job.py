@@ -59,7 +59,7 @@ def run(spark: SparkSession, arguments: Mapping[str, str]) -> None:
         spark, s3, arguments["labels_uri"], contract, arguments.get("label_time", LABEL_TIME)
     )
     history, source = read_history(spark, s3, arguments["feature_group_name"], contract, region)
-    names = tuple(feature.name for feature in contract.features)
+    names = tuple(feature.name for feature in (*contract.features, *contract.audit))
     spec = AsOf(
         identifier=contract.identifier,
         label_time=LABEL_TIME,
@@ -149,7 +149,8 @@ def read_history(
     wanted = [(contract.identifier, _SPARK[dict(contract.feature_columns())[contract.identifier]])]
     wanted += [(contract.event_time, types.StringType())]
     wanted += [
-        (f.name, types.DoubleType() if f.type == "number" else types.StringType()) for f in contract.features
+        (f.name, types.DoubleType() if f.type == "number" else types.StringType())
+        for f in (*contract.features, *contract.audit)
     ]
     wanted += [
         (WRITE_TIME, types.TimestampType()),

@@ -72,7 +72,7 @@ def _used_columns(contract: CompiledContract, *, label: bool) -> list[str]:
         used.add(contract.group_key)
     if label:
         used.add(contract.label.field)
-    for feature in contract.features:
+    for feature in (*contract.features, *contract.audit):
         used |= feature.expression.columns()
     return [c.name for c in contract.input_columns if c.name in used]
 
@@ -80,7 +80,7 @@ def _used_columns(contract: CompiledContract, *, label: bool) -> list[str]:
 def _features(contract: CompiledContract, *, polars: bool) -> list[nw.Expr]:
     lowering = _Lowering(contract.types, polars=polars)
     columns = []
-    for feature in contract.features:
+    for feature in (*contract.features, *contract.audit):
         value = lowering.finite(feature.expression)
         if type_of(feature.expression, contract.types) == "boolean":
             value = _number_from_boolean(value)

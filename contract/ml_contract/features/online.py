@@ -34,9 +34,10 @@ def feature_record(contract: CompiledContract) -> FeatureRecord:
         type="number" if number else "category",
         expression=label if number else label.cast("string"),
     )
-    compute = row_function(dataclasses.replace(contract, features=(computed, *contract.features)))
+    stored = (*contract.features, *contract.audit)
+    compute = row_function(dataclasses.replace(contract, features=(computed, *stored)))
     identifier, event_time = contract.identifier, contract.event_time
-    names = [(contract.label.field, _LABEL), *((feature.name, feature.name) for feature in contract.features)]
+    names = [(contract.label.field, _LABEL), *((feature.name, feature.name) for feature in stored)]
 
     def record(values: Mapping[str, object]) -> dict[str, str]:
         found = compute(values)

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import model_validator
 
 from ml_contract.spec.blocks import Strict
 
-BinaryMetric = Literal["auc", "average_precision", "accuracy", "precision", "recall", "f1", "log_loss"]
-MulticlassMetric = Literal["accuracy", "macro_f1", "log_loss"]
-RegressionMetric = Literal["rmse", "mae", "mse", "r2"]
-Metric = Literal[
-    "auc",
-    "average_precision",
-    "accuracy",
-    "precision",
-    "recall",
-    "f1",
+BinaryMetric = Literal[
+    "auc", "average_precision", "accuracy", "balanced_accuracy", "precision", "recall", "specificity", "f1",
+    "mcc", "log_loss", "brier",
+]  # fmt: skip
+MulticlassMetric = Literal[
+    "accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "macro_f1", "mcc", "macro_auc",
     "log_loss",
-    "macro_f1",
-    "rmse",
-    "mae",
-    "mse",
-    "r2",
-]
+]  # fmt: skip
+RegressionMetric = Literal["rmse", "mae", "mse", "r2", "adjusted_r2"]
+Metric = BinaryMetric | MulticlassMetric | RegressionMetric
 #: Metrics where less is better.
-LOSS_METRICS = frozenset({"log_loss", "rmse", "mae", "mse"})
+LOSS_METRICS = frozenset({"log_loss", "brier", "rmse", "mae", "mse"})
 METRICS: dict[str, tuple[str, ...]] = {
-    "binary": ("auc", "average_precision", "accuracy", "precision", "recall", "f1", "log_loss"),
-    "multiclass": ("accuracy", "macro_f1", "log_loss"),
-    "regression": ("rmse", "mae", "mse", "r2"),
+    "binary": get_args(BinaryMetric),
+    "multiclass": get_args(MulticlassMetric),
+    "regression": get_args(RegressionMetric),
 }
 
 

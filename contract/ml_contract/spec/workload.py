@@ -16,6 +16,7 @@ from pydantic import Field
 
 from ml_contract.spec.batching import Batch
 from ml_contract.spec.blocks import Classification, Slug, Strict
+from ml_contract.spec.evaluation import Evaluation
 from ml_contract.spec.features import Features
 from ml_contract.spec.governance import GovernanceSpec
 from ml_contract.spec.judging import Acceptance
@@ -47,6 +48,7 @@ class Workload(Strict):
     batch: Batch = Batch()
     training: Training = Training()
     acceptance: Acceptance
+    evaluation: Evaluation = Evaluation()
     serving: Serving = Serving()
     monitoring: Monitoring = Monitoring()
     retraining: Retraining = Retraining()
