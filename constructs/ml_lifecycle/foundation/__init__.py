@@ -1,19 +1,30 @@
 """What every other part stands on: keys, network, log groups, notices, budget."""
 
 from ml_lifecycle.foundation.budget import MonthlyBudget
+from ml_lifecycle.foundation.glue_security import glue_security
 from ml_lifecycle.foundation.keys import Keys, grant_encrypt_decrypt
-from ml_lifecycle.foundation.logs import LOG_RETENTION_DAYS, grant_logs_and_traces, log_group
+from ml_lifecycle.foundation.logs import LOG_RETENTION_DAYS, log_group
 from ml_lifecycle.foundation.network import INTERFACE_ENDPOINTS, Network
 from ml_lifecycle.foundation.notices import Notices
+from ml_lifecycle.foundation.state_machines import (
+    LAMBDA_BUSY,
+    RETRY_LAMBDA,
+    grant_logs_and_traces,
+    logging_to,
+)
 
 __all__ = [
     "INTERFACE_ENDPOINTS",
+    "LAMBDA_BUSY",
     "LOG_RETENTION_DAYS",
+    "RETRY_LAMBDA",
     "Keys",
     "MonthlyBudget",
     "Network",
     "Notices",
+    "glue_security",
     "grant_encrypt_decrypt",
     "grant_logs_and_traces",
     "log_group",
+    "logging_to",
 ]

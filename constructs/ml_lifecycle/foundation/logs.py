@@ -1,14 +1,12 @@
-"""Log groups: always a retention, always a customer-managed key; and what state machines need to log."""
+"""Log groups: always a retention, always a customer-managed key."""
 
 from __future__ import annotations
 
 import aws_cdk as cdk
-from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_logs as logs
 
 from constructs import Construct
-from ml_lifecycle.acknowledge import acknowledge
 
 _RETENTION = {
     1: logs.RetentionDays.ONE_DAY,
@@ -63,33 +61,4 @@ def log_group(
         retention=_RETENTION[retention_days],
         log_group_name=name,
         removal_policy=removal_policy,
-    )
-
-
-def grant_logs_and_traces(role: iam.Role) -> None:
-    """Grant a state machine's role what logging and tracing ask (Step Functions Developer Guide, "Logging
-    using CloudWatch Logs" and "X-Ray and Step Functions").
-    """
-    iam.Grant.add_to_principal(
-        grantee=role,
-        actions=[
-            "logs:CreateLogDelivery",
-            "logs:DeleteLogDelivery",
-            "logs:DescribeLogGroups",
-            "logs:DescribeResourcePolicies",
-            "logs:GetLogDelivery",
-            "logs:ListLogDeliveries",
-            "logs:PutResourcePolicy",
-            "logs:UpdateLogDelivery",
-            "xray:GetSamplingRules",
-            "xray:GetSamplingTargets",
-            "xray:PutTelemetryRecords",
-            "xray:PutTraceSegments",
-        ],
-        resource_arns=["*"],
-    )
-    acknowledge(
-        role,
-        "IAM5[Resource::*]",
-        "Log deliveries and traces know no resource (Service Authorization Reference); the rest does.",
     )

@@ -21,12 +21,11 @@ from constructs import Construct
 from ml_lifecycle.acknowledge import acknowledge
 from ml_lifecycle.code import code_root, lambda_folder
 from ml_lifecycle.data_lake import Zone, labels_place
-from ml_lifecycle.foundation import grant_logs_and_traces, log_group
+from ml_lifecycle.foundation import grant_logs_and_traces, log_group, logging_to
 from ml_lifecycle.labelling import labeling_job
 from ml_lifecycle.labelling.items import ItemTable
 from ml_lifecycle.labelling.landing import LabelLanding
 from ml_lifecycle.labelling.routing import PACKAGE, CaptureRouter
-from ml_lifecycle.labelling.steps import logging_to
 from ml_lifecycle.pseudo import arn, service_principal
 from ml_lifecycle.training import service_model
 from ml_lifecycle.zip_function import zip_function

@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_contract.spec.labelling import Labelling
 
-from ml_lifecycle.labelling.steps import RETRY
+from ml_lifecycle.foundation import RETRY_LAMBDA
 from ml_lifecycle.pseudo import PARTITION
 
 __all__ = ["ATTRIBUTE", "definition", "request"]
@@ -64,7 +64,7 @@ def definition(parameters: dict[str, Any], *, function_arn: str) -> dict[str, An
             "Resource": f"arn:{PARTITION}:states:::lambda:invoke",
             "Parameters": {"FunctionName": function_arn, "Payload": payload},
             "TimeoutSeconds": 900,
-            "Retry": RETRY,
+            "Retry": RETRY_LAMBDA,
             **more,
             **then,
         }

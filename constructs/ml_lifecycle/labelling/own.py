@@ -19,12 +19,12 @@ from constructs import Construct
 from ml_lifecycle.acknowledge import acknowledge
 from ml_lifecycle.code import lambda_folder
 from ml_lifecycle.data_lake import Zone, labels_place
-from ml_lifecycle.foundation import grant_logs_and_traces, log_group
+from ml_lifecycle.foundation import grant_logs_and_traces, log_group, logging_to
 from ml_lifecycle.labelling.items import ItemTable
 from ml_lifecycle.labelling.landing import LabelLanding
 from ml_lifecycle.labelling.review_site import ReviewSite
 from ml_lifecycle.labelling.routing import CaptureRouter
-from ml_lifecycle.labelling.steps import definition, logging_to
+from ml_lifecycle.labelling.steps import definition
 from ml_lifecycle.pseudo import service_principal
 from ml_lifecycle.zip_function import zip_function
 

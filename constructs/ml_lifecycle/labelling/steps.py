@@ -4,50 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from aws_cdk import aws_logs as logs
-from aws_cdk import aws_stepfunctions as stepfunctions
-
+from ml_lifecycle.foundation import RETRY_LAMBDA
 from ml_lifecycle.pseudo import PARTITION
 
-__all__ = ["RETRY", "definition", "logging_to"]
+__all__ = ["definition"]
 
 #: After this the message is sent to the landing again; what lands twice lands once.
 _LANDING_SECONDS = 6 * 3_600
-#: Errors that pass: of Lambda (Developer Guide, "Handle transient Lambda service exceptions") and ours.
-_PASSING = [
-    "Lambda.ClientExecutionTimeoutException",
-    "Lambda.ServiceException",
-    "Lambda.AWSLambdaException",
-    "Lambda.SdkClientException",
-    "Lambda.TooManyRequestsException",
-    "TransientError",
-]
-
-
-RETRY = [
-    {
-        "ErrorEquals": _PASSING,
-        "IntervalSeconds": 2,
-        "BackoffRate": 2,
-        "MaxAttempts": 6,
-        "JitterStrategy": "FULL",
-    }
-]
-
-
-def logging_to(group: logs.LogGroup) -> stepfunctions.CfnStateMachine.LoggingConfigurationProperty:
-    """Log every step, but never what went through it: items are named there by their hash."""
-    return stepfunctions.CfnStateMachine.LoggingConfigurationProperty(
-        level="ALL",
-        include_execution_data=False,
-        destinations=[
-            stepfunctions.CfnStateMachine.LogDestinationProperty(
-                cloud_watch_logs_log_group=stepfunctions.CfnStateMachine.CloudWatchLogsLogGroupProperty(
-                    log_group_arn=group.log_group_arn
-                )
-            )
-        ],
-    )
 
 
 def definition(*, function_arn: str, queue_url: str, expires_hours: int) -> dict[str, Any]:
@@ -67,7 +30,7 @@ def definition(*, function_arn: str, queue_url: str, expires_hours: int) -> dict
                 "Payload": {"task.$": "$$.Execution.Input.task", **payload},
             },
             "TimeoutSeconds": 120,
-            "Retry": RETRY,
+            "Retry": RETRY_LAMBDA,
             **more,
             **then,
         }

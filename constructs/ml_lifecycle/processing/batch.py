@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Literal
 
@@ -22,9 +21,10 @@ from ml_contract.quality.rules import dqdl
 from constructs import Construct
 from ml_lifecycle.acknowledge import acknowledge
 from ml_lifecycle.code import contract_file, glue_library, glue_script
-from ml_lifecycle.data_lake import DataLake, IcebergTable, Zone
+from ml_lifecycle.data_lake import DataLake, Zone
 from ml_lifecycle.features import FeatureGroup
-from ml_lifecycle.foundation import log_group
+from ml_lifecycle.foundation import glue_security, log_group
+from ml_lifecycle.processing.engine import TabledEngine
 from ml_lifecycle.processing.modules import grant_wheels, module_arguments
 from ml_lifecycle.processing.zones import BatchTables
 from ml_lifecycle.pseudo import ACCOUNT, PARTITION, REGION, service_principal
@@ -35,7 +35,7 @@ GLUE_VERSION = "5.0"
 WorkerType = Literal["G.1X", "G.2X", "G.4X", "G.8X"]
 
 
-class BatchTransform(Construct):
+class BatchTransform(TabledEngine):
     """Define how raw rows become curated rows and features.
 
     A Glue workflow of a crawler on the raw table (new partitions), the ``curate`` job (duplicates, quality
@@ -112,7 +112,14 @@ class BatchTransform(Construct):
             ruleset=dqdl(contract),
         )
         self.log_groups = self._log_groups(log_key, log_retention_days)
-        self.security_configuration = self._security_configuration(log_key)
+        self.security_configuration = glue_security(
+            self,
+            "Security",
+            name=name_prefix,
+            log_key=log_key,
+            bookmark_key=lake.key,
+            data_key=lake.key,
+        )
         self.contract_asset = s3_assets.Asset(self, "Contract", path=str(contract_file(contract)))
         self.library_asset = s3_assets.Asset(self, "Library", path=str(glue_library()))
         self.crawler_role = self._crawler_role()
@@ -210,26 +217,6 @@ class BatchTransform(Construct):
         return self.features_job.ref
 
     @property
-    def curated_table(self) -> IcebergTable:
-        """The curated rows."""
-        return self.tables.curated
-
-    @property
-    def data_prefix(self) -> str:
-        """Prefix of the curated and of the features zone."""
-        return self.tables.data_prefix
-
-    @property
-    def quality_prefix(self) -> str:
-        """Prefix of the reports in the artifacts zone."""
-        return self.tables.quality_prefix
-
-    @property
-    def features_uri(self) -> str:
-        """Where the feature rows lie."""
-        return self.tables.features_uri
-
-    @property
     def new_data_event(self) -> dict[str, object]:
         """Pattern of the event that says: there are new features."""
         return {
@@ -259,31 +246,6 @@ class BatchTransform(Construct):
                 self, f"{kind.title()}Logs", key=key, retention_days=days, name=f"{self._log_prefix}/{kind}"
             )
             for kind in ("output", "error")
-        )
-
-    def _security_configuration(self, log_key: kms.IKey) -> glue.CfnSecurityConfiguration:
-        props = glue.CfnSecurityConfiguration
-        modes = {"logs": "SSE-KMS", "bookmarks": "CSE-KMS", "s3": "SSE-KMS"}
-        # Glue cannot change a security configuration, CloudFormation replaces it: the name changes with the
-        # content.
-        content = hashlib.sha256(json.dumps(modes, sort_keys=True).encode()).hexdigest()[:8]
-        return glue.CfnSecurityConfiguration(
-            self,
-            "Security",
-            name=f"{self._name_prefix}-{content}",
-            encryption_configuration=props.EncryptionConfigurationProperty(
-                cloud_watch_encryption=props.CloudWatchEncryptionProperty(
-                    cloud_watch_encryption_mode=modes["logs"], kms_key_arn=log_key.key_arn
-                ),
-                job_bookmarks_encryption=props.JobBookmarksEncryptionProperty(
-                    job_bookmarks_encryption_mode=modes["bookmarks"], kms_key_arn=self.lake.key.key_arn
-                ),
-                s3_encryptions=[
-                    props.S3EncryptionProperty(
-                        s3_encryption_mode=modes["s3"], kms_key_arn=self.lake.key.key_arn
-                    )
-                ],
-            ),
         )
 
     def _glue_role(self, construct_id: str, description: str) -> iam.Role:
@@ -576,10 +538,6 @@ class BatchTransform(Construct):
             ],
             resource_arns=[self._glue_arn("workflow", self.workflow.ref)],
         )
-
-    def grant_read_features(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Grant reading the feature rows."""
-        return self.lake.features.grant_read(grantee, self.data_prefix)
 
     def metric_job(
         self,

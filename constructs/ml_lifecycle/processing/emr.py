@@ -20,6 +20,7 @@ from ml_lifecycle import code
 from ml_lifecycle.data_lake import DataLake, IcebergTable
 from ml_lifecycle.features import FeatureGroup
 from ml_lifecycle.foundation import log_group
+from ml_lifecycle.processing.engine import WorkflowEngine
 from ml_lifecycle.processing.workflow import GATHER_SECONDS, BatchWorkflow
 from ml_lifecycle.processing.zones import BatchTables
 from ml_lifecycle.pseudo import PARTITION, REGION, arn, service_principal
@@ -40,7 +41,7 @@ _BUSY = (
 )
 
 
-class EmrServerlessTransform(Construct):
+class EmrServerlessTransform(WorkflowEngine):
     """Define how raw rows become curated rows and features on a Spark cluster that comes and goes.
 
     An EMR Serverless application that starts with a job and stops when idle, and a Step Functions state
@@ -157,31 +158,6 @@ class EmrServerlessTransform(Construct):
         self._grant_jobs()
 
     @property
-    def curated_table(self) -> IcebergTable:
-        """The curated rows."""
-        return self.tables.curated
-
-    @property
-    def data_prefix(self) -> str:
-        """Prefix of the curated and of the features zone."""
-        return self.tables.data_prefix
-
-    @property
-    def quality_prefix(self) -> str:
-        """Prefix of the reports in the artifacts zone."""
-        return self.tables.quality_prefix
-
-    @property
-    def features_uri(self) -> str:
-        """Where the feature rows lie."""
-        return self.tables.features_uri
-
-    @property
-    def state_machine_arn(self) -> str:
-        """ARN of the state machine."""
-        return self.workflow.state_machine.ref
-
-    @property
     def new_data_event(self) -> dict[str, object]:
         """Pattern of the event that says: there are new features."""
         return {
@@ -202,14 +178,6 @@ class EmrServerlessTransform(Construct):
             "EmrApplicationId": self.application.attr_application_id,
             "CurateQuarantineUri": self.tables.lake.raw.uri(self.tables.quarantine_prefix),
         }
-
-    def grant_start(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Grant starting the workflow and looking at its runs."""
-        return self.workflow.grant_start(grantee)
-
-    def grant_read_features(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Grant reading the feature rows."""
-        return self.tables.lake.features.grant_read(grantee, self.data_prefix)
 
     # --- the application and its jobs -----------------------------------------------------------------------
 

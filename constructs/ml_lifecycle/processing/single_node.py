@@ -19,6 +19,7 @@ from ml_lifecycle import code, instance_types
 from ml_lifecycle.data_lake import DataLake, IcebergTable
 from ml_lifecycle.features import FeatureGroup
 from ml_lifecycle.images import sagemaker_image
+from ml_lifecycle.processing.engine import WorkflowEngine
 from ml_lifecycle.processing.workflow import GATHER_SECONDS, RANDOM, BatchWorkflow, short_name
 from ml_lifecycle.processing.zones import BatchTables
 from ml_lifecycle.pseudo import PARTITION, REGION, arn
@@ -37,7 +38,7 @@ _BUSY = (
 )
 
 
-class SingleNodeTransform(Construct):
+class SingleNodeTransform(WorkflowEngine):
     """Define how raw rows become curated rows and features on one machine, with polars.
 
     Two SageMaker Processing jobs of the image ``containers/batch`` in a Step Functions state machine:
@@ -133,31 +134,6 @@ class SingleNodeTransform(Construct):
         self._grant_jobs(volume_key)
 
     @property
-    def curated_table(self) -> IcebergTable:
-        """The curated rows."""
-        return self.tables.curated
-
-    @property
-    def data_prefix(self) -> str:
-        """Prefix of the curated and of the features zone."""
-        return self.tables.data_prefix
-
-    @property
-    def quality_prefix(self) -> str:
-        """Prefix of the reports in the artifacts zone."""
-        return self.tables.quality_prefix
-
-    @property
-    def features_uri(self) -> str:
-        """Where the feature rows lie."""
-        return self.tables.features_uri
-
-    @property
-    def state_machine_arn(self) -> str:
-        """ARN of the state machine."""
-        return self.workflow.state_machine.ref
-
-    @property
     def new_data_event(self) -> dict[str, object]:
         """Pattern of the event that says: there are new features."""
         return {
@@ -176,14 +152,6 @@ class SingleNodeTransform(Construct):
             "BatchStateMachineArn": self.state_machine_arn,
             "CurateQuarantineUri": self.tables.lake.raw.uri(self.tables.quarantine_prefix),
         }
-
-    def grant_start(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Grant starting the workflow and looking at its runs."""
-        return self.workflow.grant_start(grantee)
-
-    def grant_read_features(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Grant reading the feature rows."""
-        return self.tables.lake.features.grant_read(grantee, self.data_prefix)
 
     # --- jobs -----------------------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Literal
 
@@ -19,7 +18,7 @@ from constructs import Construct
 from ml_lifecycle.acknowledge import acknowledge
 from ml_lifecycle.code import contract_file, glue_library, glue_script
 from ml_lifecycle.data_lake import Zone, parquet_table
-from ml_lifecycle.foundation import log_group
+from ml_lifecycle.foundation import glue_security, log_group
 from ml_lifecycle.ingestion import StreamIngestion
 from ml_lifecycle.processing.batch import GLUE_VERSION
 from ml_lifecycle.processing.modules import GLUE_MODULES
@@ -141,7 +140,14 @@ class StreamingTransform(Construct):
             # The next run takes the checkpoint up; retries of Glue would do so against the schedule.
             max_retries=0,
             execution_property=glue.CfnJob.ExecutionPropertyProperty(max_concurrent_runs=1),
-            security_configuration=self._security(log_key).ref,
+            security_configuration=glue_security(
+                self,
+                "Security",
+                name=self._name,
+                log_key=log_key,
+                bookmark_key=self.checkpoints.key,
+                data_key=self.zone.key,
+            ).ref,
             default_arguments={
                 "--job-language": "python",
                 "--additional-python-modules": ",".join(STREAMING_MODULES),
@@ -230,30 +236,6 @@ class StreamingTransform(Construct):
             "PutMetricData has no resource to name; the condition on the namespace ends the grant at Glue's",
         )
         return role
-
-    def _security(self, log_key: kms.IKey) -> glue.CfnSecurityConfiguration:
-        props = glue.CfnSecurityConfiguration
-        modes = {"logs": "SSE-KMS", "bookmarks": "CSE-KMS", "s3": "SSE-KMS"}
-        # Glue cannot change a security configuration: the name changes with the content.
-        content = hashlib.sha256(json.dumps(modes, sort_keys=True).encode()).hexdigest()[:8]
-        return props(
-            self,
-            "Security",
-            name=f"{self._name}-{content}",
-            encryption_configuration=props.EncryptionConfigurationProperty(
-                cloud_watch_encryption=props.CloudWatchEncryptionProperty(
-                    cloud_watch_encryption_mode=modes["logs"], kms_key_arn=log_key.key_arn
-                ),
-                job_bookmarks_encryption=props.JobBookmarksEncryptionProperty(
-                    job_bookmarks_encryption_mode=modes["bookmarks"], kms_key_arn=self.checkpoints.key.key_arn
-                ),
-                s3_encryptions=[
-                    props.S3EncryptionProperty(
-                        s3_encryption_mode=modes["s3"], kms_key_arn=self.zone.key.key_arn
-                    )
-                ],
-            ),
-        )
 
     def _keep_running(self) -> None:
         role = iam.Role(

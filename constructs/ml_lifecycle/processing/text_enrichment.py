@@ -20,8 +20,7 @@ from constructs import Construct
 from ml_lifecycle.acknowledge import acknowledge
 from ml_lifecycle.code import lake_lambda_context
 from ml_lifecycle.data_lake import DataLake, IcebergTable
-from ml_lifecycle.foundation import grant_logs_and_traces, log_group
-from ml_lifecycle.labelling.steps import RETRY, logging_to
+from ml_lifecycle.foundation import RETRY_LAMBDA, grant_logs_and_traces, log_group, logging_to
 from ml_lifecycle.processing.workflow import turns
 from ml_lifecycle.pseudo import PARTITION, arn, service_principal
 
@@ -276,7 +275,7 @@ def _definition(function_arn: str) -> dict[str, Any]:
                     "failed.$": "$.Payload.failed",
                     "reached_most.$": "$.Payload.reached_most",
                 },
-                "Retry": [*RETRY, killed],
+                "Retry": [*RETRY_LAMBDA, killed],
                 "Next": "More",
             },
             "More": {

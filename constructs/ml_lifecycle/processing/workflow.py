@@ -17,7 +17,7 @@ from aws_cdk import aws_stepfunctions as stepfunctions
 
 from constructs import Construct
 from ml_lifecycle.data_lake import Zone
-from ml_lifecycle.foundation import grant_logs_and_traces, log_group
+from ml_lifecycle.foundation import grant_logs_and_traces, log_group, logging_to
 from ml_lifecycle.pseudo import PARTITION, arn, service_principal
 
 __all__ = ["GATHER_SECONDS", "BatchWorkflow", "short_name", "turns"]
@@ -167,17 +167,7 @@ class BatchWorkflow(Construct):
             role_arn=self.role.role_arn,
             state_machine_type="STANDARD",
             definition_string=cdk.Stack.of(self).to_json_string(self._definition(curate, features)),
-            logging_configuration=props.LoggingConfigurationProperty(
-                level="ALL",
-                include_execution_data=False,
-                destinations=[
-                    props.LogDestinationProperty(
-                        cloud_watch_logs_log_group=props.CloudWatchLogsLogGroupProperty(
-                            log_group_arn=group.log_group_arn
-                        )
-                    )
-                ],
-            ),
+            logging_configuration=logging_to(group),
             tracing_configuration=props.TracingConfigurationProperty(enabled=True),
         )
         machine.node.add_dependency(self.role)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from typing import Literal
 
@@ -19,7 +17,7 @@ from aws_cdk import aws_sns as sns
 from constructs import Construct
 from ml_lifecycle.acknowledge import acknowledge
 from ml_lifecycle.code import glue_script
-from ml_lifecycle.foundation import log_group
+from ml_lifecycle.foundation import glue_security, log_group
 from ml_lifecycle.pseudo import ACCOUNT, PARTITION, arn, service_principal
 from ml_lifecycle.sources.batch_source import BatchSource
 from ml_lifecycle.sources.credentials import login
@@ -154,7 +152,14 @@ class JdbcTable(BatchSource):
             max_retries=0,
             execution_property=glue.CfnJob.ExecutionPropertyProperty(max_concurrent_runs=1),
             connections=glue.CfnJob.ConnectionsListProperty(connections=[self.connection.ref]),
-            security_configuration=self._security_configuration(f"{name_prefix}-{name}", log_key).ref,
+            security_configuration=glue_security(
+                self,
+                "Security",
+                name=f"{name_prefix}-{name}".replace("_", "-"),
+                log_key=log_key,
+                bookmark_key=self.key,
+                data_key=landing.key,
+            ).ref,
             default_arguments={
                 "--job-language": "python",
                 "--job-bookmark-option": "job-bookmark-enable",
@@ -191,30 +196,6 @@ class JdbcTable(BatchSource):
         group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(port), "The database")
         group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "AWS's endpoints")
         return group
-
-    def _security_configuration(self, name: str, log_key: kms.IKey) -> glue.CfnSecurityConfiguration:
-        props = glue.CfnSecurityConfiguration
-        modes = {"logs": "SSE-KMS", "bookmarks": "CSE-KMS", "s3": "SSE-KMS"}
-        # Glue cannot change a security configuration: the name changes with the content.
-        content = hashlib.sha256(json.dumps(modes, sort_keys=True).encode()).hexdigest()[:8]
-        return glue.CfnSecurityConfiguration(
-            self,
-            "Security",
-            name=f"{name.replace('_', '-')}-{content}",
-            encryption_configuration=props.EncryptionConfigurationProperty(
-                cloud_watch_encryption=props.CloudWatchEncryptionProperty(
-                    cloud_watch_encryption_mode=modes["logs"], kms_key_arn=log_key.key_arn
-                ),
-                job_bookmarks_encryption=props.JobBookmarksEncryptionProperty(
-                    job_bookmarks_encryption_mode=modes["bookmarks"], kms_key_arn=self.key.key_arn
-                ),
-                s3_encryptions=[
-                    props.S3EncryptionProperty(
-                        s3_encryption_mode=modes["s3"], kms_key_arn=self.landing.key.key_arn
-                    )
-                ],
-            ),
-        )
 
     def _role(self) -> iam.Role:
         role = iam.Role(

@@ -25,7 +25,7 @@ from ml_lifecycle.acknowledge import acknowledge
 from ml_lifecycle.code import lambda_context
 from ml_lifecycle.data_lake import Zone
 from ml_lifecycle.dead_letters import DeadLetterQueue
-from ml_lifecycle.foundation import grant_logs_and_traces, log_group
+from ml_lifecycle.foundation import LAMBDA_BUSY, grant_logs_and_traces, log_group, logging_to
 from ml_lifecycle.pseudo import PARTITION, arn, service_principal
 
 #: What EventBridge is told of each batch.
@@ -42,15 +42,6 @@ _STORAGE_MIB = 10_240
 _STORAGE_PER_FILE = 6
 #: How long a batch may wait for files that its manifest names, and how often it looks.
 _WAIT_SECONDS, _WAITS = 300, 24
-#: Of Lambda itself, worth another try (AWS Step Functions Developer Guide, "Handle transient Lambda service
-#: exceptions").
-_LAMBDA_BUSY = [
-    "Lambda.ClientExecutionTimeoutException",
-    "Lambda.ServiceException",
-    "Lambda.AWSLambdaException",
-    "Lambda.SdkClientException",
-    "Lambda.TooManyRequestsException",
-]
 
 
 def landing_spec(name: str, source: Source) -> LandingSpec:
@@ -272,17 +263,7 @@ class BatchLanding(Construct):
             role_arn=role.role_arn,
             state_machine_type="STANDARD",
             definition_string=cdk.Stack.of(self).to_json_string(self._definition()),
-            logging_configuration=stepfunctions.CfnStateMachine.LoggingConfigurationProperty(
-                level="ALL",
-                include_execution_data=False,
-                destinations=[
-                    stepfunctions.CfnStateMachine.LogDestinationProperty(
-                        cloud_watch_logs_log_group=stepfunctions.CfnStateMachine.CloudWatchLogsLogGroupProperty(
-                            log_group_arn=group.log_group_arn
-                        )
-                    )
-                ],
-            ),
+            logging_configuration=logging_to(group),
             tracing_configuration=stepfunctions.CfnStateMachine.TracingConfigurationProperty(enabled=True),
         )
         machine.node.add_dependency(role)
@@ -297,7 +278,7 @@ class BatchLanding(Construct):
 
     def _definition(self) -> dict[str, Any]:
         busy = {
-            "ErrorEquals": ["TransientError", *_LAMBDA_BUSY],
+            "ErrorEquals": ["TransientError", *LAMBDA_BUSY],
             "IntervalSeconds": 2,
             "MaxAttempts": 6,
             "BackoffRate": 2,
