@@ -7,7 +7,7 @@ import pathlib
 import tarfile
 
 import pytest
-from ml_processing import archive
+from ml_runtime import archive
 from ml_runtime.job import BadInputError
 
 

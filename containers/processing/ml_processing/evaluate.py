@@ -8,11 +8,11 @@ import tempfile
 
 import numpy as np
 from ml_contract.compiled import CompiledContract
+from ml_runtime.archive import unpack
 from ml_runtime.job import BadInputError, base_folder, only_file, say
 from ml_runtime.model import Model
 from ml_runtime.tables import read_table
 
-from ml_processing.archive import unpack
 from ml_processing.metrics import evaluate_scores
 
 
