@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from rehearsal import ministack_bridge as bridge
 from rehearsal.clock import Due
-from rehearsal.executors import containers, endpoints, processing
+from rehearsal.executors import containers, processing
+from rehearsal.executors.serving import endpoints
 from rehearsal.services.engine import ApiError, Call, Record, Service, instead
 
 if TYPE_CHECKING:

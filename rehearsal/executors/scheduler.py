@@ -20,7 +20,8 @@ from zoneinfo import ZoneInfo
 from rehearsal import ministack_bridge as bridge
 from rehearsal.clock import Due, Source
 from rehearsal.control import ControlError, control
-from rehearsal.executors import containers, endpoints, pipelines, table_optimizers
+from rehearsal.executors import containers, pipelines, table_optimizers
+from rehearsal.executors.serving import endpoints
 
 if TYPE_CHECKING:
     from rehearsal.runtime import Runtime

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-from rehearsal.executors.capture import Capture, Captured, capture_line
+from rehearsal.executors.serving.capture import Capture, Captured, capture_line
 
 CONFIG: dict[str, Any] = {
     "DestinationS3Uri": "s3://bucket/claims-fraud/capture/",

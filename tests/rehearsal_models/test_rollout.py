@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rehearsal.executors.rollout import DeploymentConfigError, plan
+from rehearsal.executors.serving.rollout import DeploymentConfigError, plan
 
 
 def blue_green(kind: str, wait: int = 600, **routing: Any) -> dict[str, Any]:

@@ -48,13 +48,19 @@ def _endpoint(p: Properties, context: Context) -> Properties:
     return {**p, "EndpointConfigName": _tail(str(p["EndpointConfigName"]))}
 
 
+#: What only an update of an endpoint takes.
+_ON_UPDATE = ("ExcludeRetainedVariantProperties", "RetainAllVariantProperties", "RetainDeploymentConfig")
+
+
 def _endpoint_config(p: Properties, context: Context) -> Properties:
     del context
-    variants = [
-        {**v, **({"ModelName": _tail(v["ModelName"])} if "ModelName" in v else {})}
-        for v in p["ProductionVariants"]
-    ]
-    return {**p, "ProductionVariants": variants}
+    # Ref of a model is its ARN; a variant takes its name.
+    variants = {
+        key: [{**v, **({"ModelName": _tail(v["ModelName"])} if "ModelName" in v else {})} for v in p[key]]
+        for key in ("ProductionVariants", "ShadowProductionVariants")
+        if key in p
+    }
+    return {**p, **variants}
 
 
 def _pipeline(p: Properties, context: Context) -> Properties:
@@ -112,11 +118,8 @@ _SAGEMAKER = {
         "Endpoint",
         update="UpdateEndpoint",
         settled=_endpoint_settled,
-        convert=_endpoint,
+        convert=lambda p, c: {k: v for k, v in _endpoint(p, c).items() if k not in _ON_UPDATE},
         convert_update=lambda p, c: {k: v for k, v in _endpoint(p, c).items() if k != "Tags"},
-        beside=frozenset(
-            {"ExcludeRetainedVariantProperties", "RetainAllVariantProperties", "RetainDeploymentConfig"}
-        ),
     ),
     "Pipeline": _sagemaker(
         "Pipeline",

@@ -7,11 +7,11 @@ deployments" in the SageMaker developer guide, and the limits of the service mod
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["DeploymentConfigError", "Plan", "Shift", "plan"]
+__all__ = ["DeploymentConfigError", "Plan", "Shift", "batches", "plan"]
 
 # A canary takes at most half of the fleet, a linear step 10 to 50 percent of it.
 _CANARY_LARGEST = 0.5
@@ -113,6 +113,15 @@ def _rolling(policy: Mapping[str, Any], instance_count: int, alarms: tuple[str, 
 def _steps(size: float, wait: float) -> tuple[Shift, ...]:
     count = math.ceil(round(1 / size, 9))
     return tuple(Shift(share=min(1.0, round((n + 1) * size, 9)), wait_seconds=wait) for n in range(count))
+
+
+def batches(instances: int, shares: Sequence[float]) -> list[int]:
+    """How many of a fleet's instances each step of a rolling deployment starts, by the shares after them.
+
+    A share that is no whole number of instances is rounded up, as SageMaker rounds a batch.
+    """
+    reached = [min(instances, math.ceil(round(share * instances, 9))) for share in shares]
+    return [now - before for before, now in zip([0, *reached], reached, strict=False)]
 
 
 def _share(

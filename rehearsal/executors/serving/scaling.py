@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rehearsal import ministack_bridge as bridge
 from rehearsal.clock import Due
-from rehearsal.executors import endpoints
+from rehearsal.executors.serving import endpoints
 from rehearsal.services.engine import ApiError, Call, Service, instead
 
 if TYPE_CHECKING:
