@@ -8,9 +8,12 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    from rehearsal.run import Options
 
 app = typer.Typer(
     add_completion=False,
@@ -50,26 +53,82 @@ def run(  # noqa: PLR0917 - typer calls it by name, one parameter per option
     ] = False,
 ) -> None:
     """Deploy every stack and run the whole lifecycle; exit 0 only if every step passed."""
-    from rehearsal.preflight import PreflightError
-    from rehearsal.run import REPORT_HTML, Options, rehearse
+    from rehearsal.run import Options
     from rehearsal.story import STORY
     from rehearsal.story.breadth import BREADTH
+
+    code = _rehearsed(
+        Options(
+            workload=workload,
+            data=data,
+            records=records,
+            seed=seed,
+            out=out,
+            stage=stage,
+            app=app_folder,
+            port=port,
+            until=until,
+            hold=hold,
+            story=BREADTH if breadth else STORY,
+        )
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
+def matrix(  # noqa: PLR0917 - typer calls it by name, one parameter per option
+    only: Annotated[
+        str | None, typer.Option(help="Cells by id or beginning, with commas: style.serverless,rollout")
+    ] = None,
+    workload: Workload = "claims_fraud",
+    records: Annotated[int, typer.Option(help="Records that the versions learn from.")] = 400,
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 7,
+    out: Annotated[Path, typer.Option(help="Folder of the report and its evidence.")] = Path("out"),
+    stage: Annotated[str, typer.Option(help="Stage of the app that is deployed.")] = "Dev",
+    app_folder: AppFolder = None,
+    port: Port = None,
+    context: Annotated[
+        list[str] | None, typer.Option(help="Context of each synthesis, KEY=VALUE; may come again.")
+    ] = None,
+    hold: Annotated[bool, typer.Option("--hold", help="Leave the embedded AWS up at the end.")] = False,
+) -> None:
+    """Play every way to serve, scale and roll out; exit 0 only if every cell passed."""
+    from rehearsal.run import Options
+    from rehearsal.story.matrix import matrix as steps_of
+
+    pairs = [text.partition("=") for text in context or ()]
+    wrong = [name for name, sign, _ in pairs if not name or not sign]
+    if wrong:
+        _fail(f"--context must be KEY=VALUE, got {', '.join(wrong)}")
+    try:
+        steps = steps_of(only, context={name: value for name, _, value in pairs})
+    except ValueError as error:
+        _fail(f"--only: {error}")
+    code = _rehearsed(
+        Options(
+            workload=workload,
+            data=None,
+            records=records,
+            seed=seed,
+            out=out,
+            stage=stage,
+            app=app_folder,
+            port=port,
+            hold=hold,
+            story=steps,
+        )
+    )
+    raise typer.Exit(code)
+
+
+def _rehearsed(options: Options) -> int:
+    """Run a story on the terminal; return the exit code."""
+    from rehearsal.preflight import PreflightError
+    from rehearsal.run import REPORT_HTML, rehearse
     from rehearsal.story.terminal import Terminal
 
     terminal = Terminal()
-    options = Options(
-        workload=workload,
-        data=data,
-        records=records,
-        seed=seed,
-        out=out,
-        stage=stage,
-        app=app_folder,
-        port=port,
-        until=until,
-        hold=hold,
-        story=BREADTH if breadth else STORY,
-    )
+    out = options.out
     try:
         report, code = rehearse(options, terminal)
     except PreflightError as error:
@@ -92,7 +151,7 @@ def run(  # noqa: PLR0917 - typer calls it by name, one parameter per option
     )
     terminal.say(f"{report.outcome} in {report.seconds:.0f} s: {counts}")
     terminal.say(f"report: {out / REPORT_HTML}")
-    raise typer.Exit(code)
+    return code
 
 
 @app.command()

@@ -201,9 +201,9 @@ class Cdk:
             *([] if rollback else ["--no-rollback"]),
         )
 
-    def destroy(self, stacks: Sequence[str]) -> None:
-        """Destroy stacks without asking."""
-        self._run("destroy", *self._app(), *stacks, "--force")
+    def destroy(self, stacks: Sequence[str], *, exclusively: bool = False) -> None:
+        """Destroy stacks without asking, and those that depend on them unless ``exclusively``."""
+        self._run("destroy", *self._app(), *stacks, "--force", *(["--exclusively"] if exclusively else []))
 
     def diff(self, stacks: Sequence[str]) -> str:
         """Return what ``cdk diff`` prints."""

@@ -27,7 +27,7 @@ __all__ = ["REPORT_HTML", "REPORT_JSON", "Options", "clear", "rehearse"]
 REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"
 #: What a run leaves in its folder; all that an earlier one left is removed before the next.
-OURS = (REPORT_JSON, REPORT_HTML, "rehearsal.log", "cdk.out", "state")
+OURS = (REPORT_JSON, REPORT_HTML, "rehearsal.log", "cdk.out", "state", "matrix")
 MARKER = ".rehearsal-output"
 
 
@@ -56,7 +56,7 @@ def clear(out: Path) -> None:
         PreflightError: the folder holds a file or folder with one of our names that no run of ours made.
     """
     marker = out / MARKER
-    found = [name for name in OURS if (out / name).exists()]
+    found = [name for name in OURS if (out / name).exists() or (out / name).is_symlink()]
     if found and not marker.exists():
         raise PreflightError(
             f"out {out} holds {', '.join(found)} which no rehearsal made; name another folder"
@@ -65,7 +65,7 @@ def clear(out: Path) -> None:
     marker.touch()
     for name in found:
         path = out / name
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
@@ -134,7 +134,8 @@ def rehearse(options: Options, listener: Listener) -> tuple[Report, int]:
             report.steps.append(result)
             if result.status == "failed":
                 report.outcome = "failed"
-                report.reason = f"{result.id}: {result.evidence['reason']}"
+                reason = f"{result.id}: {result.evidence['reason']}"
+                report.reason = reason if report.reason is None else f"{report.reason}\n{reason}"
     except KeyboardInterrupt:
         report.outcome, report.reason = "interrupted", "stopped by the user"
         raise
@@ -148,6 +149,7 @@ def rehearse(options: Options, listener: Listener) -> tuple[Report, int]:
             if options.hold and report.outcome != "interrupted" and tale.server is not None:
                 _hold(tale.server, listener)
         finally:
+            tale.at_end.close()
             if tale.server is not None:
                 # An impatient second Ctrl-C must not leave processes behind.
                 with _uninterrupted():

@@ -73,6 +73,8 @@ class Report:
         default_factory=lambda: {"violations": [], "before": {}, "after": {}, "features": []}
     )
     traffic: dict[str, Any] = field(default_factory=dict)
+    #: A row per cell of the serving matrix: what was played and what came of it.
+    matrix: list[dict[str, Any]] = field(default_factory=list)
     stacks: list[dict[str, Any]] = field(default_factory=list)
     steps: list[StepResult] = field(default_factory=list)
     ledger: dict[str, Any] = field(default_factory=lambda: {"ran": [], "recorded": [], "failed": []})

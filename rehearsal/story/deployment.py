@@ -6,8 +6,10 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,50 +18,81 @@ from rehearsal.server import DEFAULT_ACCOUNT, DEFAULT_REGION
 from rehearsal.story.tale import Tale
 from rehearsal.story.telling import Evidence, Step, StoryError, require
 
-__all__ = ["STEPS", "described", "synthesize"]
+__all__ = ["STEPS", "Synthesis", "describe_all", "described", "synthesize"]
 
 CHAPTER = "Deploy"
 DELIVERY = "Delivery"
 
 
+class Synthesis:
+    """A CDK app being synthesised with its own ``cdk.json`` and no credentials, beside what else happens.
+
+    ``context`` adds context keys. ``wait`` it or ``stop`` it: it runs in a process group of its own.
+    """
+
+    def __init__(self, app: Path, assembly: Path, *, context: Mapping[str, str] | None = None) -> None:
+        kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "XDG_CACHE_HOME")
+        environment = {name: os.environ[name] for name in kept if name in os.environ}
+        node = node_binary()
+        keys = [f"{name}={value}" for name, value in ({} if context is None else context).items()]
+        # A file, not a pipe: nobody reads while it runs.
+        self._said = tempfile.TemporaryFile(mode="w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed at its end
+        self._process = subprocess.Popen(
+            [
+                *(node, cdk_cli(app), "synth", "--quiet", "--output", assembly),
+                *("--no-notices", "--no-lookups", "--no-color"),
+                *(part for key in keys for part in ("--context", key)),
+            ],
+            cwd=app,
+            env={
+                **environment,
+                "JSII_NODE": str(node),
+                "CDK_DISABLE_CLI_TELEMETRY": "true",
+                "AWS_EC2_METADATA_DISABLED": "true",
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=self._said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def wait(self) -> None:
+        """Wait for its end.
+
+        Raises:
+            StoryError: the app failed; the text is what it said last.
+        """
+        try:
+            code = self._process.wait()
+        except BaseException:
+            self.stop()
+            raise
+        with self._said:
+            self._said.seek(0)
+            output = self._said.read()
+        if code:
+            lines = [line.strip() for line in output.splitlines() if line.strip()]
+            # The CLI's own last line says only that there were errors; one finding stands once per
+            # environment.
+            found = [line for line in lines if "error" in line.lower() and "finished with errors" not in line]
+            telling = list(dict.fromkeys(found)) or lines
+            raise StoryError(f"cdk synth failed: {' | '.join(telling[-3:])}")
+
+    def stop(self) -> None:
+        """End it, if it still runs."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._said.close()
+
+
 def synthesize(app: Path, assembly: Path) -> None:
-    """Synthesise a CDK app with its own ``cdk.json``, with no credentials.
+    """Synthesise a CDK app and wait for it.
 
     Raises:
         StoryError: the app failed; the text is what it said last.
     """
-    cli = cdk_cli(app)
-    node = node_binary()
-    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "XDG_CACHE_HOME")
-    environment = {name: os.environ[name] for name in kept if name in os.environ}
-    process = subprocess.Popen(
-        [node, cli, "synth", "--quiet", "--output", assembly, "--no-notices", "--no-lookups", "--no-color"],
-        cwd=app,
-        env={
-            **environment,
-            "JSII_NODE": str(node),
-            "CDK_DISABLE_CLI_TELEMETRY": "true",
-            "AWS_EC2_METADATA_DISABLED": "true",
-        },
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate()
-    except BaseException:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        raise
-    if process.returncode:
-        lines = [line.strip() for line in output.splitlines() if line.strip()]
-        # The CLI's own last line says only that there were errors; one finding stands once per environment.
-        found = [line for line in lines if "error" in line.lower() and "finished with errors" not in line]
-        telling = list(dict.fromkeys(found)) or lines
-        raise StoryError(f"cdk synth failed: {' | '.join(telling[-3:])}")
+    Synthesis(app, assembly).wait()
 
 
 def described(artifact: StackArtifact) -> dict[str, Any]:
@@ -81,7 +114,8 @@ def described(artifact: StackArtifact) -> dict[str, Any]:
     }
 
 
-def _describe_all(artifacts: tuple[StackArtifact, ...]) -> list[dict[str, Any]]:
+def describe_all(artifacts: tuple[StackArtifact, ...]) -> list[dict[str, Any]]:
+    """What the report says of stacks, with what each depends on."""
     stacks = [described(artifact) for artifact in artifacts]
     # The manifest names dependencies by artifact key, which within a stage is not the id a user types.
     by_key = {
@@ -113,7 +147,7 @@ def _synth(tale: Tale, evidence: Evidence) -> None:
         f"stage {tale.stage} of the app has no stack {', '.join(sorted(missing))}; "
         f"its stages are {', '.join(stages)}",
     )
-    tale.report.stacks = _describe_all(wanted)
+    tale.report.stacks = describe_all(wanted)
     evidence["deployed_by_this_story"] = [
         {
             "stack": stack["id"],
@@ -177,7 +211,7 @@ def _deploy_delivery(tale: Tale, evidence: Evidence) -> None:
     require(found, f"the app has no stack {DELIVERY}")
     tale.cdk.deploy([DELIVERY])
     evidence["stacks"] = _statuses(tale, tuple(found))
-    tale.report.stacks += _describe_all(tuple(found))
+    tale.report.stacks += describe_all(tuple(found))
     pipelines = tale.cloud.client("codepipeline").list_pipelines()["pipelines"]
     require(pipelines, "the Delivery stack has made no pipeline")
     definition = tale.cloud.client("codepipeline").get_pipeline(name=pipelines[0]["name"])["pipeline"]

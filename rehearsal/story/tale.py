@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -186,6 +187,8 @@ class Tale:
     #: What later steps need from earlier ones, by step id.
     known: dict[str, Any] = field(default_factory=dict)
     server: ServerProcess | None = None
+    #: What has to be ended before the server is.
+    at_end: ExitStack = field(default_factory=ExitStack)
 
     @property
     def workload(self) -> Workload:
@@ -248,6 +251,11 @@ class Tale:
             self.known[key] = Outputs(stack, self.cdk.outputs(stack))
         found: Outputs = self.known[key]
         return found
+
+    def forget_outputs(self) -> None:
+        """Read outputs anew from now on: stacks were deployed again."""
+        for key in [key for key in self.known if key.startswith("outputs of ")]:
+            del self.known[key]
 
     def log(self, text: str) -> None:
         """Keep what is too long for the terminal."""

@@ -1,4 +1,4 @@
-"""How a story is told: steps in order, each with its evidence; the first that fails ends it.
+"""How a story is told: steps in order, each with its evidence; one that fails ends it, unless it is alone.
 
 A step is a function of the `Tale` that fills a dict of evidence as it goes, so that a step which fails has
 shown how far it came.
@@ -41,6 +41,7 @@ class Step:
     ``capabilities`` says which rows of ``docs/capabilities.yaml`` it exercises for a workload. ``recorded``
     marks a step whose programs only an account runs. ``applies`` says whether the workload has switched on
     what the step shows; the others are not told. ``when`` says so of what is deployed, right before the step.
+    ``alone``: nothing rests on the step, so that the story goes on when it fails.
     """
 
     id: str
@@ -51,6 +52,7 @@ class Step:
     recorded: bool = False
     applies: Callable[[Workload], bool] = lambda _: True
     when: Callable[[Tale], bool] = lambda _: True
+    alone: bool = False
 
 
 class Listener(Protocol):
@@ -70,7 +72,7 @@ class Listener(Protocol):
 
 
 def tell(steps: Sequence[Step], tale: Tale, listener: Listener) -> Iterable[StepResult]:
-    """Run the steps that apply; yield the result of each. Ends after the first that failed.
+    """Run the steps that apply; yield the result of each. Ends after the first that failed and is not alone.
 
     A failed step's evidence holds the ``reason``. KeyboardInterrupt passes through.
     """
@@ -104,7 +106,7 @@ def tell(steps: Sequence[Step], tale: Tale, listener: Listener) -> Iterable[Step
         )
         listener.end(result)
         yield result
-        if reason is not None:
+        if reason is not None and not step.alone:
             return
 
 
