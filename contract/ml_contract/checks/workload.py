@@ -17,6 +17,7 @@ from ml_contract.checks.serving_checks import check_serving
 from ml_contract.checks.sources import source_problems
 from ml_contract.checks.streaming import check_stream
 from ml_contract.checks.training_checks import check_training
+from ml_contract.checks.tuning_checks import check_tuning
 from ml_contract.checks.windows import check_windows
 from ml_contract.expressions import Expr, ExpressionError, type_of
 from ml_contract.problems import Lines, Location, Problem, closest, join, nearest, short, suggest
@@ -71,6 +72,7 @@ class Checks:
         check_labelling(self.workload, self.wrong)
         check_stream(self)
         check_training(self)
+        check_tuning(self)
         check_serving(self)
         check_governance(self)
         check_enrich(self)

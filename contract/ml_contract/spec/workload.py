@@ -28,6 +28,7 @@ from ml_contract.spec.serving import Serving
 from ml_contract.spec.sources import Sources
 from ml_contract.spec.streaming import Stream
 from ml_contract.spec.training import Training
+from ml_contract.spec.tuning import Tuning
 from ml_contract.spec.windows import Windows
 
 
@@ -47,6 +48,7 @@ class Workload(Strict):
     sources: Sources = Field(default_factory=dict, description="Batch sources by name, beside the stream.")
     batch: Batch = Batch()
     training: Training = Training()
+    tuning: Tuning | None = None
     acceptance: Acceptance
     evaluation: Evaluation = Evaluation()
     serving: Serving = Serving()
