@@ -1,5 +1,6 @@
 """Serve the approved model."""
 
-from ml_lifecycle.serving.endpoint import VARIANT_NAME, ModelEndpoint
+from ml_lifecycle.serving.base import VARIANT_NAME
+from ml_lifecycle.serving.endpoint import CHALLENGER_NAME, ModelEndpoint
 
-__all__ = ["VARIANT_NAME", "ModelEndpoint"]
+__all__ = ["CHALLENGER_NAME", "VARIANT_NAME", "ModelEndpoint"]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import aws_cdk as cdk
-from aws_cdk import aws_applicationautoscaling as autoscaling
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_ecr as ecr
-from aws_cdk import aws_events as events
-from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_sagemaker as sagemaker
 from ml_contract.load import LoadedWorkload
@@ -15,25 +14,20 @@ from ml_contract.load import LoadedWorkload
 from constructs import Construct
 from ml_lifecycle import instance_types
 from ml_lifecycle.data_lake import Zone
-from ml_lifecycle.pseudo import arn
-from ml_lifecycle.registry.approval import NONE_APPROVED
-from ml_lifecycle.training.job_role import JobNetwork, grant_key, grant_pull, job_role
+from ml_lifecycle.serving.approved import Approved, challenger_model, endpoint_role, packaged_model
+from ml_lifecycle.serving.base import VARIANT_NAME, SageMakerEndpoint, data_capture
+from ml_lifecycle.serving.metrics import EndpointMetrics, rollout_alarms
+from ml_lifecycle.serving.rollout import deployment, refuse_unwatched
+from ml_lifecycle.serving.scaling import Fleet, scale
+from ml_lifecycle.training.job_role import JobNetwork
 
-__all__ = ["VARIANT_NAME", "ModelEndpoint"]
+__all__ = ["CHALLENGER_NAME", "ModelEndpoint"]
 
-#: The one production variant.
-VARIANT_NAME = "AllTraffic"
-#: UpdateEndpoint, BlueGreenUpdatePolicy.MaximumExecutionTimeoutInSeconds: ten minutes to eight hours.
-_SHORTEST_ROLLOUT, _LONGEST_ROLLOUT = 600, 28_800
-#: A linear step is 10 to 50 percent of the fleet (UpdateEndpoint, TrafficRoutingConfig.LinearStepSize).
-_SMALLEST_LINEAR_PERCENT = 10
-#: What provisioning and draining a fleet takes beside the baking; the rest of the time a rollout is given.
-_FLEET_SECONDS = 3_600
-#: The old fleet answers for this long after the shift, so that a late alarm can still turn back.
-_TERMINATION_WAIT_SECONDS = 120
+#: The variant of the model that is being tried: it shares traffic (ab) or gets copies of it (shadow).
+CHALLENGER_NAME = "Challenger"
 
 
-class ModelEndpoint(Construct):
+class ModelEndpoint(SageMakerEndpoint):
     """Define the real-time endpoint that serves the approved model of one workload.
 
     The approval parameter is a parameter of the stack. While it is ``none`` there is no model, no endpoint
@@ -45,9 +39,13 @@ class ModelEndpoint(Construct):
     anew.
 
     Requests and answers are captured below ``<artifacts>/<slug>/capture/``. The fleet follows its load
-    (target tracking on invocations per instance and minute) between the workload's two capacities, and a
-    rollout keeps the size it has. The container has no network access of its own (network isolation) and runs
-    in the VPC when ``network`` is given.
+    (target tracking on invocations per instance and minute, or steps, and schedules) between the workload's
+    two capacities, and a rollout keeps the size it has. The container has no network access of its own
+    (network isolation) and runs in the VPC when ``network`` is given.
+
+    With ``rollout.strategy`` ab or shadow a second parameter, ``challenger_parameter_name``, names a model
+    that is tried beside the approved one: on ``challenger_percent`` of the traffic, or on a copy of it. Two
+    alarms watch the challenger alone (``challenger_alarms``); who approves or rejects it is not decided here.
 
     Example::
 
@@ -61,7 +59,7 @@ class ModelEndpoint(Construct):
     Raises:
         ContractError: an instance type that SageMaker does not offer for endpoints, with its line.
         ValueError: a rollout that takes longer than the eight hours SageMaker allows, or an Inf1 instance,
-            which SageMaker rolls out without looking at alarms.
+            which SageMaker rolls out without looking at alarms; a test of challengers without a parameter.
     """
 
     def __init__(
@@ -77,293 +75,145 @@ class ModelEndpoint(Construct):
         repository: ecr.IRepository,
         network: JobNetwork | None = None,
         alarm_minutes: int = 1,
+        challenger_parameter_name: str | None = None,
     ) -> None:
-        super().__init__(scope, construct_id)
-        instance_types.check_workload(workload)
-        if not 1 <= alarm_minutes <= 60:
-            raise ValueError(f"alarm_minutes must be between 1 and 60, got {alarm_minutes}")
-        spec = workload.workload
-        self._serving = spec.serving
-        self._refuse_inf1()
-        self._refuse_small_steps()
-        self.endpoint_name = endpoint_name
-        self.capture_uri = artifacts.uri(f"{spec.slug}/capture")
-        self.role = self._role(artifacts, spec.slug, volume_key, repository, network)
-
-        approved = cdk.CfnParameter(
-            self,
-            "ApprovedModelPackage",
-            type="AWS::SSM::Parameter::Value<String>",
-            default=approval_parameter_name,
-            description="Name of the parameter that holds the approved model package, or none.",
+        super().__init__(
+            scope,
+            construct_id,
+            workload=workload,
+            endpoint_name=endpoint_name,
+            approval_parameter_name=approval_parameter_name,
+            artifacts=artifacts,
+            alarm_minutes=alarm_minutes,
+            style="real_time",
         )
-        self.condition = cdk.CfnCondition(
-            self,
-            "IsApproved",
-            expression=cdk.Fn.condition_not(cdk.Fn.condition_equals(approved.value_as_string, NONE_APPROVED)),
-        )
-        self.model = self._model(approved.value_as_string, network)
-        self.config = self._config(volume_key)
-        self.error_alarm, self.latency_alarm = self._alarms(alarm_minutes)
-        self.endpoint = self._endpoint()
-        self.scaling_target, self.scaling_policy = self._scaling()
-        for resource in (self.model, self.config, self.endpoint, self.scaling_target, self.scaling_policy):
-            resource.cfn_options.condition = self.condition
-
-    @property
-    def endpoint_arn(self) -> str:
-        """ARN of the endpoint."""
-        return arn("sagemaker", f"endpoint/{self.endpoint_name}")
-
-    def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Grant asking the endpoint."""
-        return iam.Grant.add_to_principal(
-            grantee=grantee, actions=["sagemaker:InvokeEndpoint"], resource_arns=[self.endpoint_arn]
-        )
-
-    def metric_invocations(
-        self, *, period: cdk.Duration | None = None, statistic: str = "Sum"
-    ) -> cloudwatch.Metric:
-        """Count of requests; one minute unless ``period`` says otherwise."""
-        return self._metric("Invocations", period, statistic)
-
-    def metric_error_rate(
-        self, *, period: cdk.Duration | None = None, statistic: str = "Average"
-    ) -> cloudwatch.Metric:
-        """Share (0 to 1) of requests that the model answered with 5xx; SageMaker sends 1 for each of them and
-        else 0.
-        """
-        return self._metric("Invocation5XXErrors", period, statistic)
-
-    def metric_latency(
-        self, *, period: cdk.Duration | None = None, statistic: str = "p99"
-    ) -> cloudwatch.Metric:
-        """Time the model took to answer, in microseconds."""
-        return self._metric("ModelLatency", period, statistic)
-
-    def on_state_change(self, rule_id: str, *, target: events.IRuleTarget) -> events.Rule:
-        """Send an event to ``target`` whenever the endpoint's status changes."""
-        rule = events.Rule(
-            self,
-            rule_id,
-            description=f"Endpoint {self.endpoint_name} changed its status",
-            event_pattern=events.EventPattern(
-                source=["aws.sagemaker"],
-                detail_type=["SageMaker Endpoint State Change"],
-                detail={"EndpointName": [self.endpoint_name]},
-            ),
-        )
-        rule.add_target(target)
-        return rule
-
-    def _metric(self, name: str, period: cdk.Duration | None, statistic: str) -> cloudwatch.Metric:
-        return cloudwatch.Metric(
-            namespace="AWS/SageMaker",
-            metric_name=name,
-            dimensions_map={"EndpointName": self.endpoint_name, "VariantName": VARIANT_NAME},
-            period=cdk.Duration.minutes(1) if period is None else period,
-            statistic=statistic,
-        )
-
-    def _role(
-        self,
-        artifacts: Zone,
-        slug: str,
-        volume_key: kms.IKey,
-        repository: ecr.IRepository,
-        network: JobNetwork | None,
-    ) -> iam.Role:
-        role = job_role(
+        refuse_unwatched(self._serving)
+        strategy = self._serving.rollout.strategy
+        tries = strategy in ("ab", "shadow")
+        if tries != (challenger_parameter_name is not None):
+            raise ValueError(
+                f"challenger_parameter_name goes with rollout.strategy ab and shadow, got "
+                f"{challenger_parameter_name!r} with {strategy}"
+            )
+        self.role = endpoint_role(
             self,
             "Role",
-            log_groups=[f"/aws/sagemaker/Endpoints/{self.endpoint_name}"],
+            endpoint_name=endpoint_name,
+            artifacts=artifacts,
+            read=f"{self._slug}/training/",
+            volume_key=volume_key,
+            repository=repository,
             network=network,
-            metric_namespaces=["/aws/sagemaker/Endpoints", "AWS/SageMaker"],
-            description=f"Endpoint {self.endpoint_name}",
+            captured=f"{self._slug}/capture/",
         )
-        grant_pull(repository, role)
-        grant_key(volume_key, role)
-        artifacts.grant_read(role, f"{slug}/training/")
-        artifacts.grant_write(role, f"{slug}/capture/")
-        return role
-
-    def _model(self, package: str, network: JobNetwork | None) -> sagemaker.CfnModel:
-        model = sagemaker.CfnModel(
-            self,
-            "Model",
-            execution_role_arn=self.role.role_arn,
-            containers=[
-                sagemaker.CfnModel.ContainerDefinitionProperty(
-                    model_package_name=package,
-                    # The model cannot know its own number; with it every answer says who gave it.
-                    environment={"MODEL_PACKAGE": package},
-                )
-            ],
-            enable_network_isolation=True,
-            vpc_config=None
-            if network is None
-            else sagemaker.CfnModel.VpcConfigProperty(
-                subnets=network.subnet_ids, security_group_ids=network.security_group_ids
-            ),
-        )
-        # SageMaker reads the model's data as this role when it creates the model.
-        model.node.add_dependency(self.role)
-        return model
-
-    def _config(self, volume_key: kms.IKey) -> sagemaker.CfnEndpointConfig:
-        instance_type = self._serving.instance_type
-        return sagemaker.CfnEndpointConfig(
-            self,
-            "Config",
-            production_variants=[
-                sagemaker.CfnEndpointConfig.ProductionVariantProperty(
-                    model_name=self.model.attr_model_name,
-                    variant_name=VARIANT_NAME,
-                    instance_type=instance_type,
-                    initial_instance_count=self._serving.initial_instance_count,
-                    initial_variant_weight=1,
-                )
-            ],
-            data_capture_config=sagemaker.CfnEndpointConfig.DataCaptureConfigProperty(
-                enable_capture=True,
-                initial_sampling_percentage=self._serving.capture_percent,
-                destination_s3_uri=self.capture_uri,
-                capture_options=[
-                    sagemaker.CfnEndpointConfig.CaptureOptionProperty(capture_mode="Input"),
-                    sagemaker.CfnEndpointConfig.CaptureOptionProperty(capture_mode="Output"),
-                ],
-                capture_content_type_header=sagemaker.CfnEndpointConfig.CaptureContentTypeHeaderProperty(
-                    csv_content_types=["text/csv"], json_content_types=["application/json"]
-                ),
-            ),
-            kms_key_id=None if instance_types.has_local_disk(instance_type) else volume_key.key_arn,
-        )
-
-    def _alarms(self, minutes: int) -> tuple[cloudwatch.Alarm, cloudwatch.Alarm]:
-        rollout = self._serving.rollout
-        error = self.metric_error_rate().create_alarm(
-            self,
-            "Errors",
-            alarm_description=(
-                f"More than {rollout.max_error_percent:g} % of requests to {self.endpoint_name} answered 5xx"
-            ),
-            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
-            threshold=rollout.max_error_percent / 100,
-            evaluation_periods=minutes,
-            # No request is no error; SageMaker refuses a rollout while one of its alarms is not OK.
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
-        )
-        latency = self.metric_latency().create_alarm(
-            self,
-            "Latency",
-            alarm_description=f"p99 of {self.endpoint_name} above {rollout.max_latency_ms} ms",
-            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
-            threshold=rollout.max_latency_ms * 1_000,
-            evaluation_periods=minutes,
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
-        )
-        return error, latency
-
-    def _endpoint(self) -> sagemaker.CfnEndpoint:
-        return sagemaker.CfnEndpoint(
+        approved = self._approve()
+        self.model = packaged_model(self, "Model", approved=approved, role=self.role, network=network)
+        self.challenger: Approved | None = None
+        self.challenger_parameter_name = challenger_parameter_name
+        self.challenger_alarms: tuple[cloudwatch.Alarm, ...] = ()
+        variant: dict[str, Any] | None = None
+        if challenger_parameter_name is not None:
+            self.challenger = challenger_model(self, challenger_parameter_name, approved)
+            model = packaged_model(
+                self, "ChallengerModel", approved=self.challenger, role=self.role, network=network
+            )
+            variant = self._challenger_variant(model)
+        self.config = self._config(volume_key, variant)
+        self._watched()
+        if tries:
+            self.challenger_alarms = self._watch_challenger()
+        self.endpoint = sagemaker.CfnEndpoint(
             self,
             "Endpoint",
             endpoint_name=self.endpoint_name,
             endpoint_config_name=self.config.attr_endpoint_config_name,
             # A rollout must not shrink a fleet that autoscaling made larger.
             retain_all_variant_properties=True,
-            deployment_config=sagemaker.CfnEndpoint.DeploymentConfigProperty(
-                blue_green_update_policy=sagemaker.CfnEndpoint.BlueGreenUpdatePolicyProperty(
-                    traffic_routing_configuration=self._routing(),
-                    termination_wait_in_seconds=_TERMINATION_WAIT_SECONDS,
-                    maximum_execution_timeout_in_seconds=self._timeout(),
-                ),
-                auto_rollback_configuration=sagemaker.CfnEndpoint.AutoRollbackConfigProperty(
-                    alarms=[
-                        sagemaker.CfnEndpoint.AlarmProperty(alarm_name=alarm.alarm_name)
-                        for alarm in (self.error_alarm, self.latency_alarm)
-                    ]
-                ),
-            ),
+            # Shares of traffic are what the configuration says: a test begins and ends with it.
+            exclude_retained_variant_properties=[
+                sagemaker.CfnEndpoint.VariantPropertyProperty(variant_property_type="DesiredWeight")
+            ]
+            if tries
+            else None,
+            deployment_config=deployment(self._serving.rollout, [self.error_alarm, self.latency_alarm]),
         )
-
-    def _refuse_inf1(self) -> None:
-        """Refuse a rollout that SageMaker would drop without a word.
-
-        Endpoints on Inf1 have no deployment guardrails: they move all at once, unwatched by any alarm
-        (SageMaker Developer Guide, deployment guardrails, "Exclusions").
-        """
-        if self._serving.instance_type.startswith("ml.inf1."):
-            raise ValueError(
-                f"serving.instance_type must not be one of Inf1, got {self._serving.instance_type}: "
-                "SageMaker rolls such an endpoint out all at once and rolls back on no alarm; "
-                "use ml.inf2.xlarge or larger"
-            )
-
-    def _refuse_small_steps(self) -> None:
-        rollout = self._serving.rollout
-        # A canary has no least size; a linear step has (TrafficRoutingConfig, LinearStepSize).
-        if rollout.strategy == "linear" and rollout.step_percent < _SMALLEST_LINEAR_PERCENT:
-            raise ValueError(
-                f"serving.rollout.step_percent must be between {_SMALLEST_LINEAR_PERCENT} and 50 with "
-                f"strategy linear, got {rollout.step_percent}; raise it or use strategy canary"
-            )
-
-    def _routing(self) -> sagemaker.CfnEndpoint.TrafficRoutingConfigProperty:
-        rollout = self._serving.rollout
-        size = sagemaker.CfnEndpoint.CapacitySizeProperty(type="CAPACITY_PERCENT", value=rollout.step_percent)
-        return sagemaker.CfnEndpoint.TrafficRoutingConfigProperty(
-            type=rollout.strategy.upper(),
-            wait_interval_in_seconds=rollout.bake_minutes * 60,
-            canary_size=size if rollout.strategy == "canary" else None,
-            linear_step_size=size if rollout.strategy == "linear" else None,
-        )
-
-    def _timeout(self) -> int:
-        rollout = self._serving.rollout
-        # A canary bakes after its first step and after the rest; linear after each step.
-        steps = {"all_at_once": 1, "canary": 2, "linear": -(-100 // rollout.step_percent)}[rollout.strategy]
-        seconds = steps * rollout.bake_minutes * 60 + _TERMINATION_WAIT_SECONDS + _FLEET_SECONDS
-        if seconds > _LONGEST_ROLLOUT:
-            raise ValueError(
-                f"serving.rollout must end within {_LONGEST_ROLLOUT // 60} minutes, got {steps} steps of "
-                f"{rollout.bake_minutes} minutes and an hour for the fleets ({seconds // 60} minutes); "
-                "raise step_percent or lower bake_minutes"
-            )
-        return max(_SHORTEST_ROLLOUT, seconds)
-
-    def _scaling(self) -> tuple[autoscaling.CfnScalableTarget, autoscaling.CfnScalingPolicy]:
-        scaling = self._serving.scaling
-        # The L2 would bring a role; Application Auto Scaling uses its service-linked one for endpoints.
-        target = autoscaling.CfnScalableTarget(
+        self.scaling_target, scaled = scale(
             self,
-            "ScalingTarget",
-            service_namespace="sagemaker",
-            scalable_dimension="sagemaker:variant:DesiredInstanceCount",
-            resource_id=f"endpoint/{self.endpoint_name}/variant/{VARIANT_NAME}",
-            min_capacity=scaling.min_capacity,
-            max_capacity=scaling.max_capacity,
-        )
-        # The name is a string, not a reference: the variant must exist first and must go last.
-        target.add_resource_dependency(self.endpoint)
-        policy = autoscaling.CfnScalingPolicy(
-            self,
-            "ScalingPolicy",
-            policy_name="Invocations",
-            policy_type="TargetTrackingScaling",
-            scaling_target_id=target.ref,
-            target_tracking_scaling_policy_configuration=(
-                autoscaling.CfnScalingPolicy.TargetTrackingScalingPolicyConfigurationProperty(
-                    target_value=scaling.target_invocations_per_instance,
-                    predefined_metric_specification=(
-                        autoscaling.CfnScalingPolicy.PredefinedMetricSpecificationProperty(
-                            predefined_metric_type="SageMakerVariantInvocationsPerInstance"
-                        )
-                    ),
-                    # A new instance takes minutes to serve; it goes later than it comes.
-                    scale_out_cooldown=120,
-                    scale_in_cooldown=600,
-                )
+            fleet=Fleet(
+                namespace="sagemaker",
+                dimension="sagemaker:variant:DesiredInstanceCount",
+                resource_id=f"endpoint/{self.endpoint_name}/variant/{VARIANT_NAME}",
+                load=self.metrics.metric("InvocationsPerInstance", period=None, statistic="Sum"),
+                predefined="SageMakerVariantInvocationsPerInstance",
             ),
+            scaling=self._serving.scaling,
+            after=[self.endpoint],
         )
-        return target, policy
+        self._only_approved(self.config, self.endpoint, *scaled)
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """What a caller needs to know, by the name of the stack's output."""
+        named = self.challenger_parameter_name
+        return super().outputs | ({} if named is None else {"ChallengerModelParameter": named})
+
+    @property
+    def alarms(self) -> list[cloudwatch.IAlarm]:
+        """Alarms that somebody should hear of."""
+        return [self.error_alarm, self.latency_alarm, *self.challenger_alarms]
+
+    @property
+    def challenger_metrics(self) -> EndpointMetrics:
+        """Metrics of the challenger alone."""
+        return EndpointMetrics(
+            dimensions={"EndpointName": self.endpoint_name, "VariantName": CHALLENGER_NAME}
+        )
+
+    def _watch_challenger(self) -> tuple[cloudwatch.Alarm, ...]:
+        metrics = self.challenger_metrics
+        return rollout_alarms(
+            self,
+            who=f"{self.endpoint_name}'s challenger",
+            error_rate=metrics.metric("Invocation5XXErrors", period=None, statistic="Average"),
+            latency=metrics.metric("ModelLatency", period=None, statistic="p99"),
+            latency_per_ms=1_000,
+            rollout=self._serving.rollout,
+            minutes=self._alarm_minutes,
+            prefix="Challenger",
+        )
+
+    def _config(self, volume_key: kms.IKey, variant: dict[str, Any] | None) -> sagemaker.CfnEndpointConfig:
+        serving = self._serving
+        strategy, percent = serving.rollout.strategy, serving.rollout.challenger_percent
+        instance_type = serving.instance_type
+        champion = sagemaker.CfnEndpointConfig.ProductionVariantProperty(
+            model_name=self.model.attr_model_name,
+            variant_name=VARIANT_NAME,
+            instance_type=instance_type,
+            initial_instance_count=serving.initial_instance_count,
+            # A variant's share is its weight of all (ab); a shadow gets its weight's part of the champion's.
+            initial_variant_weight={"ab": 100 - percent, "shadow": 100}.get(strategy, 1),
+        )
+        return sagemaker.CfnEndpointConfig(
+            self,
+            "Config",
+            production_variants=[champion, self._if_tried(variant)] if strategy == "ab" else [champion],
+            # An empty list where nobody is tried would still ask for shadows.
+            shadow_production_variants=self._if_tried([variant]) if strategy == "shadow" else None,
+            data_capture_config=data_capture(serving, str(self.capture_uri)),
+            kms_key_id=None if instance_types.has_local_disk(instance_type) else volume_key.key_arn,
+        )
+
+    def _if_tried(self, value: Any) -> cdk.IResolvable:
+        condition = None if self.challenger is None else self.challenger.condition.logical_id
+        return cdk.Fn.condition_if(str(condition), value, cdk.Aws.NO_VALUE)
+
+    def _challenger_variant(self, model: sagemaker.CfnModel) -> dict[str, Any]:
+        """The challenger's variant as the template has it: the CDK renders no types below a condition."""
+        return {
+            "ModelName": model.attr_model_name,
+            "VariantName": CHALLENGER_NAME,
+            "InstanceType": self._serving.instance_type,
+            "InitialInstanceCount": self._serving.initial_instance_count,
+            "InitialVariantWeight": self._serving.rollout.challenger_percent,
+        }

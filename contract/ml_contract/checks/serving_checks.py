@@ -5,12 +5,12 @@ from __future__ import annotations
 import zoneinfo
 from typing import TYPE_CHECKING, Final
 
-from ml_contract.spec.serving import STYLE_BLOCKS, Strategy, Style
+from ml_contract.spec.serving import CAPTURING, STYLE_BLOCKS, Strategy, Style
 
 if TYPE_CHECKING:
     from ml_contract.checks.workload import Checks
 
-__all__ = ["CAPTURING", "SCALING", "STRATEGIES", "check_serving"]
+__all__ = ["SCALING", "STRATEGIES", "check_serving"]
 
 _GUARDED: Final[tuple[Strategy, ...]] = ("all_at_once", "canary", "linear", "rolling")
 #: Which style moves traffic how. SageMaker Developer Guide, "Deployment guardrails": real-time and
@@ -39,9 +39,6 @@ SCALING: Final[tuple[Style, ...]] = (
 #: Styles that may have nobody there: SageMaker Developer Guide, "Autoscale an asynchronous endpoint" and
 #: "Scale an endpoint to zero instances" (which needs inference components).
 _TO_ZERO: Final[tuple[Style, ...]] = ("asynchronous", "inference_components")
-#: Styles whose requests SageMaker captures (Developer Guide, "Deploy models with SageMaker Serverless
-#: Inference": no data capture; Lambda and ECS are not SageMaker; a transform job captures all or nothing).
-CAPTURING: Final[tuple[Style, ...]] = ("real_time", "asynchronous", "multi_model", "inference_components")
 #: Styles that run on instances of their own.
 _ON_INSTANCES: Final[tuple[Style, ...]] = (
     "real_time",
@@ -203,7 +200,7 @@ def _rollout(checks: Checks) -> None:
 
 def _drift(checks: Checks) -> None:
     workload = checks.workload
-    if workload.serving.style in (*CAPTURING, "batch_transform"):
+    if workload.serving.captures:
         return
     if workload.retraining.on_drift and "on_drift" in workload.retraining.model_fields_set:
         checks.wrong(

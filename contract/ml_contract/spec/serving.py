@@ -14,6 +14,7 @@ from ml_contract.spec.blocks import Percent, Strict
 from ml_contract.spec.scaling import ServingScaling
 
 __all__ = [
+    "CAPTURING",
     "DEFAULT_STRATEGY",
     "STYLE_BLOCKS",
     "Asynchronous",
@@ -61,6 +62,9 @@ DEFAULT_STRATEGY: Final[dict[str, Strategy]] = {
     "lambda": "all_at_once",
     "ecs": "rolling",
 }
+#: Styles whose requests SageMaker captures (Developer Guide, "Deploy models with SageMaker Serverless
+#: Inference": no data capture; Lambda and ECS are not SageMaker; a transform job captures in another form).
+CAPTURING: Final[tuple[Style, ...]] = ("real_time", "asynchronous", "multi_model", "inference_components")
 
 
 class Serverless(Strict):
@@ -224,6 +228,11 @@ class Serving(Strict):
     decision_threshold: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.5, description="Binary only: positive from this score on."
     )
+
+    @property
+    def captures(self) -> bool:
+        """Whether SageMaker captures requests of this style for a monitor to judge."""
+        return self.style in CAPTURING
 
     @model_validator(mode="after")
     def _by_style(self) -> Self:
