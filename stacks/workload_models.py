@@ -49,6 +49,7 @@ class WorkloadModelsStack(LifecycleStack):
             termination_protection=environment.production,
         )
         name = f"{environment.name}-{spec.slug}"
+        parameters = f"/ml-lifecycle/{environment.name}/{spec.slug}"
         destroy = environment.destroy_data and self.node.try_get_context(DESTROY_CONTEXT) == environment.name
         self.training_pipeline = TrainingPipeline(
             self,
@@ -62,18 +63,22 @@ class WorkloadModelsStack(LifecycleStack):
             volume_key=foundation.keys.data_key,
             network=job_network(foundation),
         )
+        tried = spec.serving.rollout.strategy in ("ab", "shadow")
+        challenger = f"{parameters}/challenger-model-package" if tried else None
         self.registry = ModelRegistry(
             self,
             "Registry",
             workload=workload,
             group_name=name,
-            approval_parameter_name=f"/ml-lifecycle/{environment.name}/{spec.slug}/approved-model-package",
+            approval_parameter_name=f"{parameters}/approved-model-package",
             serving_stack_name=serving_stack_name or _serving_stack_name(self, spec.id),
             artifacts=lake.artifacts,
             message_key=foundation.keys.messages,
             log_key=foundation.keys.logs,
             log_retention_days=environment.retention.log_days,
             removal_policy=cdk.RemovalPolicy.DESTROY if destroy else cdk.RemovalPolicy.RETAIN,
+            challenger_parameter_name=challenger,
+            endpoint_name=None if challenger is None else name,
         )
         # The pipeline names the group; its first execution must find it.
         self.training_pipeline.pipeline.add_resource_dependency(self.registry.group)

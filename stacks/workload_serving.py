@@ -48,11 +48,8 @@ class WorkloadServingStack(LifecycleStack):
             volume_key=foundation.keys.data_key,
             repository=models.training_pipeline.images["serving"].repository,
             network=job_network(foundation),
+            challenger_parameter_name=models.registry.challenger_parameter_name,
         )
-        outputs = {
-            "Workload": spec.name,
-            "EndpointName": self.endpoint.endpoint_name,
-            "CaptureUri": self.endpoint.capture_uri,
-        }
+        outputs = {"Workload": spec.name, **self.endpoint.outputs}
         for output, value in outputs.items():
             cdk.CfnOutput(self, output, value=value)

@@ -180,6 +180,7 @@ def test_should_give_the_promotion_exactly_what_it_needs(templates: dict[str, Te
         ("ssm:GetParameters", PARAMETER_ARN),
         ("ssm:PutParameter", PARAMETER_ARN),
         ("ssm:GetParameters", f"arn:<AWS::Partition>:ssm:{HERE}:parameter/cdk-bootstrap/hnb659fds/version"),
+        ("cloudformation:DescribeStackEvents", stack),
         ("cloudformation:DescribeStacks", stack),
         ("cloudformation:UpdateStack", stack),
     }

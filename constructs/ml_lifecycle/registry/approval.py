@@ -10,10 +10,12 @@ from constructs import Construct
 from ml_lifecycle.pseudo import arn
 from ml_lifecycle.zip_function import zip_function
 
-__all__ = ["NONE_APPROVED", "ApprovalParameter"]
+__all__ = ["CHALLENGER_NAME", "NONE_APPROVED", "ApprovalParameter"]
 
 #: Value of the parameter until a model is approved for the first time.
 NONE_APPROVED = "none"
+#: The variant of the model that is being tried: it shares traffic (ab) or gets copies of it (shadow).
+CHALLENGER_NAME = "Challenger"
 
 
 class ApprovalParameter(Construct):
@@ -40,7 +42,7 @@ class ApprovalParameter(Construct):
         if not name.startswith("/"):
             raise ValueError(f"name must be a path that starts with a slash, got {name!r}")
         self.parameter_name = name
-        destroy = removal_policy == cdk.RemovalPolicy.DESTROY
+        self._destroy = removal_policy == cdk.RemovalPolicy.DESTROY
         self.function = zip_function(
             self,
             "Function",
@@ -50,37 +52,46 @@ class ApprovalParameter(Construct):
             log_retention_days=log_retention_days,
             timeout=cdk.Duration.minutes(2),
         )
+        self.resource = self._parameter("Parameter", name)
+
+    def _parameter(self, construct_id: str, name: str) -> cdk.CustomResource:
+        parameter = _arn(name)
         iam.Grant.add_to_principal(
             grantee=self.function,
             actions=["ssm:PutParameter"],
-            resource_arns=[self.parameter_arn],
+            resource_arns=[parameter],
             # It may create the parameter, and has no way to write over it.
             conditions={"StringNotEqualsIgnoreCase": {"ssm:Overwrite": "true"}},
         )
-        if destroy:
+        if self._destroy:
             iam.Grant.add_to_principal(
-                grantee=self.function, actions=["ssm:DeleteParameter"], resource_arns=[self.parameter_arn]
+                grantee=self.function, actions=["ssm:DeleteParameter"], resource_arns=[parameter]
             )
-        self.resource = cdk.CustomResource(
+        resource = cdk.CustomResource(
             self,
-            "Parameter",
+            construct_id,
             service_token=self.function.function_arn,
             resource_type="Custom::ApprovalParameter",
             properties={
                 "Name": name,
                 "InitialValue": NONE_APPROVED,
-                "OnDelete": "delete" if destroy else "keep",
+                "OnDelete": "delete" if self._destroy else "keep",
             },
             service_timeout=cdk.Duration.minutes(3),
         )
         # The policy is a resource beside the role; without it the function is refused.
         if self.function.role is not None:
-            self.resource.node.add_dependency(self.function.role)
+            resource.node.add_dependency(self.function.role)
+        return resource
+
+    def challenger(self, name: str) -> cdk.CustomResource:
+        """Define a second parameter of the same kind: the model package that is being tried, or ``none``."""
+        return self._parameter("Challenger", name)
 
     @property
     def parameter_arn(self) -> str:
         """ARN of the parameter."""
-        return arn("ssm", f"parameter/{self.parameter_name.lstrip('/')}")
+        return _arn(self.parameter_name)
 
     def grant_read(self, grantee: iam.IGrantable) -> iam.Grant:
         """Grant reading which model is approved."""
@@ -88,12 +99,17 @@ class ApprovalParameter(Construct):
             grantee=grantee, actions=["ssm:GetParameter"], resource_arns=[self.parameter_arn]
         )
 
-    def grant_promote(self, grantee: iam.IGrantable) -> iam.Grant:
+    def grant_promote(self, grantee: iam.IGrantable, *, challenger: str | None = None) -> iam.Grant:
         """Grant writing which model is approved, seeing what was, and letting CloudFormation read it for the
-        grantee.
+        grantee; the same for the parameter ``challenger``.
         """
+        further = [] if challenger is None else [_arn(challenger)]
         return iam.Grant.add_to_principal(
             grantee=grantee,
             actions=["ssm:GetParameterHistory", "ssm:GetParameters", "ssm:PutParameter"],
-            resource_arns=[self.parameter_arn],
+            resource_arns=[self.parameter_arn, *further],
         )
+
+
+def _arn(name: str) -> str:
+    return arn("ssm", f"parameter/{name.lstrip('/')}")

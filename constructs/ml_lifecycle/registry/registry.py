@@ -19,7 +19,7 @@ from constructs import Construct
 from ml_lifecycle.data_lake import Zone
 from ml_lifecycle.dead_letters import DeadLetterQueue, allow_rules
 from ml_lifecycle.pseudo import arn
-from ml_lifecycle.registry.approval import ApprovalParameter
+from ml_lifecycle.registry.approval import CHALLENGER_NAME, ApprovalParameter
 from ml_lifecycle.training.wildcards import acknowledge_wildcards
 from ml_lifecycle.zip_function import zip_function
 
@@ -63,6 +63,9 @@ class ModelRegistry(Construct):
         message_key: key that EventBridge may use for a queue.
         log_key: key that CloudWatch Logs may use.
         log_retention_days: how long logs are kept.
+        challenger_parameter_name: path of a second SSM parameter, for a workload that tries an approved model
+        beside the old one first (``rollout.strategy`` ab or shadow); then ``endpoint_name`` is needed too.
+        endpoint_name: endpoint whose challenger's metrics and alarms the promotion reads.
         removal_policy: of group and parameter; SageMaker refuses to delete a group that has versions.
     """
 
@@ -80,9 +83,18 @@ class ModelRegistry(Construct):
         log_key: kms.IKey,
         log_retention_days: int = 90,
         removal_policy: cdk.RemovalPolicy = cdk.RemovalPolicy.RETAIN,
+        challenger_parameter_name: str | None = None,
+        endpoint_name: str | None = None,
     ) -> None:
         super().__init__(scope, construct_id)
         spec = workload.workload
+        tried = spec.serving.rollout.strategy in ("ab", "shadow")
+        if tried != (challenger_parameter_name is not None) or tried != (endpoint_name is not None):
+            raise ValueError(
+                "challenger_parameter_name and endpoint_name go with rollout.strategy ab and shadow, got "
+                f"{challenger_parameter_name!r} and {endpoint_name!r} with {spec.serving.rollout.strategy}"
+            )
+        self.challenger_parameter_name = challenger_parameter_name
         self.group_name = group_name
         self.serving_stack_name = serving_stack_name
         self.group = sagemaker.CfnModelPackageGroup(
@@ -100,6 +112,8 @@ class ModelRegistry(Construct):
             log_retention_days=log_retention_days,
             removal_policy=removal_policy,
         )
+        if challenger_parameter_name is not None:
+            self.approval.challenger(challenger_parameter_name)
         self.dead_letters = DeadLetterQueue(self, "DeadLetters", key=message_key)
         self.queue = sqs.Queue(
             self,
@@ -133,9 +147,13 @@ class ModelRegistry(Construct):
             },
         )
         rules = [self.approved_rule.attr_arn, self.rolled_back_rule.attr_arn]
+        if tried:
+            rules.append(self._challenged().attr_arn)
         allow_rules(self.queue, rules)
         self.dead_letters.allow_rules(rules)
         self.promotion = self._promotion(workload, log_key, log_retention_days)
+        if challenger_parameter_name is not None and endpoint_name is not None:
+            self._try_challengers(workload, challenger_parameter_name, endpoint_name)
         artifacts.grant_read(self.promotion, f"{spec.slug}/training/")
 
     @property
@@ -223,6 +241,48 @@ class ModelRegistry(Construct):
             ],
         )
 
+    def _challenged(self) -> events.CfnRule:
+        """An alarm of the serving stack ends a test before its time."""
+        return self._rule(
+            "Challenged",
+            description=f"An alarm of {self.serving_stack_name} is on",
+            pattern={
+                "source": ["aws.cloudwatch"],
+                "detail-type": ["CloudWatch Alarm State Change"],
+                "resources": [{"prefix": arn("cloudwatch", f"alarm:{self.serving_stack_name}-")}],
+                "detail": {"state": {"value": ["ALARM"]}},
+            },
+        )
+
+    def _try_challengers(self, workload: LoadedWorkload, parameter_name: str, endpoint_name: str) -> None:
+        """Tell the promotion how challengers are tried, and let it see how they do."""
+        function = self.promotion
+        rollout = workload.workload.serving.rollout
+        for name, value in {
+            "CHALLENGER_PARAMETER_NAME": parameter_name,
+            "CHALLENGER_VARIANT": CHALLENGER_NAME,
+            "ENDPOINT_NAME": endpoint_name,
+            "TEST_MINUTES": str(rollout.test_minutes),
+        }.items():
+            function.add_environment(name, value)
+        alarms = arn("cloudwatch", f"alarm:{self.serving_stack_name}-*")
+        iam.Grant.add_to_principal(
+            grantee=function, actions=["cloudwatch:DescribeAlarms"], resource_arns=[alarms]
+        )
+        iam.Grant.add_to_principal(
+            grantee=function,
+            actions=["cloudwatch:GetMetricStatistics"],
+            # Service Authorization Reference, "Amazon CloudWatch": reading metrics has no resource type.
+            resource_arns=["*"],
+        )
+        if function.role is not None:
+            acknowledge_wildcards(
+                function.role,
+                "CloudFormation makes up the end of an alarm's name; the stack is one. Reading metrics has no "
+                "resource type.",
+                resources=[alarms, "*"],
+            )
+
     def _stack_arn(self, suffix: str) -> str:
         return arn("cloudformation", f"stack/{self.serving_stack_name}/{suffix}")
 
@@ -261,7 +321,7 @@ class ModelRegistry(Construct):
             )
         )
         self._on_versions(function, ["sagemaker:DescribeModelPackage", "sagemaker:UpdateModelPackage"])
-        self.approval.grant_promote(function)
+        self.approval.grant_promote(function, challenger=self.challenger_parameter_name)
         self._grant_update_stack(function)
         return function
 
@@ -269,7 +329,12 @@ class ModelRegistry(Construct):
         stacks = self._stack_arn("*")
         iam.Grant.add_to_principal(
             grantee=function,
-            actions=["cloudformation:DescribeStacks", "cloudformation:UpdateStack"],
+            actions=[
+                # Which alarm turned a rollout back stands in the stack's events.
+                "cloudformation:DescribeStackEvents",
+                "cloudformation:DescribeStacks",
+                "cloudformation:UpdateStack",
+            ],
             resource_arns=[stacks],
         )
         if function.role is not None:

@@ -14,6 +14,7 @@ from ml_contract.load import LoadedWorkload
 from constructs import Construct
 from ml_lifecycle import instance_types
 from ml_lifecycle.data_lake import Zone
+from ml_lifecycle.registry.approval import CHALLENGER_NAME
 from ml_lifecycle.serving.approved import Approved, challenger_model, endpoint_role, packaged_model
 from ml_lifecycle.serving.base import VARIANT_NAME, SageMakerEndpoint, data_capture
 from ml_lifecycle.serving.metrics import EndpointMetrics, rollout_alarms
@@ -22,9 +23,6 @@ from ml_lifecycle.serving.scaling import Fleet, scale
 from ml_lifecycle.training.job_role import JobNetwork
 
 __all__ = ["CHALLENGER_NAME", "ModelEndpoint"]
-
-#: The variant of the model that is being tried: it shares traffic (ab) or gets copies of it (shadow).
-CHALLENGER_NAME = "Challenger"
 
 
 class ModelEndpoint(SageMakerEndpoint):
