@@ -14,9 +14,9 @@ import xgboost as xgb
 from container_support import Trained, make_contract, run_image, training_inputs
 from ml_contract.compiled import CompiledContract
 from ml_runtime.job import BadInputError
+from ml_trainer.data import labels_of
 from ml_training.export import ExportError, prove_equal, to_onnx
 from ml_training.hyperparameters import read_hyperparameters
-from ml_training.train import labels_of
 
 # --- hyperparameters ------------------------------------------------------------------------------
 
@@ -39,6 +39,7 @@ def test_should_read_strings_as_sagemaker_sends_them() -> None:
     assert wanted.booster == {
         "tree_method": "hist",
         "seed": 0,
+        "seed_per_iteration": True,
         "max_depth": 4,
         "eta": 0.08,
         "subsample": 0.8,
@@ -146,7 +147,7 @@ def test_should_prove_that_the_export_scores_like_the_booster(
 def test_should_not_accept_the_export_of_another_booster() -> None:
     booster, matrix = boosted("binary:logistic")
     other, _ = boosted("binary:logistic", seed=2)
-    with pytest.raises(ExportError, match="differs from the booster by"):
+    with pytest.raises(ExportError, match="differs from the trained model by"):
         prove_equal(booster, to_onnx(other, 6), matrix)
 
 

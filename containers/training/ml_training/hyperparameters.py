@@ -1,14 +1,12 @@
-"""Hyperparameters: SageMaker hands every one over as a string; here they become typed and checked."""
+"""What a training of trees was asked for, from the job's hyperparameters."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from ml_contract.algorithms.values import Choice, Number, Task
+from ml_contract.algorithms.values import Choice, Task
 from ml_contract.algorithms.xgboost import (
     ALIASES,
     EARLY_STOPPING,
@@ -18,6 +16,10 @@ from ml_contract.algorithms.xgboost import (
     ROUNDS,
 )
 from ml_runtime.job import BadInputError
+from ml_trainer.hyperparameters import read_all
+
+#: Parameters below 1 that let each tree see a part of the rows or columns: chance takes part.
+_DRAWING = ("subsample", "colsample_bytree", "colsample_bylevel", "colsample_bynode")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,56 +37,40 @@ class Hyperparameters:
     rounds: int
     early_stopping_rounds: int | None
 
+    @property
+    def loss(self) -> str:
+        """The metric that is followed: the last."""
+        name: str = self.booster["eval_metric"][-1]
+        return name
 
-def _text(value: object) -> str:
-    # The SageMaker SDK encodes each value as JSON, other callers do not: '4' and '"4"' are the same.
-    text = str(value).strip()
-    if text[:1] == '"':
-        try:
-            return str(json.loads(text))
-        except json.JSONDecodeError:
-            return text
-    return text
-
-
-def _guess(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(known))}"
+    @property
+    def draws(self) -> bool:
+        """Whether chance takes part."""
+        return any(self.booster.get(name, 1) < 1 for name in _DRAWING)
 
 
 def read_hyperparameters(given: Mapping[str, object], task: Task, classes: int) -> Hyperparameters:
     """Return typed hyperparameters. Raises BadInputError naming every wrong one."""
-    problems: list[str] = []
-    booster: dict[str, Any] = {"tree_method": "hist", "seed": 0}
-    allowed: dict[str, Number | Choice] = {
+    allowed = {
         **PARAMETERS,
         "objective": Choice(OBJECTIVES[task]),
         "rounds": ROUNDS,
         "early_stopping_rounds": EARLY_STOPPING,
     }
-    seen: dict[str, str] = {}
-    for original, value in given.items():
-        name = ALIASES.get(original, original)
-        if name in seen:
-            problems.append(f"{original} and {seen[name]} are the same parameter; give one")
-            continue
-        seen[name] = original
-        if name not in allowed:
-            problems.append(f"{original} is no hyperparameter{_guess(original, [*allowed, *ALIASES])}")
-            continue
-        text = _text(value)
-        try:
-            booster[name] = allowed[name].read(text)
-        except ValueError as error:
-            problems.append(f"{original} {error}, got {text!r}")
-    if "scale_pos_weight" in booster and task != "binary":
-        problems.append(f"scale_pos_weight goes with a binary label, not with {task}")
-    if problems:
-        raise BadInputError("hyperparameters: " + "; ".join(problems))
-    rounds = int(booster.pop("rounds", 100))
-    early = booster.pop("early_stopping_rounds", None)
-    booster.setdefault("objective", OBJECTIVES[task][0])
-    booster["eval_metric"] = list(METRICS[task])
+    values = read_all(given, allowed, ALIASES, refused=("distribution", "processes_per_instance"))
+    if "scale_pos_weight" in values and task != "binary":
+        raise BadInputError(f"hyperparameters: scale_pos_weight goes with a binary label, not with {task}")
+    rounds = int(values.pop("rounds", 100))
+    early = values.pop("early_stopping_rounds", None)
+    booster = {
+        "tree_method": "hist",
+        "seed": 0,
+        # A round's draws depend on its number alone: a training that is resumed draws what it would have.
+        "seed_per_iteration": True,
+        "objective": OBJECTIVES[task][0],
+        **values,
+        "eval_metric": list(METRICS[task]),
+    }
     if task == "multiclass":
         booster["num_class"] = classes
     return Hyperparameters(booster, rounds, early)

@@ -3,189 +3,221 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
-import os
 import pathlib
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import polars as pl
 import xgboost as xgb
-from ml_contract.compiled import CompiledContract
-from ml_contract.features.fit import Fitted
 from ml_runtime import model as files
-from ml_runtime.job import BadInputError, base_folder, only_file, say
-from ml_runtime.tables import parquet_files, read_table
+from ml_runtime.job import BadInputError, say
+from ml_trainer.checkpoints import Checkpoints
+from ml_trainer.data import Inputs, Split
+from ml_trainer.folds import cross_validate
+from ml_trainer.hosts import Hosts
+from ml_trainer.interruption import InterruptedTrainingError, Interruption
+from ml_trainer.output import write_model
+from ml_trainer.parent import Parent, read_parent
+from ml_trainer.progress import History, report
+from ml_trainer.rules import Rules
+from ml_trainer.tracking import Tracking
 
+from ml_training import together
+from ml_training.boost import BOOSTER, Boosted, Start, boost, matrix_of, rounds_of
 from ml_training.export import prove_equal, to_onnx
 from ml_training.hyperparameters import Hyperparameters, read_hyperparameters
 
-Labels = npt.NDArray[np.float32]
 
+class Attendant:
+    """Accompanies a training: lines for metrics, rules, tracking, checkpoints, the end that is asked for."""
 
-class RoundPrinter(xgb.callback.TrainingCallback):  # type: ignore[misc]
-    """Prints ``[12] train-logloss:0.51 validation-auc:0.81``.
+    def __init__(
+        self,
+        *,
+        rules: Rules,
+        tracking: Tracking,
+        checkpoints: Checkpoints,
+        interruption: Interruption,
+        state: dict[str, Any],
+    ) -> None:
+        self._rules = rules
+        self._tracking = tracking
+        self._checkpoints = checkpoints
+        self._interruption = interruption
+        self._state = state
 
-    One line a round, for metric definitions to read.
-    """
+    def after(self, number: int, values: dict[str, float], history: History) -> None:
+        """Say what a round measured, and judge it."""
+        report(number, values)
+        self._tracking.log(number, values)
+        self._rules.after(history)
 
-    def after_iteration(self, model: xgb.Booster, epoch: int, evals_log: Any) -> bool:
-        """Print the round."""
-        del model
-        values = [
-            f"{split}-{metric}:{series[-1]:.6f}"
-            for split, metrics in evals_log.items()
-            for metric, series in metrics.items()
-        ]
-        say(f"[{epoch}] {' '.join(values)}")
-        return False
-
-
-def labels_of(frame: pl.DataFrame, contract: CompiledContract, split: str) -> Labels:
-    """Return labels as numbers: a class is its position."""
-    column = frame[contract.label.field]
-    if column.null_count():
-        raise BadInputError(
-            f"{column.null_count()} rows of the {split} split have no label; the prepare step drops such rows"
-        )
-    if contract.label.values is None:
-        numbers: Labels = column.cast(pl.Float32).to_numpy()
-        return numbers
-    positions = {value: position for position, value in enumerate(contract.label.values)}
-    unknown = sorted(set(column.unique()) - positions.keys())
-    if unknown:
-        raise BadInputError(
-            f"the {split} split has labels {unknown[:5]}, the contract knows {list(contract.label.values)}"
-        )
-    return np.array([positions[value] for value in column], dtype=np.float32)
-
-
-def _digest(folder: pathlib.Path) -> str:
-    total = hashlib.sha256()
-    for path in parquet_files(folder):
-        total.update(path.read_bytes())
-    return total.hexdigest()
-
-
-def _split(
-    folder: pathlib.Path, name: str, contract: CompiledContract, fitted: Fitted
-) -> tuple[files.Matrix, Labels]:
-    frame, skipped = read_table(folder / name, contract.feature_columns())
-    if skipped:
-        # These files were written by the prepare step: a damaged one is no bad delivery but a fault.
-        raise BadInputError(f"the {name} channel cannot be read: {skipped[0].file}: {skipped[0].reason}")
-    if not frame.height:
-        raise BadInputError(f"the {name} channel holds no rows")
-    # XGBoost refuses infinities; a number too large for 32 bits falls on the same side of every split as
-    # the largest one.
-    largest = np.finfo(np.float32).max
-    matrix = fitted.training_matrix(frame) if name == "train" else fitted.matrix(frame)
-    return np.clip(matrix, -largest, largest), labels_of(frame, contract, name)
-
-
-def class_weights(labels: Labels, contract: CompiledContract) -> Labels | None:
-    """Return a weight per row that makes all classes count alike, 1 on average; None without balance.
-
-    The validation rows get theirs too: early stopping then judges what is learned. Where training rows were
-    repeated or made up they are even already, and all weights are 1.
-    """
-    if contract.training.get("balance", "none") == "none":
-        return None
-    positions = labels.astype(np.int64)
-    counts = np.bincount(positions, minlength=len(contract.label.values or ()))
-    weights: Labels = (len(labels) / ((counts > 0).sum() * counts[positions])).astype(np.float32)
-    return weights
-
-
-def _boost(
-    wanted: Hyperparameters, train: xgb.DMatrix, validation: xgb.DMatrix
-) -> tuple[xgb.Booster, dict[str, Any]]:
-    if wanted.booster.get("device") == "cuda" and not xgb.build_info().get("USE_CUDA"):
-        raise BadInputError(
-            "hyperparameters: device cuda needs an XGBoost built for it; this image has the CPU one"
-        )
-    callbacks: list[xgb.callback.TrainingCallback] = [RoundPrinter()]
-    if wanted.early_stopping_rounds is not None:
-        callbacks.append(
-            xgb.callback.EarlyStopping(
-                rounds=wanted.early_stopping_rounds,
-                data_name="validation",
-                metric_name=wanted.booster["eval_metric"][-1],
-                save_best=True,
+    def pause(self, done: int, save: Callable[[pathlib.Path], None], history: History) -> None:
+        """Save what is due, and end when that was asked for: of any host."""
+        asked = together.any_of(self._interruption.asked)
+        if asked or self._checkpoints.due(done):
+            self._checkpoints.save(
+                done, save, {**self._state, "history": history, "rules": self._rules.state}
             )
+        if asked:
+            kept = "its checkpoint is saved" if self._checkpoints.enabled else "this job keeps no checkpoints"
+            raise InterruptedTrainingError(f"interrupted after {done} rounds; {kept}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What one training has to do with."""
+
+    inputs: Inputs
+    hosts: Hosts
+    wanted: Hyperparameters
+    training: Split
+    validation: Split
+    parent: Parent | None
+    parent_booster: bytes | None
+    parent_rounds: int
+    rules: Rules
+
+    @classmethod
+    def read(cls) -> Job:
+        """Read the channels. Raises BadInputError, and RuleStopError for a split that a rule refuses."""
+        inputs, hosts = Inputs.read(), Hosts.read()
+        wanted = read_hyperparameters(inputs.hyperparameters, inputs.contract.label.task, inputs.classes)
+        training, validation = inputs.split("train"), inputs.split("validation")
+        say(
+            f"training on {training.rows} rows of {training.matrix.shape[1]} columns,"
+            f" validating on {validation.rows}"
         )
-    history: dict[str, dict[str, list[float]]] = {}
-    booster = xgb.train(
-        wanted.booster,
-        train,
-        num_boost_round=wanted.rounds,
-        evals=[(train, "train"), (validation, "validation")],
-        evals_result=history,
-        verbose_eval=False,
-        callbacks=callbacks,
-    )
-    best = booster.num_boosted_rounds() - 1
-    say(f"best_iteration:{best}")
-    metrics = {
-        f"{split}-{metric}": series[best] for split, of in history.items() for metric, series in of.items()
-    }
-    return booster, {
-        "rounds": best + 1,
-        "rounds_run": len(next(iter(history["train"].values()))),
-        "metrics": metrics,
-    }
+        rules = Rules(inputs.settings.get("rules"), loss=wanted.loss)
+        if inputs.classes:
+            rules.before(np.bincount(training.labels.astype(np.int64), minlength=inputs.classes).tolist())
+        parent = read_parent(inputs)
+        booster = None if parent is None else parent.read(files.BOOSTER_FILE)
+        rounds = 0 if booster is None else rounds_of(booster, wanted)
+        return cls(inputs, hosts, wanted, training, validation, parent, booster, rounds, rules)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What it was asked for."""
+        return {
+            **self.wanted.booster,
+            "rounds": self.wanted.rounds,
+            "early_stopping_rounds": self.wanted.early_stopping_rounds,
+        }
+
+    @property
+    def fresh(self) -> Start:
+        """Where it begins without a checkpoint."""
+        return Start(self.parent_booster, self.parent_rounds)
 
 
-def train() -> None:
+def train(interruption: Interruption) -> None:
     """Train on the channels under ``input/data`` and write the model folder."""
-    base = base_folder()
-    data = base / "input" / "data"
-    contract_text = only_file(data / "contract", ".json").read_text()
-    contract = CompiledContract.from_json(contract_text)
-    fitted_text = (_present(data / "transform" / files.FITTED_FILE)).read_text()
-    fitted = Fitted.from_json(fitted_text)
-    config = base / "input" / "config" / "hyperparameters.json"
-    given = json.loads(config.read_text()) if config.exists() else {}
-    wanted = read_hyperparameters(given, contract.label.task, len(contract.label.values or ()))
+    job = Job.read()
+    interruption.check("before the first round")
+    tracking = Tracking(job.inputs.contract.slug, job.parameters, writes=job.hosts.first)
+    status = "FAILED"
+    metadata: dict[str, Any] = {}
+    try:
+        boosted, folds = _boosted(job, tracking, interruption)
+        if job.hosts.first:
+            metadata = _write(job, boosted, folds)
+        status = "FINISHED"
+    except InterruptedTrainingError:
+        status = "KILLED"
+        raise
+    finally:
+        tracking.end(status, metadata)
 
-    x_train, y_train = _split(data, "train", contract, fitted)
-    x_validation, y_validation = _split(data, "validation", contract, fitted)
-    say(f"training on {len(y_train)} rows of {x_train.shape[1]} columns, validating on {len(y_validation)}")
-    booster, outcome = _boost(
-        wanted,
-        xgb.DMatrix(x_train, y_train, weight=class_weights(y_train, contract)),
-        xgb.DMatrix(x_validation, y_validation, weight=class_weights(y_validation, contract)),
-    )
 
-    onnx_model = to_onnx(booster, x_train.shape[1])
-    proof = prove_equal(booster, onnx_model, x_validation)
+def _boosted(
+    job: Job, tracking: Tracking, interruption: Interruption
+) -> tuple[Boosted, dict[str, Any] | None]:
+    """Train, from a checkpoint where there is one; return what the folds said too."""
+    fingerprint = job.inputs.fingerprint(xgb.__version__, job.hosts.count, job.parent_booster)
+    checkpoints = Checkpoints.of(job.inputs.settings, fingerprint, writes=job.hosts.first)
+    with together.joined(job.hosts) if job.hosts.count > 1 else nullcontext():
+        start, state = _start(job, checkpoints)
+        if "folds" not in state:
+            state["folds"] = _folds(job)
+        boosted = boost(
+            job.wanted,
+            _matrix(job.training, job.hosts),
+            _matrix(job.validation, job.hosts),
+            start=start,
+            watch=Attendant(
+                rules=job.rules,
+                tracking=tracking,
+                checkpoints=checkpoints,
+                interruption=interruption,
+                state=state,
+            ),
+        )
+    say(f"best_iteration:{boosted.best}")
+    # Who reads the last value of a log, as tuning does, reads that of the model that is kept.
+    report(max(boosted.best, 0), boosted.metrics)
+    return boosted, state["folds"]
+
+
+def _start(job: Job, checkpoints: Checkpoints) -> tuple[Start, dict[str, Any]]:
+    """Return where to begin, the first host's word for all, and what else its checkpoint kept."""
+    found = checkpoints.newest()
+    kept = together.from_first(None if found is None else (found.state, found.read(BOOSTER)))
+    if kept is None:
+        return job.fresh, {}
+    state, booster = kept
+    start = Start(booster, job.parent_rounds, state["history"])
+    job.rules.restore(state["rules"])
+    say(f"resumed after {start.done} rounds")
+    return start, {"folds": state["folds"]}
+
+
+def _folds(job: Job) -> dict[str, Any] | None:
+    folds = job.inputs.settings.get("k_folds")
+    if folds is None:
+        return None
+    if job.hosts.count > 1:
+        raise BadInputError("k_folds is for tables that one host holds; train on one instance, or without")
+    prefix = "validation-"
+
+    def fit(part: Split, held: Split) -> dict[str, float]:
+        found = boost(job.wanted, _matrix(part), _matrix(held), start=job.fresh).metrics
+        return {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
+
+    return cross_validate(job.training, job.inputs.contract, int(folds), fit).as_json()
+
+
+def _matrix(split: Split, hosts: Hosts | None = None) -> xgb.DMatrix:
+    rank, count = (0, 1) if hosts is None else (hosts.rank, hosts.count)
+    return matrix_of(split.matrix, split.labels, split.weights, rank=rank, count=count)
+
+
+def _write(job: Job, boosted: Boosted, folds: dict[str, Any] | None) -> dict[str, Any]:
+    """Export the model, prove the export, write the folder; return what is known of the training."""
+    onnx_model = to_onnx(boosted.booster, job.training.matrix.shape[1])
+    proof = prove_equal(boosted.booster, onnx_model, job.validation.matrix)
     say(f"onnx equals the booster on {proof.rows} rows within {proof.largest_difference:.2g}")
-
-    target = base / "model"
-    target.mkdir(parents=True, exist_ok=True)
-    (target / files.MODEL_FILE).write_bytes(onnx_model)
-    booster.save_model(target / files.BOOSTER_FILE)
-    (target / files.CONTRACT_FILE).write_text(contract.to_json())
-    (target / files.FITTED_FILE).write_text(fitted_text)
-    metadata = {
-        "task": contract.label.task,
-        "training_job": os.environ.get("TRAINING_JOB_NAME"),
-        "columns": fitted.output_names,
-        "hyperparameters": wanted.booster
-        | {"rounds": wanted.rounds, "early_stopping_rounds": wanted.early_stopping_rounds},
-        **outcome,
-        "rows": {"train": len(y_train), "validation": len(y_validation)},
-        "balance": contract.training.get("balance", "none"),
-        "data_sha256": {name: _digest(data / name) for name in ("train", "validation")},
-        "onnx": {**dataclasses.asdict(proof), "sha256": hashlib.sha256(onnx_model).hexdigest()},
-        "xgboost": xgb.__version__,
-    }
-    (target / files.METADATA_FILE).write_text(json.dumps(metadata, indent=1, sort_keys=True) + "\n")
-
-
-def _present(path: pathlib.Path) -> pathlib.Path:
-    if not path.is_file():
-        raise BadInputError(f"{path} is missing; check the job's inputs")
-    return path
+    parent = None
+    if job.parent is not None:
+        kept = boosted.best < 0
+        parent = {"training_job": job.parent.training_job, "rounds": job.parent_rounds, "kept": kept}
+    metadata = write_model(
+        job.inputs,
+        onnx_model,
+        proof,
+        {
+            "hyperparameters": job.parameters,
+            "rounds": boosted.rounds,
+            "rounds_run": boosted.rounds_run,
+            "metrics": boosted.metrics,
+            "rows": {"train": job.training.rows, "validation": job.validation.rows},
+            "hosts": job.hosts.count,
+            "xgboost": xgb.__version__,
+            "k_folds": folds,
+            "rules": job.rules.state["noted"],
+            "parent": parent,
+        },
+    )
+    boosted.booster.save_model(job.inputs.model_folder / files.BOOSTER_FILE)
+    return metadata
