@@ -17,7 +17,7 @@ from ml_contract.records.lineage import record_key
 from ml_processing import prepare as prepare_module
 from ml_runtime.tables import read_table
 from ml_serving.predictor import JSON_HEADER, Predictor
-from ml_serving.server import served_as
+from ml_serving.settings import Settings
 
 
 def written(
@@ -101,8 +101,8 @@ def test_should_say_what_the_set_was_made_of(
     ],
 )
 def test_should_call_the_model_by_its_group_and_version(package: str, name: str | None) -> None:
-    assert served_as({"MODEL_PACKAGE": package}) == name
-    assert served_as({}) is None
+    assert Settings.of({"MODEL_PACKAGE": package}).served_as == name
+    assert Settings.of({}).served_as is None
 
 
 def test_should_say_in_json_which_model_answers(trained: Callable[[str], Any]) -> None:

@@ -1,18 +1,21 @@
 """The web side: a plain ASGI application.
 
-No framework: two routes need no router, and one costs more than the model (docs/containers.md has the
+No framework: a few routes need no router, and one costs more than the model (docs/containers.md has the
 figures).
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ml_runtime.content import BODY_LIMIT
 
+from ml_serving.multi_model import TARGET_HEADER, ModelShelf
 from ml_serving.predictor import JSON_HEADER, Answer, Predictor, failure
 
 Message = MutableMapping[str, Any]
@@ -20,6 +23,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 log = logging.getLogger("ml_serving")
+
+#: A larger body is scored beside the loop, so that /ping is answered meanwhile.
+_LARGE = 64 * 1024
 
 _CLOSE = (b"connection", b"close")
 _LOADING = failure(503, "the model is being loaded")
@@ -31,13 +37,16 @@ _METHODS = {"/ping": "GET", "/invocations": "POST", "/execution-parameters": "GE
 
 
 class Application:
-    """Answers requests with a predictor, once there is one."""
+    """Answers requests with a predictor, once there is one, or with the models of a shelf."""
 
-    def __init__(self) -> None:
+    def __init__(self, shelf: ModelShelf | None = None) -> None:
         self.predictor: Predictor | None = None
+        self.shelf = shelf
         self.draining = False
         self.running = 0
         self.last_request = time.monotonic()
+        # One thread: large bodies wait for each other, small ones for none of them.
+        self._large = ThreadPoolExecutor(1, thread_name_prefix="large")
         # What batch transform asks before it sends: one request at a time per worker, as large as one may be.
         self.parameters = Answer(
             200,
@@ -54,11 +63,13 @@ class Application:
         try:
             path = scope["path"]
             if path == "/invocations" and scope["method"] == "POST":
-                answer = await self._invoke(scope, receive)
-                if answer is None:
-                    return  # the caller is gone
+                answer = await self._invoke(self.predictor, scope, receive)
+            elif self.shelf is not None and path.startswith("/models"):
+                answer = await self._shelf(self.shelf, scope, receive)
             else:
                 answer = self._other(path, scope["method"])
+            if answer is None:
+                return  # the caller is gone
             headers = [answer.content_type, (b"content-length", b"%d" % len(answer.body))]
             if self.draining or answer is _TOO_LARGE:
                 headers.append(_CLOSE)
@@ -78,11 +89,22 @@ class Application:
             return self.parameters
         if self.draining:
             return _DRAINING
-        return _LOADING if self.predictor is None else _HEALTHY
+        return _LOADING if self.predictor is None and self.shelf is None else _HEALTHY
 
-    async def _invoke(self, scope: Message, receive: Receive) -> Answer | None:  # noqa: PLR0911
-        if self.predictor is None:
-            return _LOADING
+    async def _shelf(self, shelf: ModelShelf, scope: Message, receive: Receive) -> Answer | None:
+        path, method = scope["path"], scope["method"]
+        if method == "POST" and shelf.is_invocation(path):
+            target = next((v.decode("latin-1") for k, v in scope["headers"] if k == TARGET_HEADER), None)
+            predictor = shelf.predictor(path, target)
+            if predictor is None:
+                return failure(404, f"no model is loaded that {path} could ask")
+            return await self._invoke(predictor, scope, receive)
+        body = await self._body(receive)
+        return body if body is None or isinstance(body, Answer) else await shelf.answer(method, path, body)
+
+    async def _invoke(self, predictor: Predictor | None, scope: Message, receive: Receive) -> Answer | None:
+        if predictor is None:
+            return _LOADING if self.shelf is None else _UNKNOWN_PATH
         content_type, accept = "", "application/json"
         for name, value in scope["headers"]:
             if name == b"content-type":
@@ -91,24 +113,35 @@ class Application:
                 accept = value.decode("latin-1")
             elif name == b"content-length" and int(value) > BODY_LIMIT:
                 return _TOO_LARGE
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        body: bytes = message["body"]
-        if message["more_body"]:
-            parts, size = [body], len(body)
-            while message["more_body"]:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    return None
-                parts.append(message["body"])
-                size += len(message["body"])
-                if size > BODY_LIMIT:
-                    return _TOO_LARGE
-            body = b"".join(parts)
+        body = await self._body(receive)
+        if body is None or isinstance(body, Answer):
+            return body
         try:
-            return self.predictor.answer(body, content_type, accept)
+            if len(body) <= _LARGE:
+                return predictor.answer(body, content_type, accept)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._large, predictor.answer_many, body, content_type, accept)
         except Exception:
             # A defect, not a bad request: the traceback names code, never the values of a record.
             log.exception("request failed")
             return failure(500, "internal error; the log of the endpoint has the reason")
+
+    @staticmethod
+    async def _body(receive: Receive) -> bytes | Answer | None:
+        """Return the body, the refusal of one that is too large, or None when the caller is gone."""
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body: bytes = message["body"]
+        if not message["more_body"]:
+            return body
+        parts, size = [body], len(body)
+        while message["more_body"]:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            parts.append(message["body"])
+            size += len(message["body"])
+            if size > BODY_LIMIT:
+                return _TOO_LARGE
+        return b"".join(parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,6 +17,7 @@ from ml_runtime.content import (
     JSON_LINES,
     BadBodyError,
     BodyReader,
+    RawRecord,
     UnsupportedTypeError,
     media_type,
 )
@@ -29,6 +31,10 @@ CSV_HEADER: Header = (b"content-type", b"text/csv; charset=utf-8")
 LINES_HEADER: Header = (b"content-type", b"application/jsonlines")
 #: Records whose reasons an answer lists.
 RECORDS_LISTED = 100
+#: Records of one body. Empty ones fit by the million into six megabytes and would take minutes; a container
+#: has 60 s to answer (SageMaker developer guide, "How containers serve requests").
+RECORDS_LIMIT = 100_000
+RECORDS_AT_ONCE = 4_096
 
 #: What callers that do not care send; looked up before the header is taken apart.
 _ANY_JSON = frozenset({JSON, "*/*"})
@@ -44,6 +50,14 @@ class Answer(NamedTuple):
     body: bytes
 
 
+class RefusedError(ValueError):
+    """A request that is answered with ``status`` and this text."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class NotFiniteError(ValueError):
     """The model answered with a number that is none."""
 
@@ -57,11 +71,13 @@ class Predictor:
     """Scores the records of a body by one model.
 
     ``served_as`` says which model it is, ``<package group>/<version>``; an answer in JSON names it, and with
-    the answer the captured prediction does. Not for several threads at once: one record is scored in a buffer
-    that is used again.
+    the answer the captured prediction does. ``threshold`` takes the place of the contract's.
+
+    ``answer`` is not for several threads at once: one record is scored in a buffer that is used again.
+    ``answer_many`` uses none, and may run beside it.
     """
 
-    def __init__(self, model: Model, *, served_as: str | None = None) -> None:
+    def __init__(self, model: Model, *, served_as: str | None = None, threshold: float | None = None) -> None:
         contract = model.contract
         label = contract.label
         self._reader = BodyReader(contract)
@@ -69,7 +85,7 @@ class Predictor:
         self._vector = model.fitted.vector
         self._model = model
         self._task = label.task
-        self._threshold = contract.decision_threshold
+        self._threshold = contract.decision_threshold if threshold is None else threshold
         self._values = label.values
         # One record asked for as JSON is what endpoints mostly get: its way is short.
         self._row = None if label.task == "multiclass" else OneRow(model)
@@ -79,35 +95,63 @@ class Predictor:
         if label.values is not None:
             self._ends = [b',"label":%b%b' % (_encode(value), end) for value in label.values]
 
-    def answer(self, body: bytes, content_type: str, accept: str) -> Answer:  # noqa: PLR0911
+    def answer(self, body: bytes, content_type: str, accept: str) -> Answer:
         """Score a body and say so in the wanted type.
 
         A body that cannot be scored gets a 400 with every reason.
         """
+        return self._answered(body, content_type, accept, row=self._row)
+
+    def answer_many(self, body: bytes, content_type: str, accept: str) -> Answer:
+        """Do as ``answer`` does, in any thread."""
+        return self._answered(body, content_type, accept, row=None)
+
+    def _answered(self, body: bytes, content_type: str, accept: str, *, row: OneRow | None) -> Answer:
         try:
-            records = self._reader.records(body, content_type)
-        except UnsupportedTypeError as error:
-            return failure(415, str(error))
-        except BadBodyError as error:
-            return failure(400, str(error))
-        if not records:
-            return failure(400, "the body holds no record")
-        vectors, refused = [], []
-        for index, raw in enumerate(records):
-            record = self._reader.decode(raw)
+            records = self._records(body, content_type)
+            if len(records) > 1 or row is None or accept not in _ANY_JSON:
+                return self._several(records, accept)
+            record = self._reader.decode(records[0])
             if isinstance(record, Rejected):
-                refused.append((index, record))
-            elif not refused:
-                vectors.append(self._vector(self._features(record.values)))
-        if refused:
-            return self._refusal(refused, len(records))
-        try:
-            if len(vectors) == 1 and self._row is not None and accept in _ANY_JSON:
-                return self._one(self._row.score(vectors[0]))
-            return self._render(self._predictions(vectors), accept)
+                return self._refusal([(0, record)], 1)
+            return self._one(row.score(self._vector(self._features(record.values))))
+        except RefusedError as error:
+            return failure(error.status, str(error))
         except NotFiniteError as error:
             log.error("%s", error)  # noqa: TRY400 - the text says all
             return failure(500, str(error))
+
+    def _records(self, body: bytes, content_type: str) -> Sequence[RawRecord]:
+        try:
+            records = self._reader.records(body, content_type)
+        except UnsupportedTypeError as error:
+            raise RefusedError(415, str(error)) from error
+        except BadBodyError as error:
+            raise RefusedError(400, str(error)) from error
+        if not records:
+            raise RefusedError(400, "the body holds no record")
+        if len(records) > RECORDS_LIMIT:
+            raise RefusedError(
+                413,
+                f"the body holds {len(records)} records, allowed are {RECORDS_LIMIT}; send several bodies",
+            )
+        return records
+
+    def _several(self, records: Sequence[RawRecord], accept: str) -> Answer:
+        """Score in parts, so that memory does not grow with the body."""
+        predictions: list[dict[str, Any]] = []
+        refused: list[tuple[int, Rejected]] = []
+        for start in range(0, len(records), RECORDS_AT_ONCE):
+            vectors = []
+            for index, raw in enumerate(records[start : start + RECORDS_AT_ONCE], start):
+                record = self._reader.decode(raw)
+                if isinstance(record, Rejected):
+                    refused.append((index, record))
+                elif not refused:
+                    vectors.append(self._vector(self._features(record.values)))
+            if not refused:
+                predictions += self._predictions(vectors)
+        return self._refusal(refused, len(records)) if refused else self._render(predictions, accept)
 
     def _one(self, score: float) -> Answer:
         if not math.isfinite(score):

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import os
+import pathlib
 import signal
 import socket
 import subprocess
@@ -15,11 +16,15 @@ from collections.abc import Mapping
 from types import FrameType
 
 import uvicorn
-from ml_runtime.job import BadInputError, base_folder
+from ml_runtime.job import BadInputError
 from ml_runtime.model import Model
 
 from ml_serving.app import Application
+from ml_serving.fetch import model_folder
+from ml_serving.multi_model import ModelShelf
 from ml_serving.predictor import Predictor
+from ml_serving.protocol import PatientProtocol, hang_up_on_slow_callers
+from ml_serving.settings import Settings
 
 log = logging.getLogger("ml_serving")
 
@@ -60,7 +65,11 @@ class DrainingServer(uvicorn.Server):
         self._deadline = time.monotonic() + DRAIN_SECONDS
 
     async def on_tick(self, counter: int) -> bool:
-        """Look every 0.1 s whether draining is over, and every second whether the parent still lives."""
+        """Look every 0.1 s whether draining is over; every second whether the parent still lives, and who
+        sends too slowly.
+        """
+        if counter % 10 == 0:
+            hang_up_on_slow_callers(self.server_state.connections, time.monotonic())
         if self.application.draining and not self.should_exit:
             now = time.monotonic()
             application = self.application
@@ -72,26 +81,36 @@ class DrainingServer(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def _load() -> Predictor | None:
-    """Return the predictor; none when there is no sound model, which is then logged."""
-    try:
-        predictor = Predictor(Model.load(base_folder() / "model"), served_as=served_as(os.environ))
-    except BadInputError as error:
-        log.error("the model cannot be loaded: %s", error)  # noqa: TRY400 - the text says all
-        return None
-    except Exception:
-        log.exception("the model cannot be loaded")
-        return None
+def load_predictor(folder: pathlib.Path, settings: Settings) -> Predictor:
+    """Load the model of a folder and make the process ready to score.
+
+    Raises:
+        BadInputError: there is no sound model.
+    """
+    predictor = Predictor(Model.load(folder), served_as=settings.served_as, threshold=settings.threshold)
     # The model lives as long as the process: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
     return predictor
 
 
-async def _serve(listener: socket.socket, application: Application, announce: int | None) -> int:
+def _load(settings: Settings) -> Predictor | None:
+    """Return the predictor; none when there is no sound model, which is then logged."""
+    try:
+        return load_predictor(model_folder(settings.model_data_url), settings)
+    except BadInputError as error:
+        log.error("the model cannot be loaded: %s", error)  # noqa: TRY400 - the text says all
+    except Exception:
+        log.exception("the model cannot be loaded")
+    return None
+
+
+async def _serve(
+    listener: socket.socket, application: Application, settings: Settings, announce: int | None
+) -> int:
     config = uvicorn.Config(
         application,
-        http="httptools",
+        http=PatientProtocol,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -103,17 +122,19 @@ async def _serve(listener: socket.socket, application: Application, announce: in
     server = DrainingServer(config, application)
 
     async def load() -> None:
-        application.predictor = await asyncio.to_thread(_load)
+        application.predictor = await asyncio.to_thread(_load, settings)
         if application.predictor is None:
             server.should_exit = True
         elif announce is not None:
             os.close(announce)
 
-    loading = asyncio.create_task(load()) if application.predictor is None else None
+    waits = application.predictor is None and application.shelf is None
+    loading = asyncio.create_task(load()) if waits else None
     await server.serve(sockets=[listener])
     if loading is not None:
         loading.cancel()
-    return 0 if application.predictor is not None or application.draining else 1
+    served = application.predictor is not None or application.shelf is not None
+    return 0 if served or application.draining else 1
 
 
 def run_worker(descriptor: int, *, announce: int | None = None, follow: int | None = None) -> int:
@@ -127,29 +148,18 @@ def run_worker(descriptor: int, *, announce: int | None = None, follow: int | No
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    application = Application()
+    settings = Settings.of(os.environ)
+    shelf = ModelShelf(group=settings.group, threshold=settings.threshold) if settings.multi_model else None
+    application = Application(shelf)
     if follow is not None:
-        application.predictor = _load()
+        application.predictor = _load(settings)
         if application.predictor is None:
             return 1
         os.read(follow, 1)
     listener = socket.socket(fileno=descriptor)
     listener.listen(BACKLOG)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(listener, application, announce))
-
-
-def served_as(environment: Mapping[str, str]) -> str | None:
-    """Return ``<package group>/<version>`` of the model package that ``MODEL_PACKAGE`` names by its ARN."""
-    package = environment.get("MODEL_PACKAGE", "")
-    return "/".join(package.split("/")[-2:]) or None
-
-
-def _positive(environment: Mapping[str, str], name: str, default: int, maximum: int) -> int:
-    text = environment.get(name, str(default))
-    if not text.isdecimal() or not 1 <= int(text) <= maximum:
-        raise BadInputError(f"{name} must be an integer from 1 to {maximum}, got {text!r}")
-    return int(text)
+        return runner.run(_serve(listener, application, settings, announce))
 
 
 def _bound(host: str, port: int, *, shared: bool) -> socket.socket:
@@ -171,14 +181,13 @@ def _bound(host: str, port: int, *, shared: bool) -> socket.socket:
 def serve(environment: Mapping[str, str]) -> int:
     """Serve with one worker process per vCPU, or as many as SAGEMAKER_MODEL_SERVER_WORKERS says."""
     try:
-        workers = _positive(environment, "SAGEMAKER_MODEL_SERVER_WORKERS", len(os.sched_getaffinity(0)), 256)
-        port = _positive(environment, "SAGEMAKER_BIND_TO_PORT", 8080, 65_535)
-        host = environment.get("SERVING_HOST", "0.0.0.0")  # noqa: S104 - SageMaker calls from outside the container
-        if workers == 1:
+        settings = Settings.of(environment)
+        host, port = settings.host, settings.port
+        if settings.workers == 1:
             return run_worker(_bound(host, port, shared=False).detach())
         # A port that somebody uses is an error, not a share of his requests: so once without sharing.
         _bound(host, port, shared=False).close()
-        listeners = [_bound(host, port, shared=True) for _ in range(workers)]
+        listeners = [_bound(host, port, shared=True) for _ in range(settings.workers)]
     except BadInputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,0 +1,41 @@
+"""The model where SageMaker mounts none: on Lambda and on ECS it is fetched from S3."""
+
+from __future__ import annotations
+
+import pathlib
+import tempfile
+from urllib.parse import urlsplit
+
+from ml_runtime.archive import SIZE_LIMIT, unpack
+from ml_runtime.job import BadInputError, base_folder
+
+__all__ = ["model_folder"]
+
+
+def model_folder(url: str | None) -> pathlib.Path:
+    """Return the folder of the model: SageMaker's mount, or what ``url`` was unpacked to.
+
+    Raises:
+        BadInputError: there is no such object, it may not be read, it is too large or no sound archive.
+    """
+    if url is None:
+        return base_folder() / "model"
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    parts = urlsplit(url)
+    # Only here may anything be written: the rest of the file system is read-only.
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="model-"))
+    archive = folder / "model.tar.gz"
+    place = {"Bucket": parts.netloc, "Key": parts.path.lstrip("/")}
+    try:
+        s3 = boto3.client("s3")
+        size = s3.head_object(**place)["ContentLength"]
+        if size > SIZE_LIMIT:
+            raise BadInputError(f"{url} has {size} bytes, allowed are {SIZE_LIMIT}")
+        s3.download_file(place["Bucket"], place["Key"], str(archive))
+    except (BotoCoreError, ClientError) as error:
+        raise BadInputError(f"{url} cannot be read: {error}") from error
+    unpack(archive, folder / "model")
+    archive.unlink()
+    return folder / "model"
