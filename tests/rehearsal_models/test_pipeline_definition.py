@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 
-from rehearsal.executors.pipeline_definition import (
-    DefinitionError,
+from rehearsal.executors.pipelines.definition import DefinitionError, parse_definition
+from rehearsal.executors.pipelines.values import (
     Values,
     ValueUnknownError,
     evaluate_condition,
-    parse_definition,
     resolve,
 )
 

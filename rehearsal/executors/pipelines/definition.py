@@ -1,4 +1,4 @@
-"""A SageMaker pipeline's definition: read, checked as CreatePipeline checks it, and evaluated.
+"""A SageMaker pipeline's definition: read, and checked as CreatePipeline checks it.
 
 Pure: no AWS, no threads. A definition is the JSON document that the SageMaker SDK renders: parameters, steps,
 and in the arguments of steps references to what is known only when the pipeline runs.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -16,17 +16,15 @@ from typing import Any
 import botocore.session
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
+from rehearsal.executors.pipelines.values import COMPARISONS
+
 __all__ = [
     "EXECUTION_VARIABLES",
     "STEP_OPERATIONS",
     "Definition",
     "DefinitionError",
     "Step",
-    "ValueUnknownError",
-    "Values",
-    "evaluate_condition",
     "parse_definition",
-    "resolve",
 ]
 
 # What a step calls, and the name that the service itself gives to what is created.
@@ -35,20 +33,33 @@ STEP_OPERATIONS: Mapping[str, tuple[str, frozenset[str]]] = {
     "Training": ("CreateTrainingJob", frozenset({"TrainingJobName"})),
     "Transform": ("CreateTransformJob", frozenset({"TransformJobName"})),
     "Tuning": ("CreateHyperParameterTuningJob", frozenset({"HyperParameterTuningJobName"})),
+    "AutoML": ("CreateAutoMLJob", frozenset({"AutoMLJobName"})),
     "Model": ("CreateModel", frozenset({"ModelName"})),
     "RegisterModel": ("CreateModelPackage", frozenset()),
+    "QualityCheck": ("CreateProcessingJob", frozenset({"ProcessingJobName"})),
+    "ClarifyCheck": ("CreateProcessingJob", frozenset({"ProcessingJobName"})),
 }
-_OTHER_STEPS = frozenset(
+#: Steps that call no operation of SageMaker's, and the members that they need beside their arguments.
+_OTHER_STEPS: Mapping[str, tuple[str, ...]] = {
+    "Condition": (),
+    "Fail": (),
+    "Lambda": ("FunctionArn",),
+    "Callback": ("SqsQueueUrl",),
+    "EMR": (),
+    "EMRServerless": (),
+}
+#: Members that every step has, whatever its type.
+_COMMON_MEMBERS = frozenset(
     {
-        "Condition",
-        "Fail",
-        "Lambda",
-        "Callback",
-        "QualityCheck",
-        "ClarifyCheck",
-        "EMR",
-        "EMRServerless",
-        "AutoML",
+        "Name",
+        "Type",
+        "Arguments",
+        "DependsOn",
+        "DisplayName",
+        "Description",
+        "PropertyFiles",
+        "CacheConfig",
+        "RetryPolicies",
     }
 )
 EXECUTION_VARIABLES = frozenset(
@@ -68,13 +79,6 @@ _PYTHON_TYPES: Mapping[str, tuple[type, ...]] = {
     "Float": (int, float),
     "Boolean": (bool,),
 }
-_COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
-    "Equals": lambda left, right: bool(left == right),
-    "GreaterThan": lambda left, right: bool(left > right),
-    "GreaterThanOrEqualTo": lambda left, right: bool(left >= right),
-    "LessThan": lambda left, right: bool(left < right),
-    "LessThanOrEqualTo": lambda left, right: bool(left <= right),
-}
 _REFERENCES = ("Get", "Std:Join", "Std:JsonGet")
 
 
@@ -84,10 +88,6 @@ class DefinitionError(Exception):
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("; ".join(problems))
         self.problems = tuple(problems)
-
-
-class ValueUnknownError(Exception):
-    """A reference whose value the run did not produce."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +103,8 @@ class Step:
     cache_seconds: float | None = None
     display_name: str | None = None
     description: str | None = None
+    #: Members that only this type of step has, e.g. ``FunctionArn``.
+    members: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,8 +265,14 @@ def _steps(
             for entry in item.get("PropertyFiles") or ()
         }
         own = {key: value for key, value in arguments.items() if key not in ("IfSteps", "ElseSteps")}
+        members = {key: value for key, value in item.items() if key not in _COMMON_MEMBERS}
+        problems += [
+            f"Step {name}: a {type_name} step needs {key}"
+            for key in _OTHER_STEPS.get(type_name, ())
+            if key not in members
+        ]
         after = {dependency.split(".")[-1] for dependency in item.get("DependsOn") or ()}
-        after |= {path.split(".")[1] for path in _gets(own) if path.startswith("Steps.")}
+        after |= {path.split(".")[1] for path in _gets([own, members]) if path.startswith("Steps.")}
         if branch is not None:
             after.add(branch[0])
         found[name] = Step(
@@ -277,6 +285,7 @@ def _steps(
             cache_seconds=_cache_seconds(name, item.get("CacheConfig"), problems),
             display_name=item.get("DisplayName"),
             description=item.get("Description"),
+            members=members,
         )
         if type_name == "Condition":
             _steps(arguments.get("IfSteps") or [], (name, True), found, problems)
@@ -331,7 +340,7 @@ def _check_references(definition: Definition, problems: list[str]) -> None:
     for step in steps.values():
         for name in sorted(step.after - steps.keys()):
             problems.append(f"Step {step.name} depends on step {name}, which does not exist")
-        for path in _gets(dict(step.arguments)):
+        for path in _gets([dict(step.arguments), dict(step.members)]):
             head, _, rest = path.partition(".")
             if head == "Parameters" and rest not in definition.parameters:
                 problems.append(f"Step {step.name} refers to the parameter {rest}, which is not defined")
@@ -389,7 +398,7 @@ def _check_arguments(definition: Definition, problems: list[str]) -> None:
 def _check_condition(condition: Any, step: str, problems: list[str]) -> None:
     type_name = condition.get("Type") if isinstance(condition, dict) else None
     keys = {
-        **dict.fromkeys(_COMPARISONS, ("LeftValue", "RightValue")),
+        **dict.fromkeys(COMPARISONS, ("LeftValue", "RightValue")),
         "In": ("QueryValue", "Values"),
         "Not": ("Expression",),
         "Or": ("Conditions",),
@@ -470,125 +479,3 @@ def _check_scalar(value: Any, shape: Shape, path: str, problems: list[str]) -> N
         problems.append(f"{path} must have a {what} of at least {metadata['min']}, got {value!r}")
     if "max" in metadata and size > metadata["max"]:
         problems.append(f"{path} must have a {what} of at most {metadata['max']}, got {value!r}")
-
-
-# ---------------------------------------------------------------------- evaluation
-
-
-@dataclass(frozen=True, kw_only=True)
-class Values:
-    """What references are resolved against.
-
-    `steps` maps a step to the answer of its Describe call; `property_file` reads a step's property file.
-    """
-
-    parameters: Mapping[str, Any]
-    execution: Mapping[str, str]
-    steps: Mapping[str, Mapping[str, Any]]
-    property_file: Callable[[str, str], Any]
-
-
-_PART = re.compile(r"(?P<name>[^.\[\]]+)|\[(?P<quote>['\"])(?P<key>.*?)(?P=quote)\]|\[(?P<index>\d+)\]")
-
-
-def resolve(value: Any, values: Values) -> Any:
-    """Replace every reference inside `value`.
-
-    :raises ValueUnknownError: a reference that has no value; the message names it
-    """
-    if isinstance(value, dict):
-        if set(value) == {"Get"}:
-            return _get(value["Get"], values)
-        if set(value) == {"Std:Join"}:
-            join = value["Std:Join"]
-            return str(join["On"]).join(_text(resolve(item, values)) for item in join["Values"])
-        if set(value) == {"Std:JsonGet"}:
-            return _json_get(value["Std:JsonGet"], values)
-        return {key: resolve(item, values) for key, item in value.items()}
-    if isinstance(value, list):
-        return [resolve(item, values) for item in value]
-    return value
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _get(path: str, values: Values) -> Any:
-    head, _, rest = path.partition(".")
-    if head == "Parameters":
-        return values.parameters[rest]
-    if head == "Execution":
-        return values.execution[rest]
-    step, _, tail = rest.partition(".")
-    if step not in values.steps:
-        raise ValueUnknownError(f"{path}: step {step} has not run")
-    return _walk(values.steps[step], tail, path)
-
-
-def _walk(value: Any, path: str, whole: str) -> Any:
-    at = 0
-    while at < len(path):
-        if path[at] == ".":
-            at += 1
-            continue
-        match = _PART.match(path, at)
-        if match is None:
-            raise ValueUnknownError(f"{whole}: {path[at:]!r} is not a path")
-        at = match.end()
-        value = _member(value, match, whole)
-    return value
-
-
-def _member(value: Any, match: re.Match[str], whole: str) -> Any:
-    if match["index"] is not None:
-        if not isinstance(value, list) or int(match["index"]) >= len(value):
-            raise ValueUnknownError(f"{whole}: there is no item {match['index']}")
-        return value[int(match["index"])]
-    key = match["key"] if match["key"] is not None else match["name"]
-    if isinstance(value, Mapping) and key in value:
-        return value[key]
-    if isinstance(value, list):
-        # Lists of named things (channels, outputs) are addressed by the name of the thing.
-        for item in value:
-            if isinstance(item, Mapping) and key in (
-                item.get("OutputName"),
-                item.get("InputName"),
-                item.get("ChannelName"),
-                item.get("MetricName"),
-            ):
-                return item
-    raise ValueUnknownError(f"{whole}: there is no {key}")
-
-
-def _json_get(call: Mapping[str, Any], values: Values) -> Any:
-    path = str(call["Path"])
-    reference = call.get("PropertyFile")
-    if not isinstance(reference, Mapping) or "Get" not in reference:
-        raise ValueUnknownError(
-            "Std:JsonGet without a PropertyFile cannot be read here; give the step a property file"
-        )
-    _, step, _, name = str(reference["Get"]).split(".", 3)
-    return _walk(values.property_file(step, name), path.removeprefix("$").lstrip("."), f"{name} {path}")
-
-
-def evaluate_condition(condition: Mapping[str, Any], values: Values) -> bool:
-    """Whether one condition holds.
-
-    :raises ValueUnknownError: one of its references has no value
-    :raises TypeError: its two sides cannot be compared
-    """
-    type_name = condition["Type"]
-    if type_name == "In":
-        return resolve(condition["QueryValue"], values) in [
-            resolve(item, values) for item in condition["Values"]
-        ]
-    if type_name == "Not":
-        return not evaluate_condition(condition["Expression"], values)
-    if type_name == "Or":
-        return any(evaluate_condition(item, values) for item in condition["Conditions"])
-    left, right = resolve(condition["LeftValue"], values), resolve(condition["RightValue"], values)
-    numbers = isinstance(left, int | float) and isinstance(right, int | float)
-    if type_name != "Equals" and not numbers and not (isinstance(left, str) and isinstance(right, str)):
-        raise TypeError(f"{type_name} needs two numbers or two texts, got {left!r} and {right!r}")
-    return _COMPARISONS[type_name](left, right)
