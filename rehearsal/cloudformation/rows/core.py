@@ -55,7 +55,7 @@ _ON_UPDATE = ("ExcludeRetainedVariantProperties", "RetainAllVariantProperties", 
 def _endpoint_config(p: Properties, context: Context) -> Properties:
     del context
     # Ref of a model is its ARN; a variant takes its name.
-    variants = {
+    variants: Properties = {
         key: [{**v, **({"ModelName": _tail(v["ModelName"])} if "ModelName" in v else {})} for v in p[key]]
         for key in ("ProductionVariants", "ShadowProductionVariants")
         if key in p

@@ -12,6 +12,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from rehearsal.executors.serving import (
+    asynchronous,
     capture,
     deployments,
     endpoints,
@@ -19,9 +20,11 @@ from rehearsal.executors.serving import (
     invocations,
     measures,
     models,
+    multi_model,
     programs,
     rollout,
     scaling,
+    serverless,
     shadow,
     traffic,
 )
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from rehearsal.runtime import Runtime
 
 __all__ = [
+    "asynchronous",
     "capture",
     "deployments",
     "endpoints",
@@ -38,9 +42,11 @@ __all__ = [
     "invocations",
     "measures",
     "models",
+    "multi_model",
     "programs",
     "rollout",
     "scaling",
+    "serverless",
     "shadow",
     "traffic",
 ]
@@ -48,7 +54,8 @@ __all__ = [
 
 def install(runtime: Runtime) -> None:
     """Put the fleets on the clock; writing captured data is not counted as work, since it never ends."""
-    scaling.install(runtime)
+    for style in (asynchronous, serverless, scaling):
+        style.install(runtime)
     threading.Thread(
         target=endpoints.flush_for_ever, args=(runtime,), name="data-capture", daemon=True
     ).start()

@@ -63,6 +63,16 @@ class Variant:
         """How many processes stand for its instances."""
         return min(self.desired, PROCESSES_PER_VARIANT)
 
+    def fill(self, endpoint: Endpoint) -> None:
+        """Start what is missing of its instances.
+
+        :raises FleetError: one did not come up
+        """
+        while self.program is not None and len(self.instances) < self.processes:
+            instance = start_instance(endpoint, self)
+            with self.lock:
+                self.instances.append(instance)
+
     def take(self) -> Instance:
         """An instance for one request, which has entered it.
 
@@ -259,7 +269,7 @@ def start_fleet(
                 variant.shadow = key.startswith("Shadow")
                 variants.append(variant)
                 if not empty:
-                    _fill(endpoint, variant)
+                    variant.fill(endpoint)
                 if "DataCaptureConfig" in fleet.config and variant.program is not None:
                     fleet.captures[variant.name] = _capture(
                         endpoint, fleet.config["DataCaptureConfig"], variant, variant.program.role
@@ -293,14 +303,6 @@ def _make(
             f"{variant.processes} processes stand for the {variant.desired} instances of {variant.name}",
         )
     return variant
-
-
-def _fill(endpoint: Endpoint, variant: Variant) -> None:
-    """Start what is missing of a variant's instances."""
-    while variant.program is not None and len(variant.instances) < variant.processes:
-        instance = start_instance(endpoint, variant)
-        with variant.lock:
-            variant.instances.append(instance)
 
 
 def start_instance(endpoint: Endpoint, variant: Variant) -> Instance:
@@ -351,7 +353,7 @@ def resize(endpoint: Endpoint, variant: Variant, count: int) -> None:
     """
     with variant.lock:
         variant.desired = count
-    _fill(endpoint, variant)
+    variant.fill(endpoint)
     while len(variant.instances) > variant.processes:
         end_instance(endpoint, variant, variant.instances[-1])
 
