@@ -16,6 +16,7 @@ import contextlib
 import errno
 import functools
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -144,6 +145,19 @@ def glue_library() -> Path:
 def glue_script(job: str, shell: str = "main") -> Path:
     """Return ``glue/<job>/main.py``, or its ``shell`` for another service than Glue."""
     return _existing(code_root("glue"), f"{job}/{shell}.py")
+
+
+def training_script(workload: str, folder: Path, launch: Mapping[str, object]) -> Path:
+    """Stage a workload's training program with the launcher that starts it: a zip of it is a program."""
+    launcher = _existing(code_root("containers"), "shared") / "ml_script"
+    return staged(
+        f"script-{workload}",
+        {
+            **{f"program/{name}": part for name, part in _children(folder).items()},
+            "__main__.py": launcher / "__main__.py",
+            "launch.json": json.dumps(launch, sort_keys=True),
+        },
+    )
 
 
 def contract_file(contract: CompiledContract) -> Path:

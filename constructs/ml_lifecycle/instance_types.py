@@ -26,6 +26,7 @@ __all__ = [
     "check",
     "check_workload",
     "families",
+    "has_efa",
     "has_local_disk",
 ]
 
@@ -42,6 +43,14 @@ _ENUMS: dict[Purpose, str] = {
 #: Accelerated families whose instances hold NVMe disks though no ``d`` in the name says so
 #: (EC2 user guide, "Instance store volumes": accelerated computing).
 _DISKS_WITHOUT_D = re.compile(r"g4dn|g[5-9]\w*|p3dn|p4de?|p5\w*|p6\S*|trn[12]n?|dl1")
+
+#: Instance types with an Elastic Fabric Adapter among those that train (EC2 user guide, "Elastic Fabric
+#: Adapter": supported instance types); of these families the large ones only.
+_EFA = re.compile(
+    r"ml\.(p3dn\.24xlarge|p4de?\.24xlarge|p5(e|en)?\.48xlarge|p6\S*|trn1\.32xlarge|trn1n\.32xlarge"
+    r"|trn2\.48xlarge|dl1\.24xlarge|c5n\.18xlarge|g4dn\.(8|12|16)xlarge|g[56]\.(8|12|16|24|48)xlarge"
+    r"|g6e\.(8|12|16|24|48)xlarge)"
+)
 
 
 @functools.cache
@@ -97,6 +106,15 @@ def check_workload(workload: LoadedWorkload) -> None:
             check(value, purpose)
         except ValueError as error:
             problems.append(workload.problem(path, str(error)))
+    accelerated = accelerator(spec.training.instance_type) if not problems else None
+    if accelerated in ("trainium", "gaudi") and spec.training.algorithm != "image":
+        problems.append(
+            workload.problem(
+                "training.instance_type",
+                f"{spec.training.instance_type} runs programs compiled for {accelerated}, which no image of "
+                f"{spec.training.algorithm} holds; use algorithm: image with one that does, or a p or g type",
+            )
+        )
     if problems:
         raise ContractError(problems)
 
@@ -128,6 +146,11 @@ def has_local_disk(instance_type: str) -> bool:
     """
     family = _family(instance_type)
     return bool(re.fullmatch(r"[a-z]+\d+[a-z]*d[a-z]*", family)) or bool(_DISKS_WITHOUT_D.fullmatch(family))
+
+
+def has_efa(instance_type: str) -> bool:
+    """Whether instances of a type can talk to each other past the kernel, as NCCL does with libfabric."""
+    return _EFA.fullmatch(instance_type) is not None
 
 
 def _family(instance_type: str) -> str:

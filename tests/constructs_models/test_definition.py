@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import subprocess
 import sys
@@ -10,11 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cdk_support import ROOT
+from ml_contract.load import discover_workloads
 from ml_lifecycle.training import definition, service_model
+from ml_lifecycle.training.shapes import shape_of
 
-SHAPES = [
-    definition.shape(higher_is_better=higher, spot=spot, cached=cached)
-    for higher, spot, cached in itertools.product((True, False), repeat=3)
+SHAPES = [definition.shape(higher_is_better=higher) for higher in (True, False)]
+#: What the workloads of this project ask for.
+SHIPPED = [
+    shape_of(loaded.workload)
+    for folder in (ROOT / "workloads", *sorted((ROOT / "examples").glob("*/workloads")))
+    for loaded in discover_workloads(folder)
 ]
 
 
@@ -26,12 +31,19 @@ def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "run", refuse)
 
 
-@pytest.mark.parametrize("values", SHAPES)
-def test_should_ship_every_shape_that_a_workload_can_ask_for(
-    no_process: None, values: dict[str, Any]
+@pytest.mark.parametrize("values", [*SHAPES, *SHIPPED])
+def test_should_ship_what_most_workloads_and_those_of_this_project_ask_for(
+    no_process: None, values: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setattr(definition, "_cache", lambda: tmp_path)
     rendered = definition.render(definition.PROGRAM, values)
-    assert [step["Name"] for step in rendered["Steps"]] == ["Prepare", "Train", "Evaluate", "Accept"]
+    names = [step["Name"] for step in rendered["Steps"]]
+    assert (names[0], names[-1]) == ("Prepare", "Accept")
+
+
+def test_should_refuse_a_choice_that_there_is_not() -> None:
+    with pytest.raises(ValueError, match=r"choices are .*spot.*, got colour"):
+        definition.shape(colour="red")
 
 
 @pytest.mark.slow
@@ -43,7 +55,8 @@ def test_should_ship_what_the_installed_sdk_renders() -> None:
 
 
 def test_should_ship_nothing_that_no_shape_asks_for() -> None:
-    names = {f"{definition._digest(definition.PROGRAM, values)}.json" for values in SHAPES}
+    asked = [*SHAPES, *SHIPPED]
+    names = {f"{definition._digest(definition.PROGRAM, values)}.json" for values in asked}
     assert {path.name for path in definition._SHIPPED.iterdir()} == names
 
 
@@ -137,6 +150,8 @@ def test_should_use_stand_ins_that_sagemaker_would_take() -> None:
         "transform_instance_type": "ml.m5.large",
         "volume_gb": 30,
         "input_mode": "FastFile",
+        "instance_count": 1,
+        "keep_alive_seconds": None,
     }
     assert definition.problems(definition.fill(rendered, types)) == []
 
@@ -174,7 +189,9 @@ def test_should_agree_with_botocore_about_the_shipped_definitions() -> None:
             plain |= dict.fromkeys(definition._GIVEN & set(shape.members), "name")
             report = botocore.validate.ParamValidator().validate(plain, shape)
             unexpected = [
-                line for line in report.generate_report().splitlines() if "VolumeSizeInGB" not in line
+                line
+                for line in report.generate_report().splitlines()
+                if "VolumeSizeInGB" not in line and "KeepAlivePeriod" not in line
             ]
             assert unexpected == [], step["Name"]
     assert service_model.enum("TrainingInstanceType")

@@ -3,18 +3,17 @@
 Importing the SDK costs seconds and about a gigabyte, so no synthesis does. A pipeline program
 (``ml_lifecycle.training.program``) is rendered in a process of its own with *stand-ins* for whatever differs
 between workloads, accounts and regions; the result is kept under the hash of everything that went in:
-program, renderer, stand-ins, and the few choices that change its shape. The shapes of the program that ships
-here are checked in beside it, so that a clean clone renders nothing; another program's definition is kept
-under ``build/pipeline-definitions``. ``fill`` then puts real values and CDK tokens in the place of the
+program, renderer, stand-ins, and the few choices that change its shape. What the workloads of this project
+need is checked in, so that a clean clone renders nothing; another definition is kept under
+``build/pipeline-definitions``. ``fill`` then puts real values and CDK tokens in the place of the
 stand-ins.
 
-``python -m ml_lifecycle.training.definition`` renders the checked-in shapes anew.
+``python -m ml_lifecycle.training.definition`` renders what is checked in anew.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 import subprocess
@@ -26,7 +25,7 @@ from typing import Any
 
 from ml_lifecycle.training import service_model
 
-__all__ = ["PROGRAM", "STAND_INS", "Shape", "fill", "left_over", "problems", "render", "shape"]
+__all__ = ["CHOICES", "PROGRAM", "STAND_INS", "Shape", "fill", "left_over", "problems", "render", "shape"]
 
 PROGRAM = Path(__file__).with_name("program")
 _RENDERER = Path(__file__).with_name("_render.py")
@@ -37,9 +36,16 @@ _CHECKOUT = Path(__file__).resolve().parents[3]
 STAND_INS: dict[str, Any] = {
     "contract_uri": "s3://stand-in/contract.json",
     "endpoint_instance_type": "ml.stand-in.endpoint",
+    "entrypoint": ["stand-in-entrypoint"],
+    "environment": {"STAND_IN": "environment"},
+    "export_image": "000000000000.dkr.ecr.us-east-1.amazonaws.com/stand-in:export",
     "features_uri": "s3://stand-in/features/",
     "hyperparameters": {"stand-in": "hyperparameters"},
+    "file_system_id": "fs-0123456789abcdef0",
+    "file_system_path": "/stand-in/lake",
     "input_mode": "stand-in-input-mode",
+    "instance_count": 77_005,
+    "keep_alive_seconds": 77_004,
     "max_runtime_seconds": 77_001,
     "max_wait_seconds": 77_002,
     "metric_path": "stand-in.metric",
@@ -53,10 +59,12 @@ STAND_INS: dict[str, Any] = {
     "processing_volume_key": "arn:aws:kms:us-east-1:000000000000:key/stand-in-processing",
     "refusal": "stand-in refusal",
     "security_groups": ["sg-stand-in"],
+    "script_uri": "s3://stand-in/script.zip",
     "serving_image": "000000000000.dkr.ecr.us-east-1.amazonaws.com/stand-in:serving",
     "subnets": ["subnet-stand-in"],
     "threshold": 0.770_001,
     "training_image": "000000000000.dkr.ecr.us-east-1.amazonaws.com/stand-in:training",
+    "training_groups": ["sg-stand-in-training"],
     "training_instance_type": "ml.stand-in.training",
     "training_role": "arn:aws:iam::000000000000:role/stand-in-training",
     "training_uri": "s3://stand-in/training",
@@ -64,6 +72,19 @@ STAND_INS: dict[str, Any] = {
     "transform_instance_type": "ml.stand-in.transform",
     "volume_gb": 7_001,
     "workload": "stand-in-workload",
+}
+#: What decides which members and steps a definition has, and what most workloads choose.
+CHOICES: dict[str, Any] = {
+    # ours: an image that reads the contract; built_in and script read a matrix, image is on its own.
+    "algorithm": "ours",
+    "cached": False,
+    "file_system": False,
+    "higher_is_better": True,
+    "in_vpc": True,
+    "parent": False,
+    "spot": False,
+    # Several instances, whose security groups let them talk to each other.
+    "workers": False,
 }
 #: CacheConfig's ExpireAfter is an ISO 8601 duration; the SDK passes it on unread.
 _CACHE_STAND_IN = "PT77001H"
@@ -78,16 +99,20 @@ _API = {
 _GIVEN = frozenset({"ProcessingJobName", "TrainingJobName"})
 
 
-def shape(
-    *, higher_is_better: bool, spot: bool = False, cached: bool = False, in_vpc: bool = True
-) -> dict[str, Any]:
-    """Return what a program is given: stand-ins, and the choices that decide a definition's members."""
-    values = STAND_INS | {
-        "cache_for": _CACHE_STAND_IN if cached else None,
-        "higher_is_better": higher_is_better,
-        "spot": spot,
-    }
-    return values if in_vpc else values | {"security_groups": None, "subnets": None}
+def shape(**choices: Any) -> dict[str, Any]:
+    """Return what a program is given: stand-ins, and the choices (``CHOICES``) that decide its members.
+
+    Raises:
+        ValueError: a choice that there is not.
+    """
+    unknown = sorted(set(choices) - set(CHOICES))
+    if unknown:
+        raise ValueError(f"choices are {', '.join(CHOICES)}, got {', '.join(unknown)}")
+    chosen = CHOICES | choices
+    values = STAND_INS | chosen | {"cache_for": _CACHE_STAND_IN if chosen["cached"] else None}
+    if not chosen["in_vpc"]:
+        values |= {"security_groups": None, "subnets": None}
+    return values
 
 
 def render(program: Path, values: Shape) -> dict[str, Any]:
@@ -236,16 +261,19 @@ def _write(path: Path, definition: Mapping[str, Any]) -> None:
 
 
 def main() -> None:
-    """Render every shape of the shipped program that a workload can ask for inside a VPC."""
-    shapes = [
-        shape(higher_is_better=higher, spot=spot, cached=cached)
-        for higher, spot, cached in itertools.product((True, False), repeat=3)
-    ]
-    names = [f"{_digest(PROGRAM, values)}.json" for values in shapes]
-    for name, definition in zip(names, _run(PROGRAM, list(shapes)), strict=True):
-        _write(_SHIPPED / name, definition)
+    """Render what most workloads ask for and the workloads that ship here, inside a VPC."""
+    from ml_contract.load import discover_workloads
+
+    from ml_lifecycle.training.shapes import shape_of
+
+    folders = [_CHECKOUT / "workloads", *sorted((_CHECKOUT / "examples").glob("*/workloads"))]
+    loaded = [workload for folder in folders for workload in discover_workloads(folder)]
+    wanted = [shape(), shape(higher_is_better=False), *(shape_of(w.workload) for w in loaded)]
+    shapes = {_digest(PROGRAM, values): values for values in wanted}
+    for name, definition in zip(shapes, _run(PROGRAM, list(shapes.values())), strict=True):
+        _write(_SHIPPED / f"{name}.json", definition)
     for path in _SHIPPED.glob("*.json"):
-        if path.name not in names:
+        if path.stem not in shapes:
             path.unlink()
 
 

@@ -16,7 +16,15 @@ from constructs import Construct
 from ml_lifecycle.pseudo import arn, service_principal
 from ml_lifecycle.training.wildcards import acknowledge_wildcards
 
-__all__ = ["JobNetwork", "grant_asset", "grant_key", "grant_output_key", "grant_pull", "job_role"]
+__all__ = [
+    "JobNetwork",
+    "grant_asset",
+    "grant_key",
+    "grant_output_key",
+    "grant_pull",
+    "grant_pull_token",
+    "job_role",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,8 +184,8 @@ def grant_output_key(key: kms.IKey, grantee: iam.IGrantable) -> iam.Grant:
     return iam.Grant.add_to_principal(grantee=grantee, actions=["kms:Encrypt"], resource_arns=[key.key_arn])
 
 
-def grant_pull(repository: ecr.IRepository, grantee: iam.IRole) -> iam.Grant:
-    """Grant pulling images of one repository."""
+def grant_pull_token(grantee: iam.IRole) -> None:
+    """Grant the token that every pull begins with."""
     iam.Grant.add_to_principal(
         grantee=grantee,
         actions=["ecr:GetAuthorizationToken"],
@@ -188,6 +196,11 @@ def grant_pull(repository: ecr.IRepository, grantee: iam.IRole) -> iam.Grant:
         "GetAuthorizationToken has no resource type; which images may be pulled is granted per repository.",
         resources=["*"],
     )
+
+
+def grant_pull(repository: ecr.IRepository, grantee: iam.IRole) -> iam.Grant:
+    """Grant pulling images of one repository."""
+    grant_pull_token(grantee)
     return iam.Grant.add_to_principal(
         grantee=grantee,
         actions=["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -15,14 +14,17 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3_assets as s3_assets
 from aws_cdk import aws_sagemaker as sagemaker
-from ml_contract.load import LoadedWorkload
+from ml_contract.load import ContractError, LoadedWorkload
 
 from constructs import Construct
 from ml_lifecycle import code, instance_types
 from ml_lifecycle.data_lake import Zone
 from ml_lifecycle.images import sagemaker_image
 from ml_lifecycle.pseudo import arn, service_principal
+from ml_lifecycle.storage import LustreCache
 from ml_lifecycle.training import definition
+from ml_lifecycle.training.algorithm import Algorithm
+from ml_lifecycle.training.body import definition_body
 from ml_lifecycle.training.job_role import (
     JobNetwork,
     grant_asset,
@@ -31,6 +33,7 @@ from ml_lifecycle.training.job_role import (
     grant_pull,
     job_role,
 )
+from ml_lifecycle.training.shapes import shape_of
 from ml_lifecycle.training.wildcards import acknowledge_wildcards
 
 __all__ = ["ImageName", "TrainingPipeline"]
@@ -76,7 +79,8 @@ class TrainingPipeline(Construct):
         )
 
     Raises:
-        ContractError: an instance type that SageMaker does not offer, with its line in ``workload.yaml``.
+        ContractError: an instance type or a version of an image that SageMaker does not offer, a file system
+            that is not there, each with its line in ``workload.yaml``.
         ValueError: a step that SageMaker would refuse, or a ``program`` that cannot be rendered.
     """
 
@@ -95,9 +99,22 @@ class TrainingPipeline(Construct):
         network: JobNetwork | None = None,
         program: Path = definition.PROGRAM,
         images: Mapping[ImageName, ecr_assets.DockerImageAsset] | None = None,
+        training_network: JobNetwork | None = None,
+        file_system: LustreCache | None = None,
     ) -> None:
         super().__init__(scope, construct_id)
+        if training_network is None:
+            training_network = network
         instance_types.check_workload(workload)
+        if workload.workload.training.file_system is not None and file_system is None:
+            raise ContractError(
+                [
+                    workload.problem(
+                        "training.file_system",
+                        "this environment has no file system; name services.lustre in it or remove the key",
+                    )
+                ]
+            )
         self._workload = workload
         self._artifacts = artifacts
         spec = workload.workload
@@ -105,12 +122,17 @@ class TrainingPipeline(Construct):
         self.model_package_group_name = model_package_group_name
         self.contract = s3_assets.Asset(self, "Contract", path=str(code.contract_file(workload.compiled)))
         self.images = dict(self._images() if images is None else images)
+        self.algorithm = Algorithm(self, "Algorithm", workload=workload, ours=self.images.get("training"))
         self.artifacts_prefix = f"{spec.slug}/training/"
 
         self.processing_role = self._job_role(
             "ProcessingRole", "ProcessingJobs", network, volume_key, "processing"
         )
-        self.training_role = self._job_role("TrainingRole", "TrainingJobs", network, volume_key, "training")
+        self.training_role = self._job_role(
+            "TrainingRole", "TrainingJobs", training_network, volume_key, "training"
+        )
+        if file_system is not None and spec.training.file_system is not None:
+            file_system.grant_describe(self.training_role)
         features.grant_read(self.processing_role, f"{spec.slug}/data/")
         if spec.features.store.point_in_time:
             # Training sets that an execution may be given as its FeaturesUri.
@@ -121,6 +143,8 @@ class TrainingPipeline(Construct):
             features_uri=features.uri(f"{spec.slug}/data/") if features_uri is None else features_uri,
             volume_key=volume_key,
             network=network,
+            training_network=training_network,
+            file_system=file_system if spec.training.file_system is not None else None,
         )
         self.pipeline = sagemaker.CfnPipeline(
             self,
@@ -129,7 +153,12 @@ class TrainingPipeline(Construct):
             pipeline_display_name=pipeline_name,
             pipeline_description=spec.title,
             pipeline_definition={
-                "PipelineDefinitionBody": self._body(program, values, in_vpc=network is not None)
+                "PipelineDefinitionBody": definition_body(
+                    program,
+                    shape_of(spec, in_vpc=network is not None),
+                    values,
+                    where=str(workload.path),
+                )
             },
             role_arn=self.role.role_arn,
             # The steps depend on each other; two executions at once are the caller's choice.
@@ -202,8 +231,19 @@ class TrainingPipeline(Construct):
             if serving == "arm64"
             else ecr_assets.Platform.LINUX_AMD64,
         }
+        training = self._workload.workload.training
+        if training.algorithm == "image":
+            del platforms["training"]
+        gpu = instance_types.accelerator(training.instance_type) == "gpu"
+        torch = training.algorithm == "pytorch"
         return {
-            name: sagemaker_image(self, f"{name.title()}Image", image=name, platform=platform)
+            name: sagemaker_image(
+                self,
+                f"{name.title()}Image",
+                image="training_torch" if torch and name == "training" else name,
+                platform=platform,
+                build_args={"ACCELERATOR": "cuda"} if torch and gpu and name == "training" else None,
+            )
             for name, platform in platforms.items()
         }
 
@@ -217,7 +257,13 @@ class TrainingPipeline(Construct):
             network=network,
             description=f"{image.title()} jobs of {self.pipeline_name}",
         )
-        grant_pull(self.images[image].repository, role)
+        if image == "training":
+            self.algorithm.grant_fetch(role)
+        else:
+            grant_pull(self.images[image].repository, role)
+            if self.algorithm.exports:
+                # Export runs our training image, which knows both forms of a model.
+                grant_pull(self.images["training"].repository, role)
         grant_asset(self.contract, role)
         grant_key(volume_key, role)
         self._artifacts.grant_read(role, self.artifacts_prefix)
@@ -273,16 +319,35 @@ class TrainingPipeline(Construct):
         grant_key(volume_key, role)
         return role
 
+    def _lustre_path(self, file_system: LustreCache) -> str:
+        """Where the file system shows what executions make."""
+        prefix = self.artifacts_prefix
+        if not prefix.startswith(file_system.prefix):
+            raise ContractError(
+                [
+                    self._workload.problem(
+                        "training.file_system",
+                        f"the file system shows {file_system.prefix!r} of the artifacts; Prepare writes "
+                        f"below {prefix!r}, set services.lustre.prefix of the environment to that or above",
+                    )
+                ]
+            )
+        inside = prefix.removeprefix(file_system.prefix).rstrip("/")
+        return f"/{file_system.mount_name}/lake/{inside}".rstrip("/")
+
     def _values(
-        self, *, features_uri: str, volume_key: kms.IKey, network: JobNetwork | None
+        self,
+        *,
+        features_uri: str,
+        volume_key: kms.IKey,
+        network: JobNetwork | None,
+        training_network: JobNetwork | None,
+        file_system: LustreCache | None,
     ) -> dict[str, Any]:
         spec = self._workload.workload
-        training, acceptance = spec.training, spec.acceptance
+        training, acceptance, algorithm = spec.training, spec.acceptance, self.algorithm
         threshold = acceptance.at_least if acceptance.at_most is None else acceptance.at_most
         seconds = training.max_runtime_minutes * 60
-        hyperparameters: dict[str, Any] = {**training.hyperparameters, "rounds": training.rounds}
-        if training.early_stopping_rounds is not None:
-            hyperparameters["early_stopping_rounds"] = training.early_stopping_rounds
 
         def volume_key_of(instance_type: str) -> str | None:
             return None if instance_types.has_local_disk(instance_type) else volume_key.key_arn
@@ -291,13 +356,24 @@ class TrainingPipeline(Construct):
             "cache_for": None if training.cache_hours is None else f"PT{training.cache_hours}H",
             "contract_uri": self.contract.s3_object_url,
             "endpoint_instance_type": spec.serving.instance_type,
+            "entrypoint": algorithm.entrypoint,
+            "environment": algorithm.environment,
+            "export_image": self.images["training"].image_uri if algorithm.exports else None,
             "features_uri": features_uri,
-            "hyperparameters": {name: str(value) for name, value in hyperparameters.items()},
+            "file_system_id": None if file_system is None else file_system.file_system.ref,
+            "file_system_path": None if file_system is None else self._lustre_path(file_system),
+            "hyperparameters": algorithm.hyperparameters,
             "input_mode": training.input_mode,
             "max_runtime_seconds": seconds,
+            "instance_count": training.instance_count,
+            "keep_alive_seconds": None
+            if training.warm_pool_minutes is None
+            else training.warm_pool_minutes * 60,
             # At least the run time (CreateTrainingJob, MaxWaitTimeInSeconds); as long again for spot capacity
             # to come.
-            "max_wait_seconds": 2 * seconds,
+            "max_wait_seconds": 2 * seconds
+            if training.max_wait_minutes is None
+            else training.max_wait_minutes * 60,
             "metric_path": f"metrics.{acceptance.metric}.value",
             "model_package_group": self.model_package_group_name,
             "output_key": self._artifacts.key.key_arn,
@@ -311,11 +387,15 @@ class TrainingPipeline(Construct):
                 f"{acceptance.metric} must be {'at least' if acceptance.at_most is None else 'at most'} "
                 f"{threshold:g} on the held-out part, got"
             ),
+            "script_uri": None if algorithm.script is None else algorithm.script.s3_object_url,
             "security_groups": None if network is None else network.security_group_ids,
             "serving_image": self.images["serving"].image_uri,
             "subnets": None if network is None else network.subnet_ids,
             "threshold": threshold,
-            "training_image": self.images["training"].image_uri,
+            "training_groups": None
+            if training_network is None or training.instance_count == 1
+            else training_network.security_group_ids,
+            "training_image": algorithm.image_uri,
             "training_instance_type": training.instance_type,
             "training_role": self.training_role.role_arn,
             "training_uri": self._artifacts.uri(self.artifacts_prefix).rstrip("/"),
@@ -324,68 +404,3 @@ class TrainingPipeline(Construct):
             "volume_gb": training.volume_gb,
             "workload": spec.name,
         }
-
-    def _body(self, program: Path, values: Mapping[str, Any], *, in_vpc: bool) -> str:
-        spec = self._workload.workload
-        rendered = definition.render(
-            program,
-            definition.shape(
-                higher_is_better=spec.acceptance.at_most is None,
-                spot=spec.training.spot,
-                cached=spec.training.cache_hours is not None,
-                in_vpc=in_vpc,
-            ),
-        )
-        variables, plain = _split(values)
-        # Tokens keep their stand-ins here: those have the form that SageMaker asks for.
-        known = definition.fill(rendered, plain)
-        found = definition.problems(known)
-        if found:
-            raise ValueError(
-                f"{self._workload.path}: SageMaker would refuse the training pipeline:\n" + "\n".join(found)
-            )
-        # Fn::Sub reads ${!x} as the text ${x}.
-        literal = json.loads(json.dumps(known).replace("${", "${!"))
-        named = definition.fill(
-            literal, {name: _placeholders(name, value) for name, value in variables.items()}
-        )
-        left = definition.left_over(named)
-        if left:
-            raise ValueError(
-                f"{program} must pass on {', '.join(left)} as it is given; the definition holds a part of it"
-            )
-        body = json.dumps(named, sort_keys=True, separators=(",", ":"))
-        return cdk.Fn.sub(body, dict(_pairs(variables)))
-
-
-def _split(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Part values that are known now from those that CloudFormation knows."""
-    variables = {name: value for name, value in values.items() if _is_token(value)}
-    return variables, {name: value for name, value in values.items() if name not in variables}
-
-
-def _is_token(value: Any) -> bool:
-    if isinstance(value, list):
-        return any(_is_token(item) for item in value)
-    # What Token.is_unresolved looks for in a text, without a call to the jsii kernel for each.
-    return isinstance(value, str) and "${Token[" in value
-
-
-def _variable(name: str) -> str:
-    return "".join(part.title() for part in name.split("_"))
-
-
-def _placeholders(name: str, value: Any) -> Any:
-    if isinstance(value, list):
-        return [f"${{{_variable(name)}{number}}}" for number in range(len(value))]
-    return f"${{{_variable(name)}}}"
-
-
-def _pairs(variables: Mapping[str, Any]) -> list[tuple[str, str]]:
-    pairs: list[tuple[str, str]] = []
-    for name, value in variables.items():
-        if isinstance(value, list):
-            pairs += [(f"{_variable(name)}{number}", item) for number, item in enumerate(value)]
-        else:
-            pairs.append((_variable(name), value))
-    return pairs

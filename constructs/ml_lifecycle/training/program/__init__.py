@@ -15,6 +15,7 @@ from sagemaker.core.workflow.pipeline_context import PipelineSession
 from sagemaker.mlops.workflow.pipeline import Pipeline
 
 from .common import Run
+from .export import export
 from .judge import accept, judge
 from .prepare import prepare
 from .register import register
@@ -22,7 +23,7 @@ from .train import train
 
 
 def build(session: PipelineSession, values: dict[str, Any]) -> Pipeline:
-    """Define Prepare, Train, Evaluate, Accept and Register (or Reject).
+    """Define Prepare, Train, perhaps Export, Evaluate, Accept and Register (or Reject).
 
     Args:
         session: captures requests in place of sending them.
@@ -30,7 +31,7 @@ def build(session: PipelineSession, values: dict[str, Any]) -> Pipeline:
     """
     run = Run(session, values)
     prepared = prepare(run)
-    trained = train(run, prepared)
+    trained = export(run, prepared, train(run, prepared))
     judged = judge(run, prepared, trained)
     registered = register(run, prepared, trained, judged)
     return Pipeline(

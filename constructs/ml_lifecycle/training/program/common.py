@@ -56,7 +56,16 @@ class Run:
     @property
     def parameters(self) -> list[ParameterString]:
         """Parameters of an execution."""
-        return [self.features_uri, self.approval, self.reason]
+        parameters = [self.features_uri, self.approval, self.reason]
+        return [*parameters, self.champion] if self.values["parent"] else parameters
+
+    @cached_property
+    def champion(self) -> ParameterString:
+        """``model.tar.gz`` of the approved model.
+
+        Without one it is the contract: an object that is always there, and no model.
+        """
+        return ParameterString(name="ChampionModel", default_value=self.values["contract_uri"])
 
     def uri(self, *path: str) -> Join:
         """S3 URI of this execution's own folder: two executions never write to the same place."""
@@ -99,9 +108,10 @@ class Run:
         command: str,
         inputs: dict[str, Any],
         outputs: dict[str, Any],
+        image: str = "processing_image",
         property_files: list[PropertyFile] | None = None,
     ) -> ProcessingStep:
-        """Define a step that runs ``command`` of the processing image.
+        """Define a step that runs ``command`` of the processing image, or of another.
 
         Args:
             name: name of the step.
@@ -109,13 +119,14 @@ class Run:
             command: argument of the image's program.
             inputs: S3 URI by the name of the folder below ``/opt/ml/processing/input``.
             outputs: S3 URI by the name of the folder below ``/opt/ml/processing/output``.
+            image: name of the value that holds the image.
             property_files: outputs that conditions read.
         """
         values = self.values
         processor = Processor(
             sagemaker_session=self.session,
             role=values["processing_role"],
-            image_uri=values["processing_image"],
+            image_uri=values[image],
             instance_count=1,
             instance_type=values["processing_instance_type"],
             volume_size_in_gb=values["volume_gb"],
