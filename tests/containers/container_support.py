@@ -172,6 +172,7 @@ IMAGE_PATHS = {
     for name, more in {
         "processing": (),
         "training": (),
+        "training_torch": (),
         "serving": (),
         "monitoring": (),
         "batch": ("glue",),

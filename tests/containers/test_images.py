@@ -14,7 +14,7 @@ from container_support import ROOT
 from packaging.requirements import Requirement
 
 CONTAINERS = ROOT / "containers"
-IMAGES = ("batch", "monitoring", "processing", "serving", "training")
+IMAGES = ("batch", "monitoring", "processing", "serving", "training", "training_torch")
 #: Where the images run.
 ENVIRONMENT = {
     "implementation_name": "cpython",
@@ -27,9 +27,14 @@ ENVIRONMENT = {
 }
 #: What a laptop has another build of, or has no use for (docs/decisions/0005).
 OTHER_BUILDS = {"xgboost": "xgboost-cpu"}
-NOT_LOCKED = {"nvidia-nccl-cu12"}
+NOT_LOCKED = {"nvidia-nccl-cu12", "torch"}
 #: Packages whose modules have another name.
-MODULES = {"scikit-learn": "sklearn", "imbalanced-learn": "imblearn", "python-dateutil": "dateutil"}
+MODULES = {
+    "scikit-learn": "sklearn",
+    "imbalanced-learn": "imblearn",
+    "python-dateutil": "dateutil",
+    "xgboost-cpu": "xgboost",
+}
 
 
 def requirements(path: pathlib.Path) -> dict[str, str]:
