@@ -115,7 +115,7 @@ class _Table:
             columns[name] = pl.select(pl.when(~gap).then(columns[name]).alias(name)).to_series()
         columns[contract.label.field] = pl.Series(contract.label.field, labels.tolist())
         made = pl.DataFrame(columns)
-        absent = [name for name, _ in contract.feature_columns() if name not in made.columns]
+        absent = [name for name, _ in contract.training_columns() if name not in made.columns]
         return made.with_columns(pl.lit(None).alias(name) for name in absent)
 
 

@@ -16,7 +16,10 @@ from ml_runtime.tables import read_table, write_table
 from ml_statistics.baseline import baseline
 
 from ml_processing.balance import balanced
+from ml_processing.judging.bias import before_training
+from ml_processing.judging.rows import labels_of, write_beside
 from ml_processing.lineage import write_lineage
+from ml_processing.matrix import write_matrices
 from ml_processing.split import split_rows
 
 
@@ -102,12 +105,18 @@ def prepare() -> None:
             f" ({left_out['unlabelled']} have none, {left_out['unknown_label']} another value)"
         )
     parts = split_rows(labelled, contract)
+    earlier = before_training(parts["train"], labels_of(parts["train"], contract), contract)
+    # What models are judged by and never see ends with the held-out rows.
+    unseen = [feature.name for feature in contract.audit]
+    parts |= {name: parts[name].drop(unseen) for name in ("train", "validation")}
     fitted = fit(parts["train"], contract)
 
     output = folder / "output"
     written = parts | {"train": balanced(parts["train"], contract)}
     for name, part in written.items():
         write_table(part, output / name / "data.parquet")
+    write_beside(output / "test", pl.concat([parts["train"], parts["validation"]]), earlier, contract)
+    write_matrices(written, fitted, contract, output)
     (output / "transform").mkdir(parents=True, exist_ok=True)
     (output / "transform" / FITTED_FILE).write_text(fitted.to_json())
     statistics, constraints = baseline(parts["train"], contract)
