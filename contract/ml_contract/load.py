@@ -238,7 +238,8 @@ def _compile(workload: Workload, expressions: Mapping[str, Expr]) -> CompiledCon
         training={
             key: data["training"][key]
             for key in ("algorithm", "hyperparameters", "rounds", "early_stopping_rounds", "balance")
-        },
+        }
+        | {key: data["training"][key] for key in ("rules",) if data["training"][key] is not None},
         rules=workload.batch.rules,
         batch={
             **{key: data["batch"][key] for key in ("dedup", "severity")},

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ml_contract.checks.rules_checks import check_rules
+
 if TYPE_CHECKING:
     from ml_contract.checks.workload import Checks
 
@@ -21,6 +23,7 @@ def check_training(checks: Checks) -> None:
     _check_algorithm(checks)
     _check_spot(checks)
     _check_distribution(checks)
+    check_rules(checks)
     training = checks.workload.training
     if training.file_system is not None and training.input_mode != "File":
         checks.wrong(
@@ -125,8 +128,10 @@ def _check_distribution(checks: Checks) -> None:
             ("training", "distribution"),
             f"is started by torchrun, which {training.algorithm} does not use; remove it or use pytorch",
         )
-    if training.instance_count > 1 and training.distribution is None and training.algorithm != "image":
-        fix = "add training.distribution" if torch else "use algorithm: pytorch with training.distribution"
+    # XGBoost's own collective needs no launcher.
+    divides = training.distribution is not None or training.algorithm in ("image", "xgboost")
+    if training.instance_count > 1 and not divides:
+        fix = "add training.distribution" if torch else "use algorithm: xgboost or pytorch"
         checks.wrong(
             ("training", "instance_count"),
             f"got {training.instance_count}; each instance would train the same model by itself, {fix}",

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from ml_contract.spec.blocks import ColumnName, Strict
 from ml_contract.spec.preparation import Balance
+from ml_contract.spec.rules import Rules, Track
 
 
 class Split(Strict):
@@ -161,6 +162,11 @@ class Training(Strict):
         ge=2,
         le=20,
         description="Also train on k parts of the data, for how sure the metrics are.",
+    )
+    rules: Rules | None = Field(default=None, description="Rules that watch the training and may stop it.")
+    track: Track = Field(
+        default="none",
+        description="mlflow: record each training on the environment's MLflow tracking server.",
     )
     cache_hours: int | None = Field(
         default=None, ge=1, description="Reuse pipeline steps whose input is unchanged."
