@@ -104,7 +104,7 @@ def test_should_begin_a_warm_start_with_the_parents_trials_that_lie_in_the_range
 
 def test_should_stop_a_trial_that_is_worse_than_the_median() -> None:
     found = search(config={"TrainingJobEarlyStoppingType": "Auto"})
-    for level in (0.1, 0.2, 0.3):
+    for level in (0.3, 0.2, 0.1):
         trial = found.ask()
         assert not found.hopeless(trial.number, [level] * 4)
         found.tell(trial.number, level)

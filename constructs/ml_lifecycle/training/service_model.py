@@ -25,9 +25,11 @@ __all__ = ["enum", "problems"]
 _FILE = Path(__file__).with_name("service_model.json")
 #: What the constructs ask of SageMaker, directly or through CloudFormation.
 _OPERATIONS = (
+    "CreateCluster",
     "CreateDataQualityJobDefinition",
     "CreateEndpoint",
     "CreateEndpointConfig",
+    "CreateHyperParameterTuningJob",
     "CreateLabelingJob",
     "CreateModel",
     "CreateModelPackage",

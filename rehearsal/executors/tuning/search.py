@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -109,7 +110,7 @@ class Search:
         for step, value in enumerate(values, start=1):
             if step not in seen:
                 trial.report(value, step)
-        return bool(values) and trial.should_prune()
+        return bool(values) and bool(trial.should_prune())
 
     def tell(self, number: int, value: float | None) -> None:
         """Enter a trial's objective; ``None``: it has none."""
@@ -169,8 +170,10 @@ def _sampler(strategy: str, seed: int) -> optuna.samplers.BaseSampler:
     import optuna
 
     if strategy == "Bayesian":
-        # Side by side: a trial that has not ended counts as a bad one, so that the next lies elsewhere.
-        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP, constant_liar=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            # Side by side: a trial that has not ended counts as a bad one, and the next lies elsewhere.
+            return optuna.samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP, constant_liar=True)
     return optuna.samplers.RandomSampler(seed=seed)
 
 

@@ -99,19 +99,23 @@ def run(
 ) -> tuple[str, dict[str, Any]]:
     """Run the search; return the job's last status and what is known then."""
     study, config = _begin(service, record, parents, stop), record.data["HyperParameterTuningJobConfig"]
-    asked = config["ResourceLimits"].get("MaxNumberOfTrainingJobs", combinations(config["ParameterRanges"]))
-    count, parallel = min(asked, bound.max_trials), config["ResourceLimits"]["MaxParallelTrainingJobs"]
+    limits = config["ResourceLimits"]
+    asked = limits.get("MaxNumberOfTrainingJobs")
+    if asked is None:
+        # Only a grid may leave it open.
+        asked = combinations(config["ParameterRanges"])
+    count, parallel = min(asked, bound.max_trials), min(limits["MaxParallelTrainingJobs"], _PARALLEL)
     _note(service, record, asked=asked, count=count)
-    limit = config["ResourceLimits"].get("MaxRuntimeInSeconds")
+    limit = limits.get("MaxRuntimeInSeconds")
     began, running, left = time.monotonic(), set[Future[None]](), count
-    with ThreadPoolExecutor(min(parallel, _PARALLEL), thread_name_prefix=record.name) as pool:
+    with ThreadPoolExecutor(parallel, thread_name_prefix=record.name) as pool:
         while left or running:
             if stop.is_set() or service.runtime.stopping.is_set() or _enough(study):
                 left = 0
             if limit is not None and time.monotonic() - began > limit:
                 left = 0
                 stop.set()
-            while left and len(running) < min(parallel, _PARALLEL):
+            while left and len(running) < parallel:
                 running.add(pool.submit(_trial, study, study.search.ask()))
                 left -= 1
             if running:

@@ -37,6 +37,20 @@ def train() -> None:
     (BASE / "output/data/note.txt").write_text("kept")
 
 
+def descend() -> None:
+    """Walk down a bowl, a line a step: its lowest point is at x = 3."""
+    parameters = json.loads((BASE / "input/config/hyperparameters.json").read_text())
+    assert parameters["_tuning_objective_metric"] == "loss"
+    if parameters.get("mood") == "bad":
+        sys.exit(4)
+    loss = (float(parameters["x"]) - 3) ** 2
+    for step in range(int(parameters.get("steps", "1"))):
+        print(f"[{step}] loss={loss + 1 / (step + 1)};")
+        time.sleep(float(parameters.get("pause", "0")))
+    print(f"loss={loss};")
+    (BASE / "model/model.json").write_text(json.dumps({"x": parameters["x"]}))
+
+
 def evaluate() -> None:
     """How far is the mean from ten?"""
     import tarfile
@@ -81,4 +95,4 @@ def hang() -> None:
 
 
 if __name__ == "__main__":
-    {f.__name__: f for f in (prepare, train, evaluate, identity, say, judge, hang)}[sys.argv[1]]()
+    {f.__name__: f for f in (prepare, train, descend, evaluate, identity, say, judge, hang)}[sys.argv[1]]()
