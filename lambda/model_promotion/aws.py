@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 
+from model_promotion.cloud import NONE, Package, ParameterVersion, Stack
 from model_promotion.errors import MisconfiguredError, TransientError
-from model_promotion.logic import Package, ParameterVersion, Stack
+from model_promotion.settings import ChallengerTest
 
 __all__ = ["AwsCloud"]
 
@@ -29,6 +31,8 @@ TRANSIENT_CODES = frozenset(
         "TooManyUpdates",
     }
 )
+#: CloudFormation's reason at resources that did nothing wrong.
+CANCELLED = "Resource update cancelled"
 CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"]
 
 
@@ -51,20 +55,40 @@ def _translated() -> Iterator[None]:
 
 
 class AwsCloud:
-    """``model_promotion.logic.Cloud`` on AWS.
+    """``model_promotion.cloud.Cloud`` on AWS.
 
     Needs ``sagemaker:DescribeModelPackage`` and ``sagemaker:UpdateModelPackage`` on the group's packages,
     ``s3:GetObject`` and ``s3:ListBucket`` (and ``kms:Decrypt``) on the evaluations,
     ``ssm:GetParameterHistory`` and ``ssm:PutParameter`` on the parameter,
-    ``cloudformation:DescribeStacks`` and ``cloudformation:UpdateStack`` on the serving stack, and
-    ``ssm:GetParameters`` on the parameter, which CloudFormation reads for the caller.
+    ``cloudformation:DescribeStacks``, ``cloudformation:DescribeStackEvents`` and
+    ``cloudformation:UpdateStack`` on the serving stack, and ``ssm:GetParameters`` on the parameter, which
+    CloudFormation reads for the caller.
+
+    Trying challengers (``test``) needs the same on their parameter, ``cloudwatch:DescribeAlarms`` on the
+    stack's alarms, ``cloudwatch:GetMetricStatistics``, ``scheduler:CreateSchedule`` in the group and
+    ``iam:PassRole`` on the schedule's role.
     """
 
-    def __init__(self, *, sagemaker: Any, ssm: Any, s3: Any, cloudformation: Any) -> None:
+    def __init__(
+        self,
+        *,
+        sagemaker: Any,
+        ssm: Any,
+        s3: Any,
+        cloudformation: Any,
+        cloudwatch: Any = None,
+        scheduler: Any = None,
+        stack_name: str = "",
+        test: ChallengerTest | None = None,
+    ) -> None:
         self._sagemaker = sagemaker
         self._ssm = ssm
         self._s3 = s3
         self._cloudformation = cloudformation
+        self._cloudwatch = cloudwatch
+        self._scheduler = scheduler
+        self._stack_name = stack_name
+        self._test = test
 
     def package(self, arn: str) -> Package | None:
         """The package, or ``None`` when it no longer exists."""
@@ -83,6 +107,8 @@ class AwsCloud:
             arn=found["ModelPackageArn"],
             approval_status=found.get("ModelApprovalStatus", "PendingManualApproval"),
             evaluation_uri=quality.get("S3Uri"),
+            approved_by=_who(found.get("LastModifiedBy", {})),
+            reason=found.get("ApprovalDescription", ""),
         )
 
     def reject(self, arn: str, reason: str) -> None:
@@ -145,22 +171,38 @@ class AwsCloud:
                 Description=description[:1_024],
             )
 
-    def stack(self, name: str, parameter_name: str) -> Stack:
-        """The stack and which value of the approval parameter it runs."""
+    def stack(self, name: str, parameter_name: str, challenger_name: str | None = None) -> Stack:
+        """The stack and which values of the parameters it runs."""
         with _translated():
             found = self._cloudformation.describe_stacks(StackName=name)["Stacks"][0]
         parameters: Sequence[Mapping[str, str]] = found.get("Parameters", [])
         # Of a parameter read from Parameter Store, ParameterValue is the name and ResolvedValue the value.
-        serves = [p["ResolvedValue"] for p in parameters if p.get("ParameterValue") == parameter_name]
-        if not serves:
-            raise MisconfiguredError(f"stack {name} has no parameter that is read from {parameter_name}")
+        runs = {p["ParameterValue"]: p["ResolvedValue"] for p in parameters if "ResolvedValue" in p}
+        for wanted in (parameter_name, challenger_name):
+            if wanted is not None and wanted not in runs:
+                raise MisconfiguredError(f"stack {name} has no parameter that is read from {wanted}")
         return Stack(
             status=found["StackStatus"],
             status_reason=found.get("StackStatusReason", ""),
             updated=found.get("LastUpdatedTime"),
             parameters=tuple(p["ParameterKey"] for p in parameters),
-            serves=serves[0],
+            serves=runs[parameter_name],
+            challenger=NONE if challenger_name is None else runs[challenger_name],
         )
+
+    def failures(self, stack_name: str, since: datetime | None) -> Sequence[str]:
+        """What failed in the stack's last update, the first failure first; ``since`` is when that began."""
+        found: list[str] = []
+        with _translated():
+            pages = self._cloudformation.get_paginator("describe_stack_events").paginate(StackName=stack_name)
+            for event in (event for page in pages for event in page["StackEvents"]):
+                # Newest first: what is older belongs to an earlier update.
+                if since is not None and event["Timestamp"] < since:
+                    break
+                reason = event.get("ResourceStatusReason", "")
+                if event["ResourceStatus"].endswith("_FAILED") and not reason.startswith(CANCELLED):
+                    found.append(f"{event['LogicalResourceId']}: {reason}")
+        return found[::-1]
 
     def update(self, stack_name: str, parameters: Sequence[str]) -> bool:
         """Update the stack with its previous template and values; ``False``: nothing to update."""
@@ -181,3 +223,76 @@ class AwsCloud:
                     raise TransientError(text) from error
                 raise
         return True
+
+    def now(self) -> datetime:
+        """The time, aware."""
+        return datetime.now(UTC)
+
+    def schedule(self, name: str, when: datetime, body: Mapping[str, object]) -> None:
+        """Have ``body`` sent to this function's queue once; nothing when that is planned already."""
+        test = self._tried()
+        with _translated():
+            try:
+                self._scheduler.create_schedule(
+                    # 64 characters at most (CreateSchedule, Name).
+                    Name=name[-64:],
+                    GroupName=test.schedule_group,
+                    ScheduleExpression=f"at({when.astimezone(UTC):%Y-%m-%dT%H:%M:%S})",
+                    ScheduleExpressionTimezone="UTC",
+                    FlexibleTimeWindow={"Mode": "OFF"},
+                    ActionAfterCompletion="DELETE",
+                    Target={
+                        "Arn": test.queue_arn,
+                        "RoleArn": test.schedule_role_arn,
+                        "Input": json.dumps(body),
+                    },
+                )
+            except self._scheduler.exceptions.ConflictException:
+                return
+
+    def alarms(self) -> Mapping[str, bool]:
+        """The challenger's alarms by name, and whether each is in ALARM."""
+        test = self._tried()
+        wanted = {"Name": "VariantName", "Value": test.variant}
+        with _translated():
+            pages = self._cloudwatch.get_paginator("describe_alarms").paginate(
+                AlarmNamePrefix=f"{self._stack_name}-", AlarmTypes=["MetricAlarm"]
+            )
+            return {
+                alarm["AlarmName"]: alarm["StateValue"] == "ALARM"
+                for page in pages
+                for alarm in page["MetricAlarms"]
+                if wanted in alarm.get("Dimensions", ())
+            }
+
+    def requests(self, since: datetime, until: datetime) -> int:
+        """How many requests the challenger had."""
+        test = self._tried()
+        # A request answers 1,440 points at most (GetMetricStatistics): the minutes of a day, or the hours of
+        # a test of a week.
+        minutes = (until - since).total_seconds() / 60
+        with _translated():
+            points = self._cloudwatch.get_metric_statistics(
+                Namespace="AWS/SageMaker",
+                MetricName="Invocations",
+                Dimensions=[
+                    {"Name": "EndpointName", "Value": test.endpoint_name},
+                    {"Name": "VariantName", "Value": test.variant},
+                ],
+                StartTime=since,
+                EndTime=until,
+                Period=60 if minutes <= 1_440 else 3_600,
+                Statistics=["Sum"],
+            )["Datapoints"]
+        return int(sum(point["Sum"] for point in points))
+
+    def _tried(self) -> ChallengerTest:
+        if self._test is None:
+            raise MisconfiguredError("the function is not set up to try challengers")
+        return self._test
+
+
+def _who(context: Mapping[str, Any]) -> str:
+    """Who SageMaker says it was: the principal, or the user of Studio (UserContext)."""
+    identity = context.get("IamIdentity", {})
+    return str(identity.get("Arn") or context.get("UserProfileArn") or context.get("UserProfileName") or "")

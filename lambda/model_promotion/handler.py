@@ -24,7 +24,7 @@ LATEST = datetime.max.replace(tzinfo=UTC)
 
 
 @cache
-def _cloud() -> Cloud:
+def _cloud(settings: Settings) -> Cloud:
     # The function's own retries end well before its timeout; what is left over is the queue's to try again.
     config = Config(retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=3, read_timeout=10)
     return AwsCloud(
@@ -32,6 +32,11 @@ def _cloud() -> Cloud:
         ssm=boto3.client("ssm", config=config),
         s3=boto3.client("s3", config=config),
         cloudformation=boto3.client("cloudformation", config=config),
+        # Clients cost time at a cold start.
+        cloudwatch=None if settings.challenger is None else boto3.client("cloudwatch", config=config),
+        scheduler=None if settings.challenger is None else boto3.client("scheduler", config=config),
+        stack_name=settings.stack_name,
+        test=settings.challenger,
     )
 
 
@@ -56,7 +61,7 @@ def handler(event: Mapping[str, Any], context: object) -> dict[str, list[dict[st
         try:
             if isinstance(parsed, BadMessageError):
                 raise parsed
-            outcome = handle(parsed, _cloud(), settings)
+            outcome = handle(parsed, _cloud(settings), settings)
         except PromotionError as error:
             level = "WARNING" if isinstance(error, TransientError) else "ERROR"
             log(level, "not handled", error=type(error).__name__, why=str(error), **fields)

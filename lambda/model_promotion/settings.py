@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from model_promotion.errors import MisconfiguredError
 
-__all__ = ["Acceptance", "Settings"]
+__all__ = ["Acceptance", "ChallengerTest", "Settings"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,22 @@ class Acceptance:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChallengerTest:
+    """How a challenger is tried beside the champion."""
+
+    parameter_name: str
+    minutes: int
+    endpoint_name: str
+    variant: str
+    minimum_requests: int
+    #: The end of a test is a schedule of EventBridge Scheduler in this group, sent to the queue as the role.
+    schedule_group: str
+    schedule_prefix: str
+    schedule_role_arn: str
+    queue_arn: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """What the template tells the function."""
 
@@ -38,6 +54,9 @@ class Settings:
     stack_name: str
     group_name: str
     acceptance: Acceptance
+    #: Refuse an approval that says no reason.
+    require_reason: bool = False
+    challenger: ChallengerTest | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -58,6 +77,10 @@ class Settings:
                 problems.append(f"{name} must be a number, got {text!r}")
         if len(bounds) != 1:
             problems.append(f"one of ACCEPT_AT_LEAST and ACCEPT_AT_MOST must be set, got {sorted(bounds)}")
+        reason = environment.get("REQUIRE_REASON", "false").strip().lower()
+        if reason not in ("true", "false"):
+            problems.append(f"REQUIRE_REASON must be true or false, got {reason!r}")
+        challenger = _challenger(environment, problems)
         if problems:
             raise MisconfiguredError("; ".join(problems))
         return cls(
@@ -69,4 +92,43 @@ class Settings:
                 at_least=bounds.get("ACCEPT_AT_LEAST"),
                 at_most=bounds.get("ACCEPT_AT_MOST"),
             ),
+            require_reason=reason == "true",
+            challenger=challenger,
         )
+
+
+def _challenger(environment: Mapping[str, str], problems: list[str]) -> ChallengerTest | None:
+    """The test of challengers, when the template names a parameter for them; adds what is wrong with it."""
+    parameter = environment.get("CHALLENGER_PARAMETER_NAME", "").strip()
+    if not parameter:
+        return None
+    names = (
+        "ENDPOINT_NAME",
+        "CHALLENGER_VARIANT",
+        "SCHEDULE_GROUP",
+        "SCHEDULE_PREFIX",
+        "SCHEDULE_ROLE_ARN",
+        "QUEUE_ARN",
+    )
+    texts = {name: environment.get(name, "").strip() for name in names}
+    problems += [
+        f"{name} is not set, which trying challengers needs" for name, text in texts.items() if not text
+    ]
+    numbers = {}
+    for name, default in (("TEST_MINUTES", ""), ("MINIMUM_REQUESTS", "100")):
+        text = environment.get(name, default).strip()
+        if not text.isdecimal() or int(text) < 1:
+            problems.append(f"{name} must be a positive integer, got {text!r}")
+            continue
+        numbers[name] = int(text)
+    return ChallengerTest(
+        parameter_name=parameter,
+        minutes=numbers.get("TEST_MINUTES", 0),
+        endpoint_name=texts["ENDPOINT_NAME"],
+        variant=texts["CHALLENGER_VARIANT"],
+        minimum_requests=numbers.get("MINIMUM_REQUESTS", 0),
+        schedule_group=texts["SCHEDULE_GROUP"],
+        schedule_prefix=texts["SCHEDULE_PREFIX"],
+        schedule_role_arn=texts["SCHEDULE_ROLE_ARN"],
+        queue_arn=texts["QUEUE_ARN"],
+    )

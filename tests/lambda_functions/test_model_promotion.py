@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -61,6 +61,7 @@ class FakeCloud:
     rejections: dict[str, str] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
     crash_before: str | None = None
+    failed: tuple[str, ...] = ("Endpoint: alarm Dev-ClaimsFraudServing-Errors is in ALARM",)
 
     def approve(self, arn: str, auc: object = 0.8) -> dict[str, Any]:
         """Approve a package and return the event that says so."""
@@ -80,7 +81,8 @@ class FakeCloud:
         if succeeded:
             self.serves, self.status, self.reason = self.attempted, "UPDATE_COMPLETE", ""
         else:
-            self.status, self.reason = "UPDATE_ROLLBACK_COMPLETE", "Endpoint failed: alarms fired"
+            self.status = "UPDATE_ROLLBACK_COMPLETE"
+            self.reason = "The following resource(s) failed to update: [Endpoint]"
         return rollback(self.tick())
 
     # --- the protocol ---
@@ -113,8 +115,8 @@ class FakeCloud:
         with self.lock:
             self.versions.append(ParameterVersion(value=value, modified=self.tick(), description=description))
 
-    def stack(self, name: str, parameter_name: str) -> Stack:
-        assert (name, parameter_name) == (STACK, PARAMETER)
+    def stack(self, name: str, parameter_name: str, challenger_name: str | None = None) -> Stack:
+        assert (name, parameter_name, challenger_name) == (STACK, PARAMETER, None)
         with self.lock:
             return Stack(
                 status=self.status,
@@ -123,6 +125,22 @@ class FakeCloud:
                 parameters=("ApprovedModel", "Other"),
                 serves=self.attempted if self.status == "UPDATE_IN_PROGRESS" else self.serves,
             )
+
+    def failures(self, stack_name: str, since: datetime | None) -> Sequence[str]:
+        assert (stack_name, since) == (STACK, self.updated)
+        return self.failed
+
+    def now(self) -> datetime:
+        raise AssertionError("nothing is tried here")
+
+    def schedule(self, name: str, when: datetime, body: Mapping[str, object]) -> None:
+        raise AssertionError("nothing is tried here")
+
+    def alarms(self) -> Mapping[str, bool]:
+        raise AssertionError("nothing is tried here")
+
+    def requests(self, since: datetime, until: datetime) -> int:
+        raise AssertionError("nothing is tried here")
 
     def update(self, stack_name: str, parameters: Sequence[str]) -> bool:
         assert (stack_name, tuple(parameters)) == (STACK, ("ApprovedModel", "Other"))
@@ -182,10 +200,17 @@ def cloud() -> FakeCloud:
 
 
 def test_should_write_the_parameter_and_update_the_stack_for_an_approved_package(cloud: FakeCloud) -> None:
-    outcome = handle(Event.parse(cloud.approve(TWO)), cloud, SETTINGS)
+    event = cloud.approve(TWO)
+    cloud.packages[TWO] = replace(
+        cloud.packages[TWO], approved_by="arn:aws:iam::1:role/Ann", reason="better\nauc"
+    )
+    outcome = handle(Event.parse(event), cloud, SETTINGS)
 
     assert (outcome.action, outcome.package, outcome.fields) == ("promoted", TWO, {"replaces": ONE})
     assert cloud.parameter == TWO
+    described = cloud.versions[-1].description
+    assert described.startswith("approved_at=2026-11-21T12:0")
+    assert " by arn:aws:iam::1:role/Ann: better auc (event " in described
     assert (cloud.status, cloud.attempted) == ("UPDATE_IN_PROGRESS", TWO)
 
 
@@ -322,6 +347,37 @@ def test_should_refuse_a_package_without_model_quality_statistics(cloud: FakeClo
     assert "ModelMetrics.ModelQuality.Statistics" in cloud.rejections[TWO]
 
 
+@pytest.mark.parametrize(
+    ("acceptance", "refused"),
+    [
+        ({"verdict": "accepted"}, None),
+        ({"verdict": "rejected", "why": "DPPL of insured_sex 0.31 is above 0.2"}, "DPPL of insured_sex"),
+        ({"verdict": "rejected"}, "its evaluation says rejected: no reason given"),
+    ],
+)
+def test_should_refuse_what_the_evaluation_refused_for_another_reason_than_its_metric(
+    cloud: FakeCloud, acceptance: dict[str, str], refused: str | None
+) -> None:
+    event = cloud.approve(TWO)
+    report = {"metrics": {"auc": {"value": 0.9}}, "acceptance": acceptance}
+    cloud.evaluations["s3://artifacts/2/evaluation.json"] = report
+
+    assert act(cloud, event) == ("promoted" if refused is None else "refused")
+    assert refused is None or refused in cloud.rejections[TWO]
+
+
+@pytest.mark.parametrize("reason", ["", "  "])
+def test_should_refuse_an_approval_without_a_reason_where_one_is_asked_for(
+    cloud: FakeCloud, reason: str
+) -> None:
+    event = cloud.approve(TWO)
+    cloud.packages[TWO] = replace(cloud.packages[TWO], reason=reason)
+    strict = replace(SETTINGS, require_reason=True)
+
+    assert handle(Event.parse(event), cloud, strict).action == "refused"
+    assert "ApprovalDescription" in cloud.rejections[TWO]
+
+
 def test_should_judge_a_metric_where_less_is_better_from_above() -> None:
     acceptance = Acceptance(metric="rmse", at_most=2.0)
 
@@ -373,8 +429,16 @@ def test_should_restore_the_parameter_from_its_history_and_reject_the_model_that
     assert outcome.fields == {"serves": ONE, "version": 2}
     assert cloud.parameter == ONE
     assert cloud.packages[TWO].approval_status == "Rejected"
-    assert cloud.rejections[TWO] == "Rolled back by CloudFormation: Endpoint failed: alarms fired"
+    assert cloud.rejections[TWO] == f"Rolled back by CloudFormation: {cloud.failed[0]}"
     assert cloud.packages[ONE].approval_status == "Approved"
+
+
+def test_should_say_what_the_stack_says_when_no_resource_gave_a_reason(cloud: FakeCloud) -> None:
+    act(cloud, cloud.approve(TWO))
+    cloud.failed = ()
+
+    act(cloud, cloud.finish(succeeded=False))
+    assert cloud.rejections[TWO].endswith("The following resource(s) failed to update: [Endpoint]")
 
 
 def test_should_restore_none_when_the_first_model_fails() -> None:
@@ -524,7 +588,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, cloud: FakeCloud) -> None:
     ):
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("ACCEPT_AT_MOST", raising=False)
-    monkeypatch.setattr(entry, "_cloud", lambda: cloud)
+    monkeypatch.setattr(entry, "_cloud", lambda _: cloud)
 
 
 @pytest.mark.usefixtures("environment")
@@ -612,12 +676,21 @@ def test_should_read_a_package_with_its_evaluation(aws: Stubbed) -> None:
     quality = {"Statistics": {"ContentType": "application/json", "S3Uri": "s3://b/evaluation.json"}}
     aws.sagemaker.add_response(
         "describe_model_package",
-        described(ModelApprovalStatus="Approved", ModelMetrics={"ModelQuality": quality}),
+        described(
+            ModelApprovalStatus="Approved",
+            ModelMetrics={"ModelQuality": quality},
+            ApprovalDescription="better",
+            LastModifiedBy={"IamIdentity": {"Arn": "arn:aws:iam::1:role/Ann"}, "UserProfileName": "ann"},
+        ),
         {"ModelPackageName": ONE},
     )
 
     assert aws.cloud.package(ONE) == Package(
-        arn=ONE, approval_status="Approved", evaluation_uri="s3://b/evaluation.json"
+        arn=ONE,
+        approval_status="Approved",
+        evaluation_uri="s3://b/evaluation.json",
+        approved_by="arn:aws:iam::1:role/Ann",
+        reason="better",
     )
 
 
@@ -717,6 +790,40 @@ def test_should_read_what_the_stack_serves_from_the_resolved_value(aws: Stubbed)
         parameters=("Approved", "Other"),
         serves=ONE,
     )
+
+
+def test_should_read_only_the_failures_of_the_last_update_and_not_what_was_merely_cancelled(
+    aws: Stubbed,
+) -> None:
+    def event(minute: int, name: str, status: str, reason: str = "") -> dict[str, object]:
+        return {
+            "StackId": STACK_ARN,
+            "EventId": f"{minute}",
+            "StackName": STACK,
+            "LogicalResourceId": name,
+            "ResourceStatus": status,
+            "ResourceStatusReason": reason,
+            "Timestamp": T0 + timedelta(minutes=minute),
+        }
+
+    aws.cloudformation.add_response(
+        "describe_stack_events",
+        {
+            "StackEvents": [
+                event(9, "Other", "UPDATE_FAILED", "Resource update cancelled"),
+                event(8, "Endpoint", "UPDATE_FAILED", "alarm Errors is in ALARM"),
+                event(7, "Config", "CREATE_COMPLETE"),
+                event(6, "Model", "CREATE_FAILED", "no such object"),
+                event(1, "Endpoint", "UPDATE_FAILED", "an earlier one"),
+            ]
+        },
+        {"StackName": STACK},
+    )
+
+    assert aws.cloud.failures(STACK, T0 + timedelta(minutes=5)) == [
+        "Model: no such object",
+        "Endpoint: alarm Errors is in ALARM",
+    ]
 
 
 def test_should_say_so_when_the_stack_does_not_read_the_parameter(aws: Stubbed) -> None:
