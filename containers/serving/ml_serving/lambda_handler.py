@@ -6,9 +6,11 @@ that of a function URL or an HTTP API (payload format 2.0).
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import sys
+from typing import Any
 
 from mangum import Mangum
 
@@ -22,12 +24,20 @@ __all__ = ["handler"]
 logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
 
 
-def _application() -> Application:
+@functools.cache
+def adapter() -> Mangum:
+    """Return the application with its model, ready for Lambda's events."""
     settings = Settings.of(os.environ)
     application = Application()
-    # Lambda calls when this module is imported: no request ever meets a model that is being loaded.
     application.predictor = load_predictor(model_folder(settings.model_data_url), settings)
-    return application
+    return Mangum(application, lifespan="off")
 
 
-handler = Mangum(_application(), lifespan="off")
+def handler(event: Any, context: Any) -> Any:
+    """Answer one event."""
+    return adapter()(event, context)
+
+
+if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    # While Lambda initialises: no request ever meets a model that is being loaded.
+    adapter()
