@@ -3,6 +3,7 @@
 from environments.dev import DEV
 from environments.governance import Audit, Governance, Personas
 from environments.gpu import GpuQueue
+from environments.hyperpod import HyperPod
 from environments.model import Environment, Network, Retention
 from environments.prod import PROD
 from environments.services import (
@@ -29,6 +30,7 @@ __all__ = [
     "Environment",
     "Governance",
     "GpuQueue",
+    "HyperPod",
     "Lustre",
     "Network",
     "Personas",

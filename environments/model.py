@@ -14,6 +14,7 @@ from ml_lifecycle.foundation.logs import LOG_RETENTION_DAYS
 
 from environments.governance import CLASSIFICATIONS, Governance
 from environments.gpu import GpuQueue
+from environments.hyperpod import HyperPod
 from environments.refusal import refuse
 from environments.services import Services
 from environments.tables import Tables
@@ -134,6 +135,8 @@ class Environment:
 
     ``gpu`` adds a queue of GPU instances for jobs that no workload describes; ``None``: there is none.
 
+    ``hyperpod`` adds a cluster for trainings of weeks; ``None``: there is none.
+
     ``services`` names what stands beside the workloads: warehouse, dashboards, search, file systems, cameras.
 
     ``flink_connector`` is the jar of Flink's Kinesis connector, for workloads whose windows run on Flink.
@@ -155,6 +158,7 @@ class Environment:
     tables: Tables | None = field(default_factory=Tables)
     glue_wheels: str | None = None
     gpu: GpuQueue | None = None
+    hyperpod: HyperPod | None = None
 
     def __post_init__(self) -> None:
         problems = []

@@ -13,6 +13,7 @@ from stacks.data_lake import DataLakeStack
 from stacks.foundation import FoundationStack
 from stacks.governance import GovernanceStack
 from stacks.gpu import GpuStack
+from stacks.hyperpod import HyperPodStack
 from stacks.services import ServicesStack
 from stacks.workload_data import WorkloadDataStack
 from stacks.workload_labels import WorkloadLabelsStack
@@ -66,14 +67,24 @@ class LifecycleStage(cdk.Stage):
                 foundation=self.foundation,
                 lake=self.data_lake.lake,
             )
+        self.services: ServicesStack | None = None
         if environment.services.any:
-            ServicesStack(
+            self.services = ServicesStack(
                 self,
                 "Services",
                 environment=environment,
                 foundation=self.foundation,
                 lake=self.data_lake.lake,
                 removal_policy=self.data_lake.removal_policy,
+            )
+        if environment.hyperpod is not None:
+            HyperPodStack(
+                self,
+                "HyperPod",
+                environment=environment,
+                hyperpod=environment.hyperpod,
+                foundation=self.foundation,
+                lake=self.data_lake.lake,
             )
         for workload in workloads:
             self._workload(environment, workload)
@@ -117,6 +128,7 @@ class LifecycleStage(cdk.Stage):
             foundation=foundation,
             lake=lake,
             features_uri=data.features_uri,
+            file_system=None if self.services is None else self.services.lustre,
         )
         serving = WorkloadServingStack(
             self,

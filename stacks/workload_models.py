@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import aws_cdk as cdk
 from ml_contract.load import LoadedWorkload
 from ml_lifecycle.data_lake import DataLake
 from ml_lifecycle.registry import ModelRegistry
-from ml_lifecycle.training import JobNetwork, TrainingPipeline
+from ml_lifecycle.storage import LustreCache
+from ml_lifecycle.training import JobNetwork, TrainingPipeline, WorkersSecurityGroup
 
 from constructs import Construct
 from environments import Environment
@@ -24,7 +27,7 @@ class WorkloadModelsStack(LifecycleStack):
     """Training pipeline, model package group, approval parameter and promotion of one workload.
 
     ``serving_stack_name`` is the stack that a promotion updates; the default is the CDK's name for
-    ``{W}Serving`` in the same stage.
+    ``{W}Serving`` in the same stage. ``file_system`` is the environment's, for workloads that train from it.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class WorkloadModelsStack(LifecycleStack):
         lake: DataLake,
         features_uri: str | None = None,
         serving_stack_name: str | None = None,
+        file_system: LustreCache | None = None,
     ) -> None:
         spec = workload.workload
         super().__init__(
@@ -62,6 +66,8 @@ class WorkloadModelsStack(LifecycleStack):
             artifacts=lake.artifacts,
             volume_key=foundation.keys.data_key,
             network=job_network(foundation),
+            training_network=self._training_network(workload, foundation),
+            file_system=file_system,
         )
         tried = spec.serving.rollout.strategy in ("ab", "shadow")
         challenger = f"{parameters}/challenger-model-package" if tried else None
@@ -91,6 +97,14 @@ class WorkloadModelsStack(LifecycleStack):
         }
         for output, value in outputs.items():
             cdk.CfnOutput(self, output, value=value)
+
+    def _training_network(self, workload: LoadedWorkload, foundation: FoundationStack) -> JobNetwork:
+        """Where training runs: several instances have a group that lets them talk to each other."""
+        network = job_network(foundation)
+        if workload.workload.training.instance_count == 1:
+            return network
+        workers = WorkersSecurityGroup(self, "Workers", vpc=foundation.vpc)
+        return replace(network, security_groups=(*network.security_groups, workers.group))
 
 
 def _serving_stack_name(stack: cdk.Stack, workload_id: str) -> str:

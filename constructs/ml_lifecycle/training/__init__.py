@@ -5,22 +5,26 @@ Names are resolved when they are asked for: ``service_model`` is read without im
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ml_lifecycle.training.hyperpod import HyperPodCluster
     from ml_lifecycle.training.job_role import JobNetwork
     from ml_lifecycle.training.pipeline import TrainingPipeline
+    from ml_lifecycle.training.workers import WorkersSecurityGroup
 
-__all__ = ["JobNetwork", "TrainingPipeline"]
+#: Name -> its module.
+_HOMES = {
+    "HyperPodCluster": "hyperpod",
+    "JobNetwork": "job_role",
+    "TrainingPipeline": "pipeline",
+    "WorkersSecurityGroup": "workers",
+}
+__all__ = ["HyperPodCluster", "JobNetwork", "TrainingPipeline", "WorkersSecurityGroup"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "TrainingPipeline":
-        from ml_lifecycle.training.pipeline import TrainingPipeline
-
-        return TrainingPipeline
-    if name == "JobNetwork":
-        from ml_lifecycle.training.job_role import JobNetwork
-
-        return JobNetwork
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
