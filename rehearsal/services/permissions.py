@@ -44,6 +44,10 @@ _VERB = re.compile(
 _RESOURCES: Mapping[tuple[str, str], tuple[str, str]] = {
     ("sagemaker", "StartPipelineExecution"): ("Pipeline", "PipelineName"),
     ("sagemaker", "ListPipelineExecutions"): ("Pipeline", "PipelineName"),
+    ("sagemaker", "ListTrainingJobsForHyperParameterTuningJob"): (
+        "HyperParameterTuningJob",
+        "HyperParameterTuningJobName",
+    ),
     ("sagemaker", "CreateModelPackage"): ("ModelPackageGroup", "ModelPackageGroupName"),
     ("sagemaker", "UpdateEndpointWeightsAndCapacities"): ("Endpoint", "EndpointName"),
     ("sagemaker-runtime", "InvokeEndpoint"): ("Endpoint", "EndpointName"),

@@ -302,7 +302,7 @@ def test_should_tune_in_a_pipeline_and_hand_on_the_best_model(rehearsal: Rehears
         lambda: client.describe_pipeline_execution(PipelineExecutionArn=arn),
         lambda execution: execution["PipelineExecutionStatus"] != "Executing",
     )
-    assert found["PipelineExecutionStatus"] == "Succeeded", found
+    assert found["PipelineExecutionStatus"] == "Succeeded", found.get("FailureReason")
     steps = client.list_pipeline_execution_steps(PipelineExecutionArn=arn)["PipelineExecutionSteps"]
     metadata = {step["StepName"]: step["Metadata"] for step in steps}
     tuning = metadata["Tune"]["TuningJob"]["Arn"].rpartition("/")[2]
