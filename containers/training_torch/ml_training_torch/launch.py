@@ -68,7 +68,8 @@ def run_processes(job: Job, hosts: Hosts, processes: int, asked: Interruption) -
             "ml_training_torch.worker",
             str(job.folder),
         ],
-        env={**network_environment(hosts), **os.environ},
+        # Each process sets its own number of threads; torchrun only wants to hear one.
+        env={"OMP_NUM_THREADS": "1", **network_environment(hosts), **os.environ},
     )
     told = False
     while process.poll() is None:

@@ -5,25 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
 import torch.distributed as dist
 from ml_runtime.job import BadInputError
 from torch import nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
 
+from ml_training_torch import sharded
 from ml_training_torch.hyperparameters import Distribution
 
 Tensors = dict[str, torch.Tensor]
-_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,52 +115,59 @@ class Together:
         if self.distribution == "data_parallel":
             devices = [self.device] if self.device.type == "cuda" else None
             # Scales stand in buffers: all have the same from the start.
-            return nn.parallel.DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False)
+            return nn.parallel.DistributedDataParallel(
+                network, device_ids=devices, forward_sync_buffers=False
+            )
         if self.distribution == "fully_sharded":
-            from torch.distributed.device_mesh import init_device_mesh
-            from torch.distributed.fsdp import fully_shard
-
-            mesh = init_device_mesh(self.device.type, (self.processes,))
-            for block in getattr(network, "blocks", ()):
-                fully_shard(block, mesh=mesh)
-            fully_shard(network, mesh=mesh)
+            sharded.share(network, self.device, self.processes)
         return network
 
     def state(self, network: nn.Module) -> Tensors:
-        """Return the whole network's tensors on the CPU, on the first process; every process must ask."""
-        whole: Tensors = get_model_state_dict(_bare(network), options=_WHOLE)
-        # What is on the CPU already is not copied by the option, and would change with the next step.
-        return {name: one.clone() for name, one in whole.items()}
+        """Return the whole network's tensors on the CPU; of a shared-out one to the first process only.
+
+        Every process must ask.
+        """
+        if self.distribution == "fully_sharded":
+            return sharded.state(network)
+        whole = _bare(network).state_dict()
+        # A copy, even where it is on the CPU already: the next step would change it.
+        return {name: one.detach().to("cpu", copy=True) for name, one in whole.items()}
 
     def load(self, network: nn.Module, state: Tensors) -> None:
         """Put back what ``state`` returned; every process has it."""
-        set_model_state_dict(_bare(network), dict(state), options=StateDictOptions(full_state_dict=True))
+        if self.distribution == "fully_sharded":
+            sharded.load(network, state)
+        else:
+            _bare(network).load_state_dict(state)
 
     def optimizer_state(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> Tensors:
-        """Return the optimiser's tensors by ``<parameter>/<kind>``, on the first process."""
-        whole = get_optimizer_state_dict(_bare(network), optimizer, options=_WHOLE)
+        """Return the optimiser's tensors by ``<parameter>/<kind>``, as ``state`` does the network's."""
+        if self.distribution == "fully_sharded":
+            nested = sharded.optimizer_state(network, optimizer)
+        else:
+            names = [name for name, _ in _bare(network).named_parameters()]
+            nested = {names[place]: of for place, of in optimizer.state_dict()["state"].items()}
         return {
-            f"{parameter}/{kind}": value.clone()
-            for parameter, of in whole.get("state", {}).items()
+            f"{name}/{kind}": value.detach().to("cpu", copy=True)
+            for name, of in nested.items()
             for kind, value in of.items()
         }
 
-    def load_optimizer(
-        self, network: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, torch.Tensor]
-    ) -> None:
+    def load_optimizer(self, network: nn.Module, optimizer: torch.optim.Optimizer, state: Tensors) -> None:
         """Put back what ``optimizer_state`` returned; every process has it."""
-        nested: dict[str, dict[str, torch.Tensor]] = {}
+        nested: dict[str, Tensors] = {}
         for name, value in state.items():
             parameter, _, kind = name.rpartition("/")
             nested.setdefault(parameter, {})[kind] = value
-        names = [name for name, _ in _bare(network).named_parameters()]
-        (group,) = optimizer.param_groups
-        settings = {key: value for key, value in group.items() if key != "params"}
-        set_optimizer_state_dict(
-            _bare(network),
-            optimizer,
-            {"state": nested, "param_groups": [{**settings, "params": names}]},
-            options=StateDictOptions(full_state_dict=True),
+        if self.distribution == "fully_sharded":
+            sharded.load_optimizer(network, optimizer, nested)
+            return
+        places = {name: place for place, (name, _) in enumerate(_bare(network).named_parameters())}
+        optimizer.load_state_dict(
+            {
+                "state": {places[name]: of for name, of in nested.items()},
+                "param_groups": optimizer.state_dict()["param_groups"],
+            }
         )
 
 

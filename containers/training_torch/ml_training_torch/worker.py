@@ -24,6 +24,8 @@ from ml_training_torch.job import Job
 from ml_training_torch.together import Together
 
 _TENSORS = "state.safetensors"
+#: Numbers in a layer's output from which several threads are sooner done with it than one.
+WORTH_SHARING = 2**18
 
 
 def fit(job: Job, inputs: Inputs, wanted: Hyperparameters, together: Together, asked: Interruption) -> None:
@@ -89,10 +91,14 @@ def _fit(
 
 
 def threads_of(wanted: Hyperparameters) -> int:
-    """Return the threads of this process on the CPU: a fair part of the cores."""
+    """Return the threads of this process on the CPU: a fair part of the cores, one where steps are small."""
     given: int | None = wanted.values.get("threads")
+    if given is not None:
+        return given
+    if wanted["batch_size"] * wanted["width"] < WORTH_SHARING:
+        return 1
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return given if given is not None else max(1, (os.cpu_count() or 1) // here)
+    return max(1, (os.cpu_count() or 1) // here)
 
 
 def _values(one: Round) -> dict[str, float]:
