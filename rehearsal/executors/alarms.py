@@ -17,7 +17,25 @@ if TYPE_CHECKING:
 
     from rehearsal.runtime import Runtime
 
-__all__ = ["AlarmClock", "Verdict", "judge"]
+__all__ = ["AlarmClock", "Verdict", "alarm_action", "judge"]
+
+#: What carries out an action of an alarm, by the service of the action's ARN.
+_ACTIONS: dict[str, Callable[[Runtime, str, Mapping[str, Any], float | None, datetime], None]] = {}
+
+
+def alarm_action(service: str) -> Callable[[Any], Any]:
+    """Carry out alarm actions whose ARN is of a service: ``function(runtime, arn, alarm, value, at)``.
+
+    It is called each minute that the alarm stands in the state of the action, as CloudWatch does with
+    scaling policies; ``value`` is the newest data point, None without one.
+    """
+
+    def register(function: Any) -> Any:
+        _ACTIONS[service] = function
+        return function
+
+    return register
+
 
 _EVERY = timedelta(minutes=1)
 _COMPARES: Mapping[str, Callable[[float, float], bool]] = {
@@ -109,14 +127,19 @@ class AlarmClock:
         changed = 0
         for account, region, alarm in bridge.metric_alarms():
             before = str(alarm["StateValue"])
-            verdict = self._judge(account, region, alarm, at.timestamp())
+            points = self._points(account, region, alarm, at.timestamp())
+            verdict = _verdict(alarm, points)
             if verdict.state != before:
                 self._move(account, region, alarm, verdict, at)
                 changed += 1
             self._settled[alarm["AlarmArn"]] = _mark(alarm)
+            act(self._runtime, alarm, None if isinstance(points, str) else points[-1], at)
         return changed
 
-    def _judge(self, account: str, region: str, alarm: Mapping[str, Any], now: float) -> Verdict:
+    def _points(
+        self, account: str, region: str, alarm: Mapping[str, Any], now: float
+    ) -> list[float | None] | str:
+        """The data points of the evaluation periods, the oldest first; a text says why there are none."""
         period = _period(alarm)
         count = int(alarm["EvaluationPeriods"])
         # An alarm looks every minute at the periods that end now, the newest last.
@@ -141,15 +164,8 @@ class AlarmClock:
             series = evaluate_queries(_queries(alarm), fetch, periods)
         except MathError as error:
             self._runtime.ledger.recorded("alarm", alarm["AlarmName"], f"not evaluated: {error}")
-            return Verdict(state=str(alarm["StateValue"]), reason=f"Unchecked: {error}")
-        return judge(
-            [series.get(start) for start in periods],
-            comparison=alarm["ComparisonOperator"],
-            threshold=float(alarm["Threshold"]),
-            to_alarm=int(alarm.get("DatapointsToAlarm") or count),
-            missing=alarm.get("TreatMissingData", "missing"),
-            state=str(alarm["StateValue"]),
-        )
+            return str(error)
+        return [series.get(start) for start in periods]
 
     def _move(self, account: str, region: str, alarm: dict[str, Any], verdict: Verdict, at: datetime) -> None:
         before = {
@@ -182,6 +198,38 @@ class AlarmClock:
         arn = f"arn:aws:cloudwatch:{region}:{account}:alarm:{name}"
         alarm = {"AlarmName": name, "AlarmArn": arn, "StateValue": state, "StateReason": "a child changed"}
         tell(self._runtime, region, alarm, {"value": before}, at)
+
+
+def _verdict(alarm: Mapping[str, Any], points: list[float | None] | str) -> Verdict:
+    if isinstance(points, str):
+        return Verdict(state=str(alarm["StateValue"]), reason=f"Unchecked: {points}")
+    return judge(
+        points,
+        comparison=alarm["ComparisonOperator"],
+        threshold=float(alarm["Threshold"]),
+        to_alarm=int(alarm.get("DatapointsToAlarm") or int(alarm["EvaluationPeriods"])),
+        missing=alarm.get("TreatMissingData", "missing"),
+        state=str(alarm["StateValue"]),
+    )
+
+
+def act(runtime: Runtime, alarm: Mapping[str, Any], value: float | None, at: datetime) -> None:
+    """Carry out the actions of the state that an alarm is in, as far as somebody here carries them out."""
+    for arn in _actions(alarm):
+        action = _ACTIONS.get(_service_of(arn))
+        if action is not None:
+            action(runtime, arn, alarm, value, at)
+
+
+def _service_of(arn: str) -> str:
+    return (arn.split(":") + [""] * 3)[2]
+
+
+def _actions(alarm: Mapping[str, Any]) -> list[str]:
+    key = {"ALARM": "AlarmActions", "OK": "OKActions"}.get(
+        str(alarm["StateValue"]), "InsufficientDataActions"
+    )
+    return list(alarm.get(key) or ()) if alarm.get("ActionsEnabled", True) else []
 
 
 def _mark(alarm: Mapping[str, Any]) -> tuple[int, str]:
@@ -271,13 +319,8 @@ def _shown_queries(alarm: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _note_actions(runtime: Runtime, alarm: Mapping[str, Any]) -> None:
     """Say which actions of the new state were not carried out; SNS topics are."""
-    key = {"ALARM": "AlarmActions", "OK": "OKActions"}.get(
-        str(alarm["StateValue"]), "InsufficientDataActions"
-    )
-    if not alarm.get("ActionsEnabled", True):
-        return
-    for action in alarm.get(key) or ():
-        if ":sns:" not in action:
+    for action in _actions(alarm):
+        if ":sns:" not in action and _service_of(action) not in _ACTIONS:
             runtime.ledger.recorded("alarm-action", alarm["AlarmName"], f"{action} was not carried out")
 
 
@@ -288,6 +331,7 @@ def install(runtime: Runtime) -> None:
 
     def watch(_account: str, region: str, alarm: dict[str, Any], before: str) -> None:
         tell(runtime, region, alarm, {"value": before}, runtime.clock.now())
+        act(runtime, alarm, None, runtime.clock.now())
 
     bridge.watch_alarm_states(watch)
     runtime.clock.add_source(AlarmClock(runtime))

@@ -100,7 +100,11 @@ _TRAITS = {
     "application-autoscaling": Traits(
         service="application-autoscaling",
         names={"ScalableTarget": _scaling, "ScalingPolicy": _scaling_policy},
-        arn_resources={"ScalableTarget": "scalable-target/{name}", "ScalingPolicy": "scalingPolicy:{name}"},
+        arn_resources={
+            "ScalableTarget": "scalable-target/{name}",
+            "ScalingPolicy": "scalingPolicy:{name}",
+            "ScheduledAction": "scheduledAction:{name}",
+        },
         upserts=frozenset({"ScalableTarget"}),
     ),
     "emr-serverless": Traits(

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rehearsal.executors.scheduler import next_time, substitute
-from rehearsal.executors.serving.scaling import desired_count
+from rehearsal.executors.serving.scaling_rules import desired_count
 
 ANCHOR = datetime(2026, 3, 1, 0, 10, tzinfo=UTC)
 

@@ -441,7 +441,7 @@ def test_should_scale_a_variant_by_its_tracked_metric(rehearsal: Rehearsal, endp
             },
         },
     )
-    assert policy["PolicyARN"].startswith("arn:aws:application-autoscaling:")
+    assert policy["PolicyARN"].startswith("arn:aws:autoscaling:")
     for _ in range(4):
         for _ in range(5):
             ask(rehearsal, endpoint)

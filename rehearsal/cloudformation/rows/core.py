@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from rehearsal.cloudformation.fitting import fitted
 from rehearsal.cloudformation.rows.base import (
     Context,
     Properties,
@@ -18,6 +19,7 @@ from rehearsal.cloudformation.rows.base import (
     reached,
     text,
 )
+from rehearsal.services.engine import service_model
 
 __all__ = ["TABLE"]
 
@@ -61,6 +63,25 @@ def _endpoint_config(p: Properties, context: Context) -> Properties:
         if key in p
     }
     return {**p, **variants}
+
+
+def _component_settled(params: Properties, found: Properties) -> str | None:
+    """An update that SageMaker rolled back leaves the component in service, with the reason."""
+    del params
+    state = found["InferenceComponentStatus"]
+    if state == "Failed" or (state == "InService" and "FailureReason" in found):
+        return str(found.get("FailureReason", f"InferenceComponentStatus is {state}"))
+    return "" if state == "InService" else None
+
+
+def _component(p: Properties, without: tuple[str, ...]) -> Properties:
+    out = {key: value for key, value in p.items() if key not in (*without, "EndpointArn")}
+    if "Specification" in p and "ModelName" in p["Specification"]:
+        model = _tail(str(p["Specification"]["ModelName"]))
+        out["Specification"] = {**p["Specification"], "ModelName": model}
+    if "RuntimeConfig" in p:
+        out["RuntimeConfig"] = only(p["RuntimeConfig"], ("CopyCount",))
+    return out
 
 
 def _pipeline(p: Properties, context: Context) -> Properties:
@@ -120,6 +141,13 @@ _SAGEMAKER = {
         settled=_endpoint_settled,
         convert=lambda p, c: {k: v for k, v in _endpoint(p, c).items() if k not in _ON_UPDATE},
         convert_update=lambda p, c: {k: v for k, v in _endpoint(p, c).items() if k != "Tags"},
+    ),
+    "InferenceComponent": _sagemaker(
+        "InferenceComponent",
+        update="UpdateInferenceComponent",
+        settled=_component_settled,
+        convert=lambda p, c: _component(p, ("DeploymentConfig",)),
+        convert_update=lambda p, c: _component(p, ("EndpointName", "VariantName", "Tags")),
     ),
     "Pipeline": _sagemaker(
         "Pipeline",
@@ -329,6 +357,20 @@ _GLUE = {
 _SCALABLE = ("ServiceNamespace", "ResourceId", "ScalableDimension")
 
 
+def _scheduled_actions(p: Properties, ident: Properties, context: Context) -> None:
+    """The schedules stand in the target's properties and are calls of their own."""
+    client = context.client("application-autoscaling")
+    shape = service_model("application-autoscaling").operation_model("PutScheduledAction").input_shape
+    wanted = p.get("ScheduledActions") or []
+    for action in wanted:
+        client.put_scheduled_action(**fitted(shape, {**ident, **action}, "PutScheduledAction"))
+    there = client.describe_scheduled_actions(**ident)["ScheduledActions"]
+    for name in {one["ScheduledActionName"] for one in there} - {
+        str(one["ScheduledActionName"]) for one in wanted
+    }:
+        client.delete_scheduled_action(ScheduledActionName=name, **ident)
+
+
 def _scaling_policy(p: Properties, context: Context) -> Properties:
     del context
     out = {key: value for key, value in p.items() if key != "ScalingTargetId"}
@@ -445,6 +487,7 @@ _REST = {
             str(p[k]) for k in ("ResourceId", "ScalableDimension", "ServiceNamespace")
         ),
         beside=frozenset({"ScheduledActions"}),
+        finish=_scheduled_actions,
     ),
     "AWS::ApplicationAutoScaling::ScalingPolicy": Row(
         service="application-autoscaling",

@@ -3,7 +3,8 @@
 ``programs`` runs one container, ``fleet`` the variants of a configuration, ``endpoints`` the API of
 endpoints, ``deployments`` (by the pure ``rollout``) the way from one configuration to the next,
 ``invocations`` the requests, ``capture`` and ``traffic`` what is kept of them, ``measures`` their metrics.
-``shadow`` and the rest are one style each; ``scaling`` is Application Auto Scaling.
+``shadow`` and the rest are one style each; ``scaling`` is Application Auto Scaling, by the pure
+``scaling_rules`` and on the ``scaling_clock``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING
 
 from rehearsal.executors.serving import (
     asynchronous,
+    capacity,
     capture,
+    components,
     deployments,
     endpoints,
     fleet,
@@ -24,6 +27,8 @@ from rehearsal.executors.serving import (
     programs,
     rollout,
     scaling,
+    scaling_clock,
+    scaling_rules,
     serverless,
     shadow,
     traffic,
@@ -34,7 +39,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "asynchronous",
+    "capacity",
     "capture",
+    "components",
     "deployments",
     "endpoints",
     "fleet",
@@ -46,6 +53,8 @@ __all__ = [
     "programs",
     "rollout",
     "scaling",
+    "scaling_clock",
+    "scaling_rules",
     "serverless",
     "shadow",
     "traffic",
@@ -54,7 +63,7 @@ __all__ = [
 
 def install(runtime: Runtime) -> None:
     """Put the fleets on the clock; writing captured data is not counted as work, since it never ends."""
-    for style in (asynchronous, serverless, scaling):
+    for style in (asynchronous, serverless, scaling_clock):
         style.install(runtime)
     threading.Thread(
         target=endpoints.flush_for_ever, args=(runtime,), name="data-capture", daemon=True

@@ -156,6 +156,8 @@ class Place:
     fleet: Fleet
     variant: Variant
     instance: Instance
+    #: Under what its answer is counted, where that is not the configuration and the variant.
+    label: tuple[str, str] | None = None
 
 
 @dataclass(kw_only=True, eq=False)
@@ -270,9 +272,11 @@ def start_fleet(
                 variants.append(variant)
                 if not empty:
                     variant.fill(endpoint)
-                if "DataCaptureConfig" in fleet.config and variant.program is not None:
+                if "DataCaptureConfig" in fleet.config:
+                    program = variant.program
+                    role = fleet.config["ExecutionRoleArn"] if program is None else program.role
                     fleet.captures[variant.name] = _capture(
-                        endpoint, fleet.config["DataCaptureConfig"], variant, variant.program.role
+                        endpoint, fleet.config["DataCaptureConfig"], variant, role
                     )
     except (FleetError, transfer.TransferError, ApiError) as error:
         end_fleet(endpoint, fleet)

@@ -102,9 +102,12 @@ def exchange(place: Place, sent: Sent, params: Mapping[str, Any]) -> Answer:
     values = measures.measure_request(status, answer.latency, overhead)
     if not serverless:
         values["InvocationsPerInstance"] = (1 / max(variant.desired, 1), "None")
+        running = sum(one.running for one in variant.instances)
+        values["ConcurrentRequestsPerModel"] = (running / max(variant.desired, 1), "None")
     measures.publish(service, {"EndpointName": endpoint.record.name, "VariantName": variant.name}, values)
     outcome = "shadow" if variant.shadow else "answered" if answer.good else "failed"
-    endpoint.traffic.answered(fleet.config_name, variant.name, outcome, at.timestamp())
+    label = place.label or (fleet.config_name, variant.name)
+    endpoint.traffic.answered(*label, outcome, at.timestamp())
     capture = fleet.captures.get(variant.name)
     if answer.good and capture is not None and capture.sampled():
         line = capture_line(
