@@ -245,9 +245,15 @@ class Tracer:
         jobs = {}
         for page in pages:
             for step in page["PipelineExecutionSteps"]:
+                metadata = step.get("Metadata", {})
                 for kind in ("ProcessingJob", "TrainingJob"):
-                    if kind in step.get("Metadata", {}):
-                        jobs[step["StepName"]] = step["Metadata"][kind]["Arn"]
+                    if kind in metadata:
+                        jobs[step["StepName"]] = metadata[kind]["Arn"]
+                if "TuningJob" in metadata:
+                    # The model is that of the best trial.
+                    tuning = metadata["TuningJob"]["Arn"].rpartition("/")[2]
+                    found = sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=tuning)
+                    jobs["Train"] = found["BestTrainingJob"]["TrainingJobArn"]
         return {"execution": execution, "jobs": jobs}
 
     # --- objects --------------------------------------------------------------------------------------

@@ -134,10 +134,23 @@ def _train(tale: Tale, evidence: Evidence) -> None:
         require(not again["started"], "a trigger within the cooldown started another training")
 
 
+def _training_job(tale: Tale, steps: Sequence[Any]) -> dict[str, Any]:
+    """The job that made the model: that of the step, or the best trial of a search."""
+    sagemaker = tale.cloud.client("sagemaker")
+    metadata = {step["StepName"]: step.get("Metadata", {}) for step in steps}
+    if "Tune" in metadata:
+        tuning = metadata["Tune"]["TuningJob"]["Arn"].rpartition("/")[2]
+        found = sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=tuning)
+        name = found["BestTrainingJob"]["TrainingJobName"]
+    else:
+        name = metadata["Train"]["TrainingJob"]["Arn"].rpartition("/")[2]
+    job: dict[str, Any] = sagemaker.describe_training_job(TrainingJobName=name)
+    return job
+
+
 def _input_mode(tale: Tale, steps: Sequence[Any], evidence: Evidence) -> None:
     """How the training job that ran was told to read its channels."""
-    (arn,) = (s["Metadata"]["TrainingJob"]["Arn"] for s in steps if s["StepName"] == "Train")
-    job = tale.cloud.client("sagemaker").describe_training_job(TrainingJobName=arn.rsplit("/", 1)[-1])
+    job = _training_job(tale, steps)
     modes = {channel["ChannelName"]: channel.get("InputMode") for channel in job["InputDataConfig"]}
     wanted = tale.workload.training.input_mode
     evidence["input_mode"] = wanted
