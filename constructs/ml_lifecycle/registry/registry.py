@@ -20,6 +20,7 @@ from ml_lifecycle.data_lake import Zone
 from ml_lifecycle.dead_letters import DeadLetterQueue, allow_rules
 from ml_lifecycle.pseudo import arn
 from ml_lifecycle.registry.approval import CHALLENGER_NAME, ApprovalParameter
+from ml_lifecycle.registry.trials import TrialSchedules
 from ml_lifecycle.training.wildcards import acknowledge_wildcards
 from ml_lifecycle.zip_function import zip_function
 
@@ -258,7 +259,10 @@ class ModelRegistry(Construct):
         """Tell the promotion how challengers are tried, and let it see how they do."""
         function = self.promotion
         rollout = workload.workload.serving.rollout
+        trials = TrialSchedules(self, "Trials", name=f"{self.group_name}-tests", queue=self.queue)
+        trials.grant_plan(function)
         for name, value in {
+            **trials.environment(),
             "CHALLENGER_PARAMETER_NAME": parameter_name,
             "CHALLENGER_VARIANT": CHALLENGER_NAME,
             "ENDPOINT_NAME": endpoint_name,
@@ -278,7 +282,7 @@ class ModelRegistry(Construct):
         if function.role is not None:
             acknowledge_wildcards(
                 function.role,
-                "CloudFormation makes up the end of an alarm's name; the stack is one. Reading metrics has no "
+                "CloudFormation makes up the end of an alarm's name; the stack is one. Metrics have no "
                 "resource type.",
                 resources=[alarms, "*"],
             )
