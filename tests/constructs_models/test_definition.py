@@ -198,4 +198,4 @@ def test_should_agree_with_botocore_about_the_shipped_definitions() -> None:
 
 
 def _text(node: dict[str, Any]) -> object:
-    return "expression" if set(node) & {"Get", "Std:Join"} and len(node) == 1 else node
+    return "expression" if set(node) & {"Get", "Std:Join", "Std:JsonGet"} and len(node) == 1 else node

@@ -24,6 +24,13 @@ training:
   hyperparameters: {eta: 0.05, tree_method: "${hist}"}
 """
 
+JUDGED = """
+evaluation:
+  bias: {facets: {carrier: {disadvantaged: [south]}}, favourable_above: 10}
+  explain: {shap_rows: 50}
+  champion: {margin: 0.01}
+"""
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -57,6 +64,7 @@ def templates(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> dict[st
         tmp_path_factory.mktemp("training"),
         {
             "Default": grants,
+            "Judged": lambda stack: pipeline(stack, parcels(folder, JUDGED)),
             "Spot": lambda stack: pipeline(stack, parcels(folder, SPOT), features_uri="s3://elsewhere/f/"),
         },
     )
@@ -104,19 +112,47 @@ def test_should_define_the_steps_and_parameters_that_others_rely_on(default: dic
         "contract",
         "model",
         "test",
+        "validation",
     ]
-    assert evaluate["PropertyFiles"] == [
-        {"PropertyFileName": "Evaluation", "OutputName": "evaluation", "FilePath": "evaluation.json"}
-    ]
+    assert {each["PropertyFileName"]: each["FilePath"] for each in evaluate["PropertyFiles"]} == {
+        "Evaluation": "evaluation.json",
+        "Registration": "register.json",
+    }
 
 
 def test_should_judge_by_the_acceptance_of_the_workload(default: dict[str, Any]) -> None:
-    [condition] = step(default, "Accept")["Arguments"]["Conditions"]
+    condition, verdict = step(default, "Accept")["Arguments"]["Conditions"]
     assert condition["Type"] == "LessThanOrEqualTo"
     assert condition["LeftValue"]["Std:JsonGet"]["Path"] == "metrics.rmse.value"
     assert condition["RightValue"] == 30
-    message = step(default, "Reject")["Arguments"]["ErrorMessage"]["Std:Join"]["Values"][0]
-    assert message == "rmse must be at most 30 on the held-out part, got"
+    assert verdict["Type"] == "Equals"
+    assert verdict["LeftValue"]["Std:JsonGet"]["Path"] == "acceptance.verdict"
+    assert verdict["RightValue"] == "accepted"
+    message = step(default, "Reject")["Arguments"]["ErrorMessage"]
+    assert message["Std:JsonGet"]["Path"] == "acceptance.why"
+
+
+def test_should_judge_beside_the_approved_model_when_the_workload_says_so(
+    templates: dict[str, Template],
+) -> None:
+    judged = pipeline_definition(templates["Judged"])
+    parameters = {each["Name"]: each["DefaultValue"] for each in judged["Parameters"]}
+    # Without an approved model both inputs hold the contract, which is always there.
+    assert parameters["ChampionModel"] == parameters["ChampionTest"] == "${ContractUri}"
+    inputs = {
+        each["InputName"]: each["S3Input"]["S3Uri"]
+        for each in step(judged, "Evaluate")["Arguments"]["ProcessingInputs"]
+    }
+    assert inputs["champion"] == {"Get": "Parameters.ChampionModel"}
+    assert inputs["champion_test"] == {"Get": "Parameters.ChampionTest"}
+    register = step(judged, "Register")["Arguments"]
+    for report in ("Report", "PreTrainingReport", "PostTrainingReport"):
+        assert register["ModelMetrics"]["Bias"][report]["S3Uri"]["Std:Join"]["Values"][1] == "bias.json"
+    explained = register["ModelMetrics"]["Explainability"]["Report"]["S3Uri"]["Std:Join"]["Values"]
+    assert explained[1] == "explainability.json"
+    baselines = register["DriftCheckBaselines"]
+    assert set(baselines["Bias"]) == {"PreTrainingConstraints", "PostTrainingConstraints"}
+    assert set(baselines["Explainability"]) == {"Constraints"}
 
 
 def test_should_register_with_metrics_and_baseline(default: dict[str, Any]) -> None:
@@ -125,6 +161,15 @@ def test_should_register_with_metrics_and_baseline(default: dict[str, Any]) -> N
     assert register["ModelApprovalStatus"] == {"Get": "Parameters.ModelApprovalStatus"}
     [container] = register["InferenceSpecification"]["Containers"]
     assert container["Image"] == "${ServingImage}"
+    threshold = container["Environment"]["DECISION_THRESHOLD"]["Std:JsonGet"]
+    assert (threshold["Path"], threshold["PropertyFile"]["Get"].rsplit(".")[-1]) == (
+        "decision_threshold",
+        "Registration",
+    )
+    card = register["ModelCard"]
+    assert card["ModelCardStatus"] == "PendingReview"
+    assert card["ModelCardContent"]["Std:JsonGet"]["Path"] == "model_card"
+    assert "Report" not in register["ModelMetrics"]["Bias"]
     quality = register["ModelMetrics"]["ModelQuality"]["Statistics"]["S3Uri"]["Std:Join"]["Values"]
     assert quality[1] == "evaluation.json"
     baseline = register["DriftCheckBaselines"]["ModelDataQuality"]

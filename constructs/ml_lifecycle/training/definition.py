@@ -51,13 +51,13 @@ STAND_INS: dict[str, Any] = {
     "metric_path": "stand-in.metric",
     "model_package_group": "stand-in-group",
     "output_key": "arn:aws:kms:us-east-1:000000000000:key/stand-in-output",
+    "parent_tuning_job": "stand-in-parent-tuning-job",
     "pipeline_name": "stand-in-pipeline",
     "processing_image": "000000000000.dkr.ecr.us-east-1.amazonaws.com/stand-in:processing",
     "processing_instance_type": "ml.stand-in.processing",
     "processing_max_runtime_seconds": 77_003,
     "processing_role": "arn:aws:iam::000000000000:role/stand-in-processing",
     "processing_volume_key": "arn:aws:kms:us-east-1:000000000000:key/stand-in-processing",
-    "refusal": "stand-in refusal",
     "security_groups": ["sg-stand-in"],
     "script_uri": "s3://stand-in/script.zip",
     "serving_image": "000000000000.dkr.ecr.us-east-1.amazonaws.com/stand-in:serving",
@@ -70,19 +70,31 @@ STAND_INS: dict[str, Any] = {
     "training_uri": "s3://stand-in/training",
     "training_volume_key": "arn:aws:kms:us-east-1:000000000000:key/stand-in-training",
     "transform_instance_type": "ml.stand-in.transform",
+    "tuning_config": {
+        "Strategy": "Random",
+        "ResourceLimits": {"MaxNumberOfTrainingJobs": 77_006, "MaxParallelTrainingJobs": 77_007},
+    },
+    "tuning_metrics": [{"Name": "stand-in:metric", "Regex": "stand-in-regex:(.*)"}],
     "volume_gb": 7_001,
+    "warm_start_type": "stand-in-warm-start",
     "workload": "stand-in-workload",
 }
 #: What decides which members and steps a definition has, and what most workloads choose.
 CHOICES: dict[str, Any] = {
     # ours: an image that reads the contract; built_in and script read a matrix, image is on its own.
     "algorithm": "ours",
+    # Bias of named facets; explanations; the approved model as a rival.
+    "bias": False,
     "cached": False,
+    "champion": False,
+    "explain": False,
     "file_system": False,
     "higher_is_better": True,
     "in_vpc": True,
     "parent": False,
     "spot": False,
+    # None; cold, or warm: it goes on from another tuning job.
+    "tuning": None,
     # Several instances, whose security groups let them talk to each other.
     "workers": False,
 }
@@ -93,10 +105,11 @@ Shape = Mapping[str, Any]
 _API = {
     "Processing": "CreateProcessingJob",
     "Training": "CreateTrainingJob",
+    "Tuning": "CreateHyperParameterTuningJob",
     "RegisterModel": "CreateModelPackage",
 }
 #: Pipelines names the jobs and creates the version itself.
-_GIVEN = frozenset({"ProcessingJobName", "TrainingJobName"})
+_GIVEN = frozenset({"HyperParameterTuningJobName", "ProcessingJobName", "TrainingJobName"})
 
 
 def shape(**choices: Any) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from ml_lifecycle.training.job_role import (
     job_role,
 )
 from ml_lifecycle.training.shapes import shape_of
+from ml_lifecycle.training.tuning import tuning_values
 from ml_lifecycle.training.wildcards import acknowledge_wildcards
 
 __all__ = ["ImageName", "TrainingPipeline"]
@@ -295,6 +296,8 @@ class TrainingPipeline(Construct):
                 "Pipelines makes up each job's name; the wildcard ends at its own prefix.",
                 resources=[jobs],
             )
+        if self._workload.workload.tuning is not None:
+            self._grant_tuning(role)
         versions = [
             arn("sagemaker", f"model-package-group/{self.model_package_group_name}"),
             arn("sagemaker", f"model-package/{self.model_package_group_name}/*"),
@@ -318,6 +321,24 @@ class TrainingPipeline(Construct):
         grant_pull(self.images["serving"].repository, role)
         grant_key(volume_key, role)
         return role
+
+    def _grant_tuning(self, role: iam.Role) -> None:
+        """Tuning jobs are named ``<execution>-<step>-<random>``: 32 characters hold no prefix."""
+        jobs = arn("sagemaker", "hyper-parameter-tuning-job/*-Tune-*")
+        iam.Grant.add_to_principal(
+            grantee=role,
+            actions=[
+                "sagemaker:AddTags",
+                "sagemaker:CreateHyperParameterTuningJob",
+                "sagemaker:DescribeHyperParameterTuningJob",
+                "sagemaker:ListTrainingJobsForHyperParameterTuningJob",
+                "sagemaker:StopHyperParameterTuningJob",
+            ],
+            resource_arns=[jobs],
+        )
+        acknowledge_wildcards(
+            role, "Pipelines makes up the tuning job's name around that of the step.", resources=[jobs]
+        )
 
     def _lustre_path(self, file_system: LustreCache) -> str:
         """Where the file system shows what executions make."""
@@ -362,7 +383,7 @@ class TrainingPipeline(Construct):
             "features_uri": features_uri,
             "file_system_id": None if file_system is None else file_system.file_system.ref,
             "file_system_path": None if file_system is None else self._lustre_path(file_system),
-            "hyperparameters": algorithm.hyperparameters,
+            **tuning_values(spec, algorithm.hyperparameters),
             "input_mode": training.input_mode,
             "max_runtime_seconds": seconds,
             "instance_count": training.instance_count,
@@ -383,10 +404,6 @@ class TrainingPipeline(Construct):
             "processing_max_runtime_seconds": min(seconds, _MAX_PROCESSING_SECONDS),
             "processing_role": self.processing_role.role_arn,
             "processing_volume_key": volume_key_of(training.processing_instance_type),
-            "refusal": (
-                f"{acceptance.metric} must be {'at least' if acceptance.at_most is None else 'at most'} "
-                f"{threshold:g} on the held-out part, got"
-            ),
             "script_uri": None if algorithm.script is None else algorithm.script.s3_object_url,
             "security_groups": None if network is None else network.security_group_ids,
             "serving_image": self.images["serving"].image_uri,

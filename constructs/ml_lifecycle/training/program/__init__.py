@@ -20,10 +20,11 @@ from .judge import accept, judge
 from .prepare import prepare
 from .register import register
 from .train import train
+from .tune import tune
 
 
 def build(session: PipelineSession, values: dict[str, Any]) -> Pipeline:
-    """Define Prepare, Train, perhaps Export, Evaluate, Accept and Register (or Reject).
+    """Define Prepare, Train or Tune, perhaps Export, Evaluate, Accept and Register (or Reject).
 
     Args:
         session: captures requests in place of sending them.
@@ -31,7 +32,8 @@ def build(session: PipelineSession, values: dict[str, Any]) -> Pipeline:
     """
     run = Run(session, values)
     prepared = prepare(run)
-    trained = export(run, prepared, train(run, prepared))
+    make = tune if values["tuning"] else train
+    trained = export(run, prepared, make(run, prepared))
     judged = judge(run, prepared, trained)
     registered = register(run, prepared, trained, judged)
     return Pipeline(

@@ -57,7 +57,16 @@ class Run:
     def parameters(self) -> list[ParameterString]:
         """Parameters of an execution."""
         parameters = [self.features_uri, self.approval, self.reason]
-        return [*parameters, self.champion] if self.values["parent"] else parameters
+        if self.values["tuning"] == "warm":
+            parameters.append(self.parent_tuning_job)
+        if self.values["parent"] or self.values["champion"]:
+            parameters.append(self.champion)
+        return [*parameters, self.champion_test] if self.values["champion"] else parameters
+
+    @cached_property
+    def parent_tuning_job(self) -> ParameterString:
+        """The tuning job that a warm start goes on from."""
+        return ParameterString(name="ParentTuningJob", default_value=self.values["parent_tuning_job"])
 
     @cached_property
     def champion(self) -> ParameterString:
@@ -66,6 +75,11 @@ class Run:
         Without one it is the contract: an object that is always there, and no model.
         """
         return ParameterString(name="ChampionModel", default_value=self.values["contract_uri"])
+
+    @cached_property
+    def champion_test(self) -> ParameterString:
+        """Folder of the held-out rows that the approved model was judged by; without one, the contract."""
+        return ParameterString(name="ChampionTest", default_value=self.values["contract_uri"])
 
     def uri(self, *path: str) -> Join:
         """S3 URI of this execution's own folder: two executions never write to the same place."""
@@ -180,6 +194,8 @@ class Judged:
     step: ProcessingStep
     #: ``evaluation.json``, for conditions.
     report: PropertyFile
+    #: ``register.json``: what Register takes from it.
+    registered: PropertyFile
 
     def uri(self, name: str) -> Any:
         """Where one of its outputs stands, e.g. ``evaluation``."""
