@@ -13,6 +13,7 @@ from ml_lifecycle.data_lake import DataLake
 from ml_lifecycle.monitoring import ModelMonitor, OperationsDashboard
 from ml_lifecycle.registry.approval import NONE_APPROVED
 from ml_lifecycle.retraining import Retraining
+from ml_lifecycle.serving import SageMakerEndpoint
 
 from constructs import Construct
 from environments import Environment
@@ -47,71 +48,72 @@ class WorkloadOperationsStack(LifecycleStack):
             description=f"{spec.title}: operations ({environment.name})",
         )
         self.add_stack_dependency(serving)
-        endpoint = serving.endpoint
-        self.monitor = ModelMonitor(
-            self,
-            "Monitor",
-            workload=workload,
-            environment_name=environment.name,
-            endpoint_name=endpoint.endpoint_name,
-            registry=models.registry,
-            artifacts=lake.artifacts,
-            volume_key=foundation.keys.data_key,
-            message_key=foundation.keys.messages,
-            # It calls CloudWatch, SageMaker and Parameter Store; in isolated subnets only endpoints lead
-            # there.
-            network=job_network(foundation) if environment.network.interface_endpoints else None,
-            condition=self._approved(models) if spec.monitoring.engine == "model_monitor" else None,
-        )
+        served = serving.served
+        #: Nothing where requests are not captured.
+        self.monitor: ModelMonitor | None = None
+        if isinstance(served, SageMakerEndpoint) and served.capture_uri is not None:
+            self.monitor = ModelMonitor(
+                self,
+                "Monitor",
+                workload=workload,
+                environment_name=environment.name,
+                endpoint_name=served.endpoint_name,
+                registry=models.registry,
+                artifacts=lake.artifacts,
+                volume_key=foundation.keys.data_key,
+                message_key=foundation.keys.messages,
+                # It calls CloudWatch, SageMaker and Parameter Store; in isolated subnets only endpoints lead
+                # there.
+                network=job_network(foundation) if environment.network.interface_endpoints else None,
+                condition=self._approved(models) if spec.monitoring.engine == "model_monitor" else None,
+            )
         self.retraining = Retraining(
             self,
             "Retraining",
             workload=workload,
             pipeline_name=models.training_pipeline.pipeline_name,
-            drift_alarm=self.monitor.drift_alarm,
+            drift_alarm=None if self.monitor is None else self.monitor.drift_alarm,
             new_data_event=new_data_event,
             message_key=foundation.keys.messages,
             log_key=foundation.keys.logs,
             log_retention_days=environment.retention.log_days,
         )
         topic = foundation.notices.topic
-        self.monitor.drift_alarm.add_alarm_action(actions.SnsAction(topic))
-        self.monitor.unjudged_alarm.add_alarm_action(actions.SnsAction(topic))
+        watched = [] if self.monitor is None else [self.monitor.drift_alarm, self.monitor.unjudged_alarm]
+        for alarm in watched:
+            alarm.add_alarm_action(actions.SnsAction(topic))
         given_up = [
             self._given_up("PromotionGivenUp", models.registry.metric_dead_letters(), "A promotion", topic),
             self._given_up(
                 "RetrainingGivenUp", self.retraining.metric_dead_letters(), "A retraining trigger", topic
             ),
         ]
-        if self.monitor.engine == "processing":
+        if self.monitor is not None and self.monitor.engine == "processing":
             self.monitor.on_run_failed("RunFailed", target=targets.SnsTopic(topic))
-        alarms: list[cloudwatch.IAlarm] = [
-            endpoint.error_alarm,
-            endpoint.latency_alarm,
-            self.monitor.drift_alarm,
-            self.monitor.unjudged_alarm,
-            *given_up,
-        ]
+        batch = [] if serving.batch is None else serving.batch.alarms
         OperationsDashboard(
             self,
             "Dashboard",
             name=f"{environment.name}-{spec.slug}",
             title=f"{spec.title} ({environment.name})",
-            endpoint=endpoint,
+            watch=served.watch,
             monitor=self.monitor,
             training=models.training_pipeline,
             registry=models.registry,
             retraining=self.retraining,
-            alarms=alarms,
+            alarms=[*served.alarms, *batch, *watched, *given_up],
         )
         outputs = {
             "Workload": spec.name,
-            "MonitorScheduleName": self.monitor.schedule_name,
-            "DriftAlarmName": self.monitor.drift_alarm.alarm_name,
-            "UnjudgedAlarmName": self.monitor.unjudged_alarm.alarm_name,
             "RetrainFunctionName": self.retraining.function.function_name,
-            "MonitoringUri": self.monitor.uri,
         }
+        if self.monitor is not None:
+            outputs |= {
+                "MonitorScheduleName": self.monitor.schedule_name,
+                "DriftAlarmName": self.monitor.drift_alarm.alarm_name,
+                "UnjudgedAlarmName": self.monitor.unjudged_alarm.alarm_name,
+                "MonitoringUri": self.monitor.uri,
+            }
         for output, value in outputs.items():
             cdk.CfnOutput(self, output, value=value)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import aws_cdk as cdk
 from ml_contract.load import LoadedWorkload
 from ml_lifecycle.data_lake import DataLake
-from ml_lifecycle.serving import ModelEndpoint
+from ml_lifecycle.serving import BatchTransform, served
 
 from constructs import Construct
 from environments import Environment
@@ -38,18 +38,48 @@ class WorkloadServingStack(LifecycleStack):
         )
         # The parameter that this stack reads is named, not referred to.
         self.add_stack_dependency(models)
-        self.endpoint = ModelEndpoint(
+        image = models.training_pipeline.images["serving"]
+        if spec.serving.style == "ecs" and not environment.network.interface_endpoints:
+            raise ValueError(
+                f"{environment.name}: network.interface_endpoints must be True for serving.style ecs, got "
+                "False: in isolated subnets Fargate reaches ECR and CloudWatch Logs through them only"
+            )
+        self.served = served(
             self,
             "Endpoint",
             workload=workload,
-            endpoint_name=f"{environment.name}-{spec.slug}",
+            name=f"{environment.name}-{spec.slug}",
             approval_parameter_name=models.registry.approval_parameter_name,
+            challenger_parameter_name=models.registry.challenger_parameter_name,
+            model_package_group_name=models.registry.group_name,
             artifacts=lake.artifacts,
             volume_key=foundation.keys.data_key,
-            repository=models.training_pipeline.images["serving"].repository,
+            message_key=foundation.keys.messages,
+            log_key=foundation.keys.logs,
+            log_retention_days=environment.retention.log_days,
+            image=image,
+            vpc=foundation.vpc,
             network=job_network(foundation),
-            challenger_parameter_name=models.registry.challenger_parameter_name,
         )
-        outputs = {"Workload": spec.name, **self.endpoint.outputs}
+        self.batch: BatchTransform | None = None
+        if spec.serving.batch is not None and spec.serving.style != "batch_transform":
+            self.batch = BatchTransform(
+                self,
+                "Batch",
+                workload=workload,
+                name=f"{environment.name}-{spec.slug}",
+                approved=self.served.approved,
+                artifacts=lake.artifacts,
+                volume_key=foundation.keys.data_key,
+                log_key=foundation.keys.logs,
+                log_retention_days=environment.retention.log_days,
+                repository=image.repository,
+                network=job_network(foundation),
+            )
+        outputs = {"Workload": spec.name, **self.served.outputs}
+        if self.batch is not None:
+            outputs |= self.batch.outputs
+        if spec.serving.style != "real_time":
+            outputs["ServingStyle"] = spec.serving.style
         for output, value in outputs.items():
             cdk.CfnOutput(self, output, value=value)

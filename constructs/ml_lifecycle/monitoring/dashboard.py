@@ -10,7 +10,7 @@ from constructs import Construct
 from ml_lifecycle.monitoring.monitor import METRIC_NAMESPACE, ModelMonitor
 from ml_lifecycle.registry import ModelRegistry
 from ml_lifecycle.retraining import Retraining
-from ml_lifecycle.serving import ModelEndpoint
+from ml_lifecycle.serving import Watch, traffic_widgets
 from ml_lifecycle.training.pipeline import TrainingPipeline
 
 __all__ = ["OperationsDashboard"]
@@ -18,6 +18,8 @@ __all__ = ["OperationsDashboard"]
 
 class OperationsDashboard(Construct):
     """Define a dashboard of one workload: alarms, traffic, latency, drift, trainings, what was given up.
+
+    ``watch`` is what whoever serves shows of its traffic; without a ``monitor`` there is no row of drift.
 
     The first three dashboards of an account are free, a further one costs 3 USD a month (CloudWatch pricing).
     """
@@ -29,23 +31,14 @@ class OperationsDashboard(Construct):
         *,
         name: str,
         title: str,
-        endpoint: ModelEndpoint,
-        monitor: ModelMonitor,
+        watch: Watch,
+        monitor: ModelMonitor | None,
         training: TrainingPipeline,
         registry: ModelRegistry,
         retraining: Retraining,
         alarms: Sequence[cloudwatch.IAlarm],
     ) -> None:
         super().__init__(scope, construct_id)
-        drift = cloudwatch.MathExpression(
-            expression=(
-                f'SEARCH(\'{{{METRIC_NAMESPACE},Environment,Feature,Workload}} MetricName="FeatureDrift" '
-                f'Environment="{monitor.environment_name}" Workload="{monitor.workload_name}"\', '
-                "'Maximum', 3600)"
-            ),
-            using_metrics={},
-            label="",
-        )
         self.dashboard = cloudwatch.Dashboard(
             self,
             "Dashboard",
@@ -56,28 +49,8 @@ class OperationsDashboard(Construct):
                     cloudwatch.TextWidget(markdown=f"# {title}", width=24, height=1),
                 ],
                 [cloudwatch.AlarmStatusWidget(title="Alarms", alarms=list(alarms), width=24, height=3)],
-                [
-                    cloudwatch.GraphWidget(
-                        title="Requests and errors",
-                        left=[endpoint.metric_invocations()],
-                        right=[endpoint.metric_error_rate()],
-                        width=12,
-                    ),
-                    cloudwatch.GraphWidget(
-                        title="Latency of the model (microseconds)",
-                        left=[endpoint.metric_latency(statistic="p50"), endpoint.metric_latency()],
-                        width=12,
-                    ),
-                ],
-                [
-                    cloudwatch.GraphWidget(
-                        title="Violations and judged records",
-                        left=[monitor.metric_violations(), monitor.metric_unjudged()],
-                        right=[monitor.metric_records_judged()],
-                        width=12,
-                    ),
-                    cloudwatch.GraphWidget(title="Drift per feature", left=[drift], width=12),
-                ],
+                traffic_widgets(watch),
+                *([] if monitor is None else [_drift_widgets(monitor)]),
                 [
                     cloudwatch.GraphWidget(
                         title="Trainings",
@@ -92,3 +65,24 @@ class OperationsDashboard(Construct):
                 ],
             ],
         )
+
+
+def _drift_widgets(monitor: ModelMonitor) -> list[cloudwatch.IWidget]:
+    drift = cloudwatch.MathExpression(
+        expression=(
+            f'SEARCH(\'{{{METRIC_NAMESPACE},Environment,Feature,Workload}} MetricName="FeatureDrift" '
+            f'Environment="{monitor.environment_name}" Workload="{monitor.workload_name}"\', '
+            "'Maximum', 3600)"
+        ),
+        using_metrics={},
+        label="",
+    )
+    return [
+        cloudwatch.GraphWidget(
+            title="Violations and judged records",
+            left=[monitor.metric_violations(), monitor.metric_unjudged()],
+            right=[monitor.metric_records_judged()],
+            width=12,
+        ),
+        cloudwatch.GraphWidget(title="Drift per feature", left=[drift], width=12),
+    ]

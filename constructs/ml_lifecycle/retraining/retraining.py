@@ -59,7 +59,9 @@ class Retraining(Construct):
         spec = workload.workload
         rules = spec.retraining
         problems = []
-        if rules.on_drift and drift_alarm is None:
+        # What is not captured is not watched: the default of on_drift means nothing there.
+        on_drift = rules.on_drift and spec.serving.captures
+        if on_drift and drift_alarm is None:
             problems.append("drift_alarm must be given when retraining.on_drift is true, got None")
         if rules.on_new_data and new_data_event is None:
             problems.append("new_data_event must be given when retraining.on_new_data is true, got None")
@@ -86,7 +88,7 @@ class Retraining(Construct):
             resource_arns=[arn("sagemaker", f"pipeline/{pipeline_name}")],
         )
         self.rules: list[events.CfnRule] = []
-        if rules.on_drift and drift_alarm is not None:
+        if on_drift and drift_alarm is not None:
             self._rule(
                 "Drift",
                 description=f"Drift of {spec.name}",

@@ -17,7 +17,7 @@ _GUARDED: Final[tuple[Strategy, ...]] = ("all_at_once", "canary", "linear", "rol
 #: asynchronous endpoints only; "Exclusions": rolling takes neither serverless nor several variants. "Shadow
 #: tests, Exclusions": no serverless, asynchronous or multi-model endpoint. Inference components are updated
 #: in batches (UpdateInferenceComponent, DeploymentConfig: RollingUpdatePolicy only). Lambda moves an alias by
-#: CodeDeploy, which knows no batches; ECS knows each of the four (CreateService, DeploymentConfiguration).
+#: CodeDeploy, which knows no batches; ECS replaces tasks as new ones become healthy.
 STRATEGIES: Final[dict[Style, tuple[Strategy, ...]]] = {
     "real_time": (*_GUARDED, "ab", "shadow"),
     "serverless": ("all_at_once",),
@@ -26,7 +26,7 @@ STRATEGIES: Final[dict[Style, tuple[Strategy, ...]]] = {
     "multi_model": _GUARDED,
     "inference_components": ("rolling",),
     "lambda": ("all_at_once", "canary", "linear"),
-    "ecs": _GUARDED,
+    "ecs": ("rolling",),
 }
 #: Styles whose fleet we scale. Serverless and Lambda scale by themselves, a job has the size it starts with.
 SCALING: Final[tuple[Style, ...]] = (
@@ -111,11 +111,9 @@ def _instances(checks: Checks) -> None:
         "serverless": "serverless.memory_mb",
         "batch_transform": "batch.instance_type and batch.instance_count",
         "lambda": "function.memory_mb",
-        "ecs": "service.cpu and service.memory_mb",
+        "ecs": "service.cpu, service.memory_mb and scaling.min_capacity",
     }
     for option in ("instance_type", "initial_instance_count"):
-        if option == "initial_instance_count" and serving.style == "ecs":
-            continue  # tasks at the start
         if option in serving.model_fields_set and serving.style not in _ON_INSTANCES:
             checks.wrong(
                 ("serving", option),
@@ -183,6 +181,12 @@ def _rollout(checks: Checks) -> None:
                 (*here, option),
                 f"goes with strategy {', '.join(readers)}, got {rollout.strategy}; remove it",
             )
+    if style == "ecs":
+        for option in ("step_percent", "bake_minutes"):
+            if option in rollout.model_fields_set:
+                checks.wrong(
+                    (*here, option), "style ecs replaces a task as soon as a new one is healthy; remove it"
+                )
     waits = rollout.strategy != "all_at_once" or style not in ("serverless", "batch_transform", "lambda")
     if "bake_minutes" in rollout.model_fields_set and not waits:
         checks.wrong((*here, "bake_minutes"), f"style {style} moves all at once and does not wait; remove it")

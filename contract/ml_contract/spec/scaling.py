@@ -66,6 +66,11 @@ class ServingScaling(Strict):
         default_factory=dict, max_length=50
     )
 
+    @property
+    def to_zero(self) -> bool:
+        """Whether there may be nobody at times."""
+        return 0 in (self.min_capacity, *(each.min_capacity for each in self.schedules.values()))
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         problems = []
