@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import aws_cdk as cdk
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3_assets as s3_assets
 from ml_contract.load import ContractError, LoadedWorkload
+from ml_contract.spec.training import Distribution
 
 from constructs import Construct
 from ml_lifecycle import code, instance_types
+from ml_lifecycle.pseudo import PARTITION
 from ml_lifecycle.training.framework_images import FrameworkImage, framework_image
 from ml_lifecycle.training.job_role import grant_asset, grant_pull
 
@@ -95,8 +96,11 @@ class Algorithm(Construct):
         account, _, _, region = host.split(".")[:4]
         name = rest.split("@")[0].split(":")[0]
         self._repositories.append(
-            ecr.Repository.from_repository_arn(
-                self, "Repository", f"arn:{cdk.Aws.PARTITION}:ecr:{region}:{account}:repository/{name}"
+            ecr.Repository.from_repository_attributes(
+                self,
+                "Repository",
+                repository_arn=f"arn:{PARTITION}:ecr:{region}:{account}:repository/{name}",
+                repository_name=name,
             )
         )
         return uri
@@ -119,11 +123,15 @@ class Algorithm(Construct):
             {
                 "entry_point": script.entry_point,
                 "torchrun": distribution is not None,
-                "processes_per_instance": None
-                if distribution is None
-                else distribution.processes_per_instance,
+                "processes_per_instance": None if distribution is None else self._processes(distribution),
             },
         )
+
+    def _processes(self, distribution: Distribution) -> int | None:
+        """Processes on an instance; none means one per GPU, which torchrun counts when it starts."""
+        given = distribution.processes_per_instance
+        gpu = instance_types.accelerator(self._training.instance_type) == "gpu"
+        return 1 if given is None and not gpu else given
 
     @property
     def hyperparameters(self) -> dict[str, str]:

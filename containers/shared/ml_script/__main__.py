@@ -78,7 +78,7 @@ def command(
         "torch.distributed.run",
         f"--nnodes={len(names)}",
         f"--node_rank={names.index(hosts.get('current_host', names[0]))}",
-        # torchrun's own word for: one per accelerator, or per CPU core where there is none.
+        # torchrun's own word for one per GPU; the construct names a number where there is none.
         f"--nproc_per_node={'gpu' if processes is None else processes}",
         f"--master_addr={names[0]}",
         f"--master_port={RENDEZVOUS_PORT}",
