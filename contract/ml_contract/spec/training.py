@@ -61,7 +61,7 @@ class BuiltIn(Strict):
 class Script(Strict):
     """A program of the workload, in ``training/`` beside its ``workload.yaml``, run by SageMaker's image."""
 
-    framework: Literal["pytorch", "pytorch_neuron", "xgboost"]
+    framework: Literal["pytorch", "xgboost"]
     version: str = Field(min_length=1, description="As SageMaker's image has it, e.g. 2.10.0.")
     entry_point: str = Field(default="train.py", pattern=r"^[A-Za-z_][A-Za-z0-9_]*\.py$")
 
