@@ -7,6 +7,7 @@ follows the reader's light or dark theme; text stays text, so that it can be sel
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["confusion", "drift", "metric_bars", "roc", "seconds_bars", "traffic_share"]
+__all__ = ["confusion", "drift", "load", "metric_bars", "roc", "seconds_bars", "traffic_share"]
 
 #: Stand-in -> CSS variable of the page.
 INK, FAINT, GRID, FIRST, SECOND, BAD, PAPER = (
@@ -181,11 +182,14 @@ def drift(features: Sequence[Mapping[str, Any]]) -> str:
         return _svg(figure, "drift", "drift per feature")
 
 
-def traffic_share(series: Sequence[Mapping[str, float]], *, name: str) -> str:
-    """Answers per second of the old and the new model, and failed requests, over the seconds of a rollout."""
+def traffic_share(series: Sequence[Mapping[str, float | None]], *, name: str) -> str:
+    """Answers per second of the old and the new model, and failed requests, over the seconds of a rollout.
+
+    A point's ``plan``, the share that the new model was meant to have then, is drawn as a line over them.
+    """
     with _figure(9.6, 2.7) as (figure, axes):
-        at = [float(point["at"]) for point in series]
-        parts = [[float(point.get(key, 0)) for point in series] for key in ("old", "new", "failed")]
+        at = [point["at"] or 0.0 for point in series]
+        parts = [[point.get(key) or 0.0 for point in series] for key in ("old", "new", "failed")]
         axes.stackplot(
             at,
             *parts,
@@ -194,11 +198,39 @@ def traffic_share(series: Sequence[Mapping[str, float]], *, name: str) -> str:
             alpha=0.85,
             step="post",
         )
+        shares = [point.get("plan") for point in series]
+        if any(share is not None for share in shares):
+            # From above: the new model's answers lie on the old one's, so its share ends at 1 - share.
+            totals = [sum(values) for values in zip(*parts, strict=True)]
+            planned = [
+                math.nan if share is None else (1 - share) * total
+                for share, total in zip(shares, totals, strict=True)
+            ]
+            axes.step(at, planned, where="post", color=INK, linewidth=1.4, label="planned share")
         axes.set(xlabel="seconds", ylabel="requests a second")
         axes.margins(x=0)
         axes.set_ylim(bottom=0)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=3)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=4)
         return _svg(figure, name, "answers by model during the rollout")
+
+
+def load(curve: Mapping[str, Any]) -> str:
+    """Latency against offered load, with the limit and the knee (``rehearsal.load_test.drawn.document``)."""
+    points = curve["points"]
+    with _figure(9.6, 3.6) as (figure, axes):
+        for key, colour in (("p50_ms", FAINT), ("p95_ms", SECOND), ("p99_ms", FIRST)):
+            known = [(p["offered_per_second"], p[key]) for p in points if p[key] is not None]
+            axes.plot(*zip(*known, strict=True), color=colour, marker="o", markersize=4, label=key[:3])
+        axes.axhline(curve["limit_ms"], color=BAD, linewidth=1.2, linestyle=(0, (4, 3)), label="limit of p99")
+        if curve["knee_per_second"] is not None:
+            word = "knee" if curve["bounded"] else "no knee up to"
+            label = f"{word} {curve['knee_per_second']:,.0f} a second"
+            axes.axvline(curve["knee_per_second"], color=INK, linewidth=1.2, label=label)
+        axes.set(xscale="log", yscale="log", xlabel="requests a second, offered", ylabel="milliseconds")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _: f"{value:,g}")
+        axes.legend(loc="upper left")
+        return _svg(figure, "load", "latency against load")
 
 
 def seconds_bars(steps: Sequence[tuple[str, float]]) -> str:

@@ -83,6 +83,10 @@ def _plots(document: Mapping[str, Any]) -> dict[str, str]:
         series = document["traffic"].get(name, {}).get("series")
         if series:
             found[name] = plots.traffic_share(series, name=name)
+    for row in document.get("matrix", ()):
+        if row["series"]:
+            name = f"matrix-{row['cell'].replace('.', '-')}"
+            found[name] = plots.traffic_share(row["series"], name=name)
     if document["steps"]:
         found["seconds"] = plots.seconds_bars([(s["id"], float(s["seconds"])) for s in document["steps"]])
     return found

@@ -104,7 +104,7 @@ def synthesize_first(tale: Tale, evidence: Evidence) -> None:
 def deploy_first(tale: Tale, evidence: Evidence) -> None:
     """Deploy the serving stack and all that it stands on; nothing watches or retrains meanwhile."""
     here = ground(tale)
-    tale.cdk.deploy(parts_of(tale))
+    tale.cdk.deploy([f"{tale.stage}/{tale.workload.id}Data", *parts_of(tale)])
     here.block = FIRST
     evidence["parameter"] = parameter_value(tale)
     require(evidence["parameter"] == "none", "a model is approved before there is one")

@@ -178,6 +178,12 @@ def _cells() -> list[Cell]:
         "all_at_once": rollout_block("all_at_once", bake_minutes=4),
         "canary": rollout_block("canary", step_percent=25, bake_minutes=4),
         "linear": rollout_block("linear", step_percent=34, bake_minutes=3),
+        # Two instances, so that a batch of half the fleet is one of them.
+        "rolling": {
+            **rollout_block("rolling", step_percent=50, bake_minutes=3),
+            "initial_instance_count": 2,
+            "scaling": {"min_capacity": 2, "max_capacity": 4},
+        },
     }
     found = []
     for strategy, block in blocks.items():
