@@ -181,6 +181,8 @@ class Checkpoints:
 
     def _clean(self, step: int) -> None:
         # Those of later rounds were not used, so they are torn or of another training.
+        for path in self._folder.glob(".step-*") if self._folder is not None else ():
+            shutil.rmtree(path, ignore_errors=True)
         kept = [path for number, path in self._all() if number <= step][: self._keep]
         for _, path in self._all():
             if path not in kept:
