@@ -100,6 +100,8 @@ def check_workload(workload: LoadedWorkload) -> None:
         ("monitoring.instance_type", spec.monitoring.instance_type, "processing"),
         ("batch.instance_type", spec.batch.instance_type, "processing"),
     ]
+    if spec.serving.batch is not None:
+        named.append(("serving.batch.instance_type", spec.serving.batch.instance_type, "transform"))
     problems = []
     for path, value, purpose in named:
         try:

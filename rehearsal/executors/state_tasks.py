@@ -124,16 +124,33 @@ def _pascal(value: Any) -> Any:
 def _processing_job(runtime: Runtime, task: Task) -> Any:
     """Run a processing job to its end; one that does not complete fails the task with its description."""
     client = runtime.client("sagemaker", role=task.role, region=task.region)
-    called("SageMaker", lambda: client.create_processing_job(**task.input))
-    name = task.input["ProcessingJobName"]
+    return _to_its_end(
+        runtime, task, client.create_processing_job, client.describe_processing_job, "ProcessingJob"
+    )
+
+
+@state_task("sagemaker:createTransformJob.sync")
+def _transform_job(runtime: Runtime, task: Task) -> Any:
+    """Run a batch transform job to its end, in the same way."""
+    client = runtime.client("sagemaker", role=task.role, region=task.region)
+    return _to_its_end(
+        runtime, task, client.create_transform_job, client.describe_transform_job, "TransformJob"
+    )
+
+
+def _to_its_end(
+    runtime: Runtime, task: Task, create: Callable[..., Any], describe: Callable[..., Any], kind: str
+) -> Any:
+    called("SageMaker", lambda: create(**task.input))
+    name = task.input[f"{kind}Name"]
 
     def ended() -> Mapping[str, Any] | None:
-        found = called("SageMaker", lambda: client.describe_processing_job(ProcessingJobName=name))
-        return found if found["ProcessingJobStatus"] in ("Completed", "Failed", "Stopped") else None
+        found = called("SageMaker", lambda: describe(**{f"{kind}Name": name}))
+        return found if found[f"{kind}Status"] in ("Completed", "Failed", "Stopped") else None
 
     found = wait_for(runtime, ended)
     shown = {key: value for key, value in _plain(found).items() if key != "ResponseMetadata"}
-    if found["ProcessingJobStatus"] != "Completed":
+    if found[f"{kind}Status"] != "Completed":
         raise TaskError("States.TaskFailed", json.dumps(shown))
     return shown
 
