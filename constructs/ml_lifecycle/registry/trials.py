@@ -44,7 +44,17 @@ class TrialSchedules(Construct):
             assumed_by=service_principal("scheduler", own_account=True),
             description=f"Schedules of {name}",
         )
-        queue.grant_send_messages(self.role)
+        # By hand: the queue's own grant has wildcards of KMS actions that SendMessage does not need (Amazon
+        # SQS Developer Guide, "Key management", "Configure KMS permissions for producers").
+        iam.Grant.add_to_principal(
+            grantee=self.role, actions=["sqs:SendMessage"], resource_arns=[queue.queue_arn]
+        )
+        if queue.encryption_master_key is not None:
+            iam.Grant.add_to_principal(
+                grantee=self.role,
+                actions=["kms:Decrypt", "kms:GenerateDataKey"],
+                resource_arns=[queue.encryption_master_key.key_arn],
+            )
 
     @property
     def schedules_arn(self) -> str:
