@@ -74,6 +74,7 @@ class WorkloadOperationsStack(LifecycleStack):
             pipeline_name=models.training_pipeline.pipeline_name,
             drift_alarm=None if self.monitor is None else self.monitor.drift_alarm,
             new_data_event=new_data_event,
+            registry=models.registry,
             message_key=foundation.keys.messages,
             log_key=foundation.keys.logs,
             log_retention_days=environment.retention.log_days,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 
 from retrain_trigger.errors import MisconfiguredError, TransientError
-from retrain_trigger.logic import Execution
+from retrain_trigger.logic import Champion, Execution
 
 __all__ = ["SageMakerPipelines", "metadata_text"]
 
@@ -30,6 +30,8 @@ TRANSIENT_CODES = frozenset(
 )
 #: More than may run or end within any sensible cooldown; one page.
 LOOK_BACK = 20
+#: What the approval parameter holds before the first approval.
+NONE_APPROVED = "none"
 
 
 @contextmanager
@@ -57,11 +59,14 @@ def metadata_text(text: str) -> str:
 class SageMakerPipelines:
     """``retrain_trigger.logic.Pipelines`` on SageMaker.
 
-    Needs ``sagemaker:ListPipelineExecutions`` and ``sagemaker:StartPipelineExecution`` on the pipeline.
+    Needs ``sagemaker:ListPipelineExecutions`` and ``sagemaker:StartPipelineExecution`` on the pipeline; to
+    tell it of the approved model also ``ssm:GetParameter`` on the approval parameter and
+    ``sagemaker:DescribeModelPackage`` on the group's versions.
     """
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, ssm: Any = None) -> None:
         self._client = client
+        self._ssm = ssm
 
     def latest(self, pipeline_name: str) -> Sequence[Execution]:
         """Latest executions of the pipeline, newest first."""
@@ -81,7 +86,26 @@ class SageMakerPipelines:
             for item in page["PipelineExecutionSummaries"]
         ]
 
-    def start(self, pipeline_name: str, *, token: str, reason: str) -> str:
+    def champion(self, parameter_name: str) -> Champion | None:
+        """The approved model; None when nobody has approved one, or its version is gone."""
+        with _translated():
+            value = self._ssm.get_parameter(Name=parameter_name)["Parameter"]["Value"]
+            if value == NONE_APPROVED:
+                return None
+            try:
+                package = self._client.describe_model_package(ModelPackageName=value)
+            except ClientError as error:
+                if "does not exist" in error.response["Error"]["Message"]:
+                    return None
+                raise
+        [container] = package["InferenceSpecification"]["Containers"]
+        return Champion(
+            arn=value,
+            model_uri=container["ModelDataUrl"],
+            test_uri=package.get("CustomerMetadataProperties", {}).get("TestSet"),
+        )
+
+    def start(self, pipeline_name: str, *, token: str, reason: str, parameters: Mapping[str, str]) -> str:
         """Start the pipeline once per token and return the execution's ARN."""
         with _translated():
             answer = self._client.start_pipeline_execution(
@@ -91,7 +115,10 @@ class SageMakerPipelines:
                 PipelineExecutionDescription=reason[:3_072],
                 # It ends in the model package's metadata, and Register would be refused for a text that does
                 # not fit there.
-                PipelineParameters=[{"Name": "Reason", "Value": metadata_text(reason)}],
+                PipelineParameters=[
+                    {"Name": "Reason", "Value": metadata_text(reason)},
+                    *({"Name": name, "Value": value} for name, value in parameters.items()),
+                ],
             )
         arn: str = answer["PipelineExecutionArn"]
         return arn

@@ -19,7 +19,7 @@ from typing import Protocol
 from retrain_trigger.errors import BadEventError
 from retrain_trigger.settings import Settings
 
-__all__ = ["Execution", "Pipelines", "Trigger", "decide", "retrain", "token_of"]
+__all__ = ["Champion", "Execution", "Pipelines", "Trigger", "decide", "retrain", "token_of"]
 
 #: States in which an execution still uses its pipeline (DescribePipelineExecution, PipelineExecutionStatus).
 RUNNING = frozenset({"Executing", "Stopping"})
@@ -34,13 +34,32 @@ class Execution:
     started: datetime
 
 
+@dataclass(frozen=True, kw_only=True)
+class Champion:
+    """The approved model, as a new one is trained from it and judged beside it."""
+
+    arn: str
+    #: Its ``model.tar.gz``.
+    model_uri: str
+    #: Folder of the held-out rows that it was judged by; None for a version that does not say.
+    test_uri: str | None
+
+    def parameters(self, wanted: Sequence[str]) -> dict[str, str]:
+        """Values of those pipeline parameters that the pipeline has."""
+        known = {"ChampionModel": self.model_uri, "ChampionTest": self.test_uri}
+        return {name: value for name in wanted if (value := known[name]) is not None}
+
+
 class Pipelines(Protocol):
     """The part of SageMaker that this function needs."""
 
     def latest(self, pipeline_name: str) -> Sequence[Execution]:
         """Latest executions of the pipeline, newest first."""
 
-    def start(self, pipeline_name: str, *, token: str, reason: str) -> str:
+    def champion(self, parameter_name: str) -> Champion | None:
+        """The approved model; None when nobody has approved one, or its version is gone."""
+
+    def start(self, pipeline_name: str, *, token: str, reason: str, parameters: Mapping[str, str]) -> str:
         """Start the pipeline and return the execution's ARN; the same token starts once."""
 
 
@@ -134,7 +153,8 @@ def retrain(event: object, pipelines: Pipelines, settings: Settings, *, now: dat
 
     Returns:
         ``{"started": True, "execution": arn, "reason": ...}`` or
-        ``{"started": False, "why": ..., "reason": ...}``.
+        ``{"started": False, "why": ..., "reason": ...}``; with ``champion``, the approved model package or
+        None, where the pipeline is told of it.
     """
     trigger = Trigger.from_event(event, now=now)
     if trigger.ignored_because is not None:
@@ -144,7 +164,16 @@ def retrain(event: object, pipelines: Pipelines, settings: Settings, *, now: dat
     if why is not None:
         return {"started": False, "why": why, "reason": trigger.reason}
     latest = max(executions, key=lambda e: e.started, default=None)
+    champion = None
+    if settings.approved_parameter is not None:
+        champion = pipelines.champion(settings.approved_parameter)
     arn = pipelines.start(
-        settings.pipeline_name, token=token_of(settings.pipeline_name, latest), reason=trigger.reason
+        settings.pipeline_name,
+        token=token_of(settings.pipeline_name, latest),
+        reason=trigger.reason,
+        parameters={} if champion is None else champion.parameters(settings.champion_parameters),
     )
-    return {"started": True, "execution": arn, "reason": trigger.reason}
+    result: dict[str, object] = {"started": True, "execution": arn, "reason": trigger.reason}
+    if settings.approved_parameter is not None:
+        result["champion"] = None if champion is None else champion.arn
+    return result

@@ -8,7 +8,10 @@ from datetime import timedelta
 
 from retrain_trigger.errors import MisconfiguredError
 
-__all__ = ["Settings"]
+__all__ = ["CHAMPION_PARAMETERS", "Settings"]
+
+#: What a training pipeline may be told of the approved model.
+CHAMPION_PARAMETERS = ("ChampionModel", "ChampionTest")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +21,10 @@ class Settings:
     pipeline_name: str
     workload: str
     cooldown: timedelta
+    #: Name of the parameter that holds the approved model package; None when the pipeline asks for none.
+    approved_parameter: str | None = None
+    #: Parameters by which the pipeline is told of the approved model.
+    champion_parameters: tuple[str, ...] = ()
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -34,10 +41,20 @@ class Settings:
             hours = -1.0
         if not 0 <= hours <= 24 * 366:
             problems.append(f"COOLDOWN_HOURS must be a number of hours between 0 and 8784, got {text!r}")
+        approved = environment.get("APPROVED_PARAMETER", "").strip() or None
+        named = tuple(name for name in environment.get("CHAMPION_PARAMETERS", "").split(",") if name)
+        unknown = [name for name in named if name not in CHAMPION_PARAMETERS]
+        if unknown or (approved is None) != (not named):
+            problems.append(
+                "APPROVED_PARAMETER goes with CHAMPION_PARAMETERS, some of "
+                f"{', '.join(CHAMPION_PARAMETERS)}; got {approved!r} and {named!r}"
+            )
         if problems:
             raise MisconfiguredError("; ".join(problems))
         return cls(
             pipeline_name=environment["PIPELINE_NAME"].strip(),
             workload=environment["WORKLOAD"].strip(),
             cooldown=timedelta(hours=hours),
+            approved_parameter=approved,
+            champion_parameters=named,
         )

@@ -13,10 +13,11 @@ from aws_cdk import aws_iam as iam
 from cdk_support import Template, only, resources, statements, synthesise_stacks
 from ml_contract.load import LoadedWorkload
 from ml_lifecycle.retraining import Retraining
-from model_support import NAME, Around, flat, granted, parcels
+from model_support import NAME, PARAMETER, Around, flat, granted, parcels
 
 ALL = "retraining: {on_drift: true, on_new_data: true, every_days: 7, cooldown_hours: 3}\n"
 NONE = "retraining: {on_drift: false}\n"
+CHAMPION = "evaluation: {champion: {margin: 0}}\n"
 
 
 def retraining(stack: cdk.Stack, workload: LoadedWorkload, **options: Any) -> Retraining:
@@ -24,6 +25,8 @@ def retraining(stack: cdk.Stack, workload: LoadedWorkload, **options: Any) -> Re
     if options.pop("alarm", True):
         metric = cloudwatch.Metric(namespace="MLLifecycle", metric_name="Violations")
         options["drift_alarm"] = metric.create_alarm(stack, "Drift", threshold=1, evaluation_periods=1)
+    if options.pop("registry", False):
+        options["registry"] = around.registry(workload)
     return Retraining(
         stack,
         "Retraining",
@@ -59,6 +62,7 @@ def templates(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> dict[st
         {
             "Default": lambda stack: retraining(stack, parcels(folder)),
             "All": everything,
+            "Champion": lambda stack: retraining(stack, parcels(folder, CHAMPION), registry=True),
             "None": lambda stack: retraining(stack, parcels(folder, NONE), alarm=False),
         },
     )
@@ -137,6 +141,30 @@ def test_should_give_the_function_its_pipeline_and_its_dead_letters_only(
         "logs:PutLogEvents",
         "sqs:SendMessage",
     }
+
+
+def test_should_tell_the_pipeline_of_the_approved_model_where_it_asks(
+    templates: dict[str, Template],
+) -> None:
+    found = granted(statements(templates["Champion"], "RetrainingTriggerRole"))
+    versions = f"arn:<AWS::Partition>:sagemaker:<AWS::Region>:<AWS::AccountId>:model-package/{NAME}/*"
+    assert ("sagemaker:DescribeModelPackage", versions) in found
+    assert {r.rpartition(":")[2] for a, r in found if a == "ssm:GetParameter"} == {f"parameter{PARAMETER}"}
+    function = resources(templates["Champion"], "AWS::Lambda::Function")
+    [variables] = [
+        f["Properties"]["Environment"]["Variables"]
+        for f in function.values()
+        if "COOLDOWN_HOURS" in f["Properties"].get("Environment", {}).get("Variables", {})
+    ]
+    assert variables["CHAMPION_PARAMETERS"] == "ChampionModel,ChampionTest"
+    assert "APPROVED_PARAMETER" in variables
+
+
+def test_should_refuse_a_pipeline_with_a_champion_and_no_registry(folder: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"registry must be given when training.parent or evaluation.champion"
+    ):
+        retraining(cdk.Stack(cdk.App(), "Alone"), parcels(folder, CHAMPION))
 
 
 def test_should_let_only_its_own_rules_call_the_function(templates: dict[str, Template]) -> None:

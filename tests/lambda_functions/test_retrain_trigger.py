@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import boto3
@@ -16,7 +17,7 @@ from botocore.stub import ANY, Stubber
 from retrain_trigger import handler as entry
 from retrain_trigger.aws import SageMakerPipelines, metadata_text
 from retrain_trigger.errors import BadEventError, MisconfiguredError, TransientError
-from retrain_trigger.logic import Execution, retrain, token_of
+from retrain_trigger.logic import Champion, Execution, retrain, token_of
 from retrain_trigger.settings import Settings
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -30,6 +31,8 @@ class FakePipelines:
         self.executions = list(executions)
         self.by_token: dict[str, Execution] = {}
         self.reasons: list[str] = []
+        self.approved: Champion | None = None
+        self.told: list[Mapping[str, str]] = []
         self.now = now
         self.lock = threading.Lock()
         self.barrier: threading.Barrier | None = None
@@ -41,13 +44,17 @@ class FakePipelines:
             self.barrier.wait(timeout=10)
         return seen
 
-    def start(self, pipeline_name: str, *, token: str, reason: str) -> str:
+    def champion(self, parameter_name: str) -> Champion | None:
+        return self.approved
+
+    def start(self, pipeline_name: str, *, token: str, reason: str, parameters: Mapping[str, str]) -> str:
         with self.lock:
             if token not in self.by_token:
                 arn = f"arn:execution/{len(self.executions)}"
                 self.by_token[token] = Execution(arn=arn, status="Executing", started=self.now)
                 self.executions.append(self.by_token[token])
                 self.reasons.append(reason)
+                self.told.append(parameters)
             return self.by_token[token].arn
 
 
@@ -262,7 +269,7 @@ def test_should_start_with_its_token_and_reason_cut_to_what_sagemaker_takes() ->
         },
     )
     with stub:
-        assert pipelines.start("p", token="t" * 64, reason="r" * 2000) == ARN
+        assert pipelines.start("p", token="t" * 64, reason="r" * 2000, parameters={}) == ARN
     stub.assert_no_pending_responses()
 
 
@@ -306,7 +313,7 @@ def test_should_call_an_unreachable_endpoint_transient() -> None:
             raise EndpointConnectionError(endpoint_url="https://api.sagemaker.us-east-1.amazonaws.com")
 
     with pytest.raises(TransientError):
-        SageMakerPipelines(Unreachable()).start("p", token="t" * 64, reason="r")
+        SageMakerPipelines(Unreachable()).start("p", token="t" * 64, reason="r", parameters={})
 
 
 # --- the entry point ---
@@ -336,3 +343,80 @@ def test_should_log_and_raise_so_that_lambda_keeps_the_event(
 
     line = json.loads(capsys.readouterr().out)
     assert (line["level"], line["error"]) == ("ERROR", "MisconfiguredError")
+
+
+# --- the approved model ---
+
+PACKAGE = "arn:aws:sagemaker:us-east-1:111122223333:model-package/dev-claims-fraud/3"
+TELLING = replace(
+    SETTINGS, approved_parameter="/approved", champion_parameters=("ChampionModel", "ChampionTest")
+)
+
+
+def test_should_tell_the_pipeline_which_model_is_approved() -> None:
+    pipelines = FakePipelines()
+    pipelines.approved = Champion(arn=PACKAGE, model_uri="s3://b/model.tar.gz", test_uri="s3://b/test")
+
+    result = retrain(alarm(), pipelines, TELLING, now=NOW)
+
+    assert result["champion"] == PACKAGE
+    assert pipelines.told == [{"ChampionModel": "s3://b/model.tar.gz", "ChampionTest": "s3://b/test"}]
+
+
+def test_should_leave_the_pipelines_defaults_where_there_is_no_approved_model_or_no_test_set() -> None:
+    pipelines = FakePipelines()
+    assert retrain(alarm(), pipelines, TELLING, now=NOW)["champion"] is None
+    older = FakePipelines()
+    older.approved = Champion(arn=PACKAGE, model_uri="s3://b/model.tar.gz", test_uri=None)
+    retrain(alarm(), older, TELLING, now=NOW)
+    assert (pipelines.told, older.told) == ([{}], [{"ChampionModel": "s3://b/model.tar.gz"}])
+
+
+@pytest.mark.parametrize(
+    ("value", "answer", "expected"),
+    [
+        ("none", None, None),
+        (PACKAGE, "gone", None),
+        (PACKAGE, {"TestSet": "s3://b/test"}, "s3://b/test"),
+        (PACKAGE, {}, None),
+    ],
+)
+def test_should_find_the_approved_model_by_its_parameter(
+    value: str, answer: dict[str, str] | str | None, expected: str | None
+) -> None:
+    session = boto3.Session(aws_access_key_id="k", aws_secret_access_key="s", region_name="us-east-1")
+    client, ssm = session.client("sagemaker"), session.client("ssm")
+    with Stubber(client) as packages, Stubber(ssm) as parameters:
+        parameters.add_response("get_parameter", {"Parameter": {"Value": value}}, {"Name": "/approved"})
+        if answer == "gone":
+            message = f"ModelPackage {PACKAGE} does not exist."
+            packages.add_client_error("describe_model_package", "ValidationException", message)
+        elif isinstance(answer, dict):
+            package = {
+                "ModelPackageName": "x",
+                "ModelPackageArn": PACKAGE,
+                "CreationTime": NOW,
+                "ModelPackageStatus": "Completed",
+                "ModelPackageStatusDetails": {"ValidationStatuses": []},
+                "InferenceSpecification": {"Containers": [{"ModelDataUrl": "s3://b/model.tar.gz"}]},
+                "CustomerMetadataProperties": answer,
+            }
+            packages.add_response("describe_model_package", package, {"ModelPackageName": PACKAGE})
+        found = SageMakerPipelines(client, ssm).champion("/approved")
+    if isinstance(answer, dict):
+        assert found == Champion(arn=PACKAGE, model_uri="s3://b/model.tar.gz", test_uri=expected)
+    else:
+        assert found is None
+
+
+def test_should_refuse_half_of_what_tells_of_the_approved_model() -> None:
+    base = {"PIPELINE_NAME": "p", "WORKLOAD": "w", "COOLDOWN_HOURS": "1"}
+    told = {"APPROVED_PARAMETER": "/a", "CHAMPION_PARAMETERS": "ChampionModel,ChampionTest"}
+    settings = Settings.from_environment(base | told)
+    assert (settings.approved_parameter, settings.champion_parameters) == (
+        "/a",
+        ("ChampionModel", "ChampionTest"),
+    )
+    for wrong in ({"APPROVED_PARAMETER": "/a"}, told | {"CHAMPION_PARAMETERS": "Reason"}):
+        with pytest.raises(MisconfiguredError, match="CHAMPION_PARAMETERS"):
+            Settings.from_environment(base | wrong)

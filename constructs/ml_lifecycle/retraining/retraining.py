@@ -16,6 +16,7 @@ from ml_contract.load import LoadedWorkload
 from constructs import Construct
 from ml_lifecycle.dead_letters import DeadLetterQueue
 from ml_lifecycle.pseudo import arn, service_principal
+from ml_lifecycle.registry import ModelRegistry
 from ml_lifecycle.zip_function import zip_function
 
 __all__ = ["Retraining"]
@@ -29,6 +30,9 @@ class Retraining(Construct):
     ``lambda/retrain_trigger``, which starts the pipeline unless an execution runs or started within
     ``cooldown_hours``; of triggers that come at once, one starts it. An event that fails three times, or
     cannot be delivered for six hours, is kept in ``dead_letters`` for 14 days.
+
+    Where the workload trains from the approved model (``training.parent``) or judges beside it
+    (``evaluation.champion``), the function tells the pipeline which one it is; that takes ``registry``.
 
     ``grant_request`` lets a person or a program ask for a training: invoke the function with ``{"reason":
     "..."}``.
@@ -53,6 +57,7 @@ class Retraining(Construct):
         log_key: kms.IKey,
         drift_alarm: cloudwatch.IAlarm | None = None,
         new_data_event: Mapping[str, object] | None = None,
+        registry: ModelRegistry | None = None,
         log_retention_days: int = 90,
     ) -> None:
         super().__init__(scope, construct_id)
@@ -65,8 +70,22 @@ class Retraining(Construct):
             problems.append("drift_alarm must be given when retraining.on_drift is true, got None")
         if rules.on_new_data and new_data_event is None:
             problems.append("new_data_event must be given when retraining.on_new_data is true, got None")
+        told = [
+            *(["ChampionModel"] if spec.training.parent or spec.evaluation.champion else []),
+            *(["ChampionTest"] if spec.evaluation.champion else []),
+        ]
+        if told and registry is None:
+            problems.append(
+                "registry must be given when training.parent or evaluation.champion is set, got None"
+            )
         if problems:
             raise ValueError("; ".join(problems))
+        champion = {}
+        if told and registry is not None:
+            champion = {
+                "APPROVED_PARAMETER": registry.approval_parameter_name,
+                "CHAMPION_PARAMETERS": ",".join(told),
+            }
         self.dead_letters = DeadLetterQueue(self, "DeadLetters", key=message_key)
         self.function = zip_function(
             self,
@@ -79,6 +98,7 @@ class Retraining(Construct):
                 "PIPELINE_NAME": pipeline_name,
                 "WORKLOAD": spec.name,
                 "COOLDOWN_HOURS": str(rules.cooldown_hours),
+                **champion,
             },
             dead_letters=self.dead_letters,
         )
@@ -87,6 +107,8 @@ class Retraining(Construct):
             actions=["sagemaker:ListPipelineExecutions", "sagemaker:StartPipelineExecution"],
             resource_arns=[arn("sagemaker", f"pipeline/{pipeline_name}")],
         )
+        if told and registry is not None:
+            registry.grant_read(self.function)
         self.rules: list[events.CfnRule] = []
         if on_drift and drift_alarm is not None:
             self._rule(
