@@ -14,7 +14,18 @@ from rehearsal.iam import AccessDeniedError
 if TYPE_CHECKING:
     from rehearsal.runtime import Runtime
 
-__all__ = ["TransferError", "download", "download_tar", "fetch", "pack", "split_uri", "upload", "upload_file"]
+__all__ = [
+    "TransferError",
+    "download",
+    "download_tar",
+    "fetch",
+    "listed",
+    "pack",
+    "relative",
+    "split_uri",
+    "upload",
+    "upload_file",
+]
 
 
 class TransferError(Exception):
@@ -43,7 +54,22 @@ def _keys(client: Any, bucket: str, prefix: str) -> Iterator[str]:
                 yield item["Key"]
 
 
-def _relative(key: str, prefix: str) -> str:
+def listed(runtime: Runtime, uri: str, *, role: str, region: str) -> list[str]:
+    """The URIs of all objects below an S3 prefix, in order.
+
+    :raises TransferError: the role may not list them
+    """
+    from botocore.exceptions import ClientError
+
+    bucket, prefix = split_uri(uri)
+    try:
+        return [f"s3://{bucket}/{key}" for key in _keys(_client(runtime, role, region), bucket, prefix)]
+    except ClientError as error:
+        raise TransferError(f"ClientError: {uri}: {error}") from error
+
+
+def relative(key: str, prefix: str) -> str:
+    """Where a key stands below a prefix; the prefix itself is a file of its name."""
     folder = prefix.rstrip("/") + "/"
     if key == prefix:
         return key.rsplit("/", 1)[-1]
@@ -65,7 +91,7 @@ def download(runtime: Runtime, uri: str, to: Path, *, role: str, region: str) ->
     count = 0
     try:
         for key in _keys(client, bucket, prefix):
-            target = to / _relative(key, prefix)
+            target = to / relative(key, prefix)
             if not target.resolve().is_relative_to(to.resolve()):
                 raise TransferError(f"ClientError: the key {key!r} leads out of the folder of its input")
             target.parent.mkdir(parents=True, exist_ok=True)

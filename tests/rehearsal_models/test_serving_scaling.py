@@ -140,7 +140,7 @@ def test_should_scale_by_steps_and_by_schedule(rehearsal: Rehearsal) -> None:
     put_model(rehearsal, "stairs", 1)
     up(rehearsal, "stairs", on_instances("stairs"))
     scaling, where = rehearsal.client("application-autoscaling"), target("stairs")
-    with pytest.raises(ClientError, match="MinCapacity of endpoint.* must be at least 1, got 0"):
+    with pytest.raises(ClientError, match=r"MinCapacity of endpoint.* must be at least 1, got 0"):
         scaling.register_scalable_target(**where, MinCapacity=0, MaxCapacity=3)
     scaling.register_scalable_target(**where, MinCapacity=1, MaxCapacity=4)
     step_alarm(

@@ -25,6 +25,7 @@ from rehearsal.executors.serving import (
     models,
     multi_model,
     programs,
+    records,
     rollout,
     scaling,
     scaling_clock,
@@ -32,6 +33,7 @@ from rehearsal.executors.serving import (
     serverless,
     shadow,
     traffic,
+    transform,
 )
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ __all__ = [
     "models",
     "multi_model",
     "programs",
+    "records",
     "rollout",
     "scaling",
     "scaling_clock",
@@ -58,6 +61,7 @@ __all__ = [
     "serverless",
     "shadow",
     "traffic",
+    "transform",
 ]
 
 
