@@ -275,6 +275,41 @@ def lineage(  # noqa: PLR0917 - typer calls it by name, one parameter per option
 
 
 @app.command()
+def load_test(  # noqa: PLR0917 - typer calls it by name, one parameter per option
+    workload: Workload = "claims_fraud",
+    out: Annotated[Path, typer.Option(help="Folder of a rehearsal that has trained a model.")] = Path("out"),
+    model: Annotated[Path | None, typer.Option(help="A model.tar.gz; default: the one trained last.")] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes of the container.")] = 1,
+    seconds: Annotated[float, typer.Option(min=0.2, max=600, help="How long each load is offered.")] = 2.0,
+    seed: Annotated[int, typer.Option(help="Of the records that are asked about.")] = 7,
+    app_folder: AppFolder = None,
+) -> None:
+    """Draw the serving container's latency against its load, and name the knee."""
+    from rehearsal.inputs import InputError
+    from rehearsal.load_test.command import LoadTest
+    from rehearsal.load_test.command import load_test as run_load_test
+    from rehearsal.load_test.container import LoadTestError
+    from rehearsal.load_test.drawn import sentence
+    from rehearsal.preflight import PreflightError, find_workload
+    from rehearsal.preflight import app_folder as folder_of
+
+    try:
+        wanted = LoadTest(
+            loaded=find_workload(folder_of(app_folder), workload),
+            out=out.resolve(),
+            model=model,
+            workers=workers,
+            seconds=seconds,
+            seed=seed,
+        )
+        curve, page = run_load_test(wanted, typer.echo)
+    except (PreflightError, InputError, LoadTestError) as error:
+        _fail(str(error))
+    typer.echo(sentence(curve))
+    typer.echo(f"report: {page}")
+
+
+@app.command()
 def report(
     source: Annotated[Path, typer.Argument(help="A report.json.")] = Path("out/report.json"),
     out: Annotated[Path | None, typer.Option(help="The page; default: report.html beside it.")] = None,

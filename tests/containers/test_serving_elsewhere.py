@@ -273,7 +273,30 @@ def test_should_say_all_that_is_wrong_with_its_settings() -> None:
         assert name in str(refused.value)
 
 
-@pytest.mark.parametrize("text", ["nan", "inf", "0", "-1", "half"])
+def test_should_raise_where_lambda_must_count_an_error(
+    trained: Callable[[str], Trained], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ml_serving import lambda_handler
+
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(trained("binary").folder / "train"))
+    lambda_handler.adapter.cache_clear()
+    predictor = lambda_handler.adapter().app.predictor
+    monkeypatch.setattr(
+        predictor, "answer", lambda *_: Answer(500, (b"content-type", b"text/csv"), b"defect")
+    )
+    with pytest.raises(lambda_handler.ServerError, match="500: defect"):
+        lambda_handler.handler(event(b"{}"), None)
+    lambda_handler.adapter.cache_clear()
+
+
+def test_should_read_the_group_from_an_arn() -> None:
+    group = "arn:aws:sagemaker:us-east-1:1:model-package/dev-trips"
+    assert Settings.of({"MODEL_PACKAGE_GROUP": group}).group == "dev-trips"
+    assert Settings.of({"MODEL_PACKAGE_GROUP": "dev-trips"}).group == "dev-trips"
+    assert Settings.of({}).group is None
+
+
+@pytest.mark.parametrize("text", ["", "nan", "inf", "0", "-1", "half"])
 def test_should_take_no_threshold_that_is_none(text: str) -> None:
     with pytest.raises(BadInputError, match="DECISION_THRESHOLD"):
         Settings.of({"DECISION_THRESHOLD": text})
@@ -292,3 +315,4 @@ def test_should_label_by_the_threshold_that_it_is_given(trained: Callable[[str],
         assert all((label == "late") == (score >= threshold) for score, label in found)
     assert low != own != high
     assert Settings.of({"DECISION_THRESHOLD": "0.9"}).threshold == 0.9
+    assert Settings.of({"DECISION_THRESHOLD": "none"}).threshold is None

@@ -24,6 +24,10 @@ __all__ = ["handler"]
 logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
 
 
+class ServerError(Exception):
+    """A request that could not be answered for reasons of ours."""
+
+
 @functools.cache
 def adapter() -> Mangum:
     """Return the application with its model, ready for Lambda's events."""
@@ -34,8 +38,16 @@ def adapter() -> Mangum:
 
 
 def handler(event: Any, context: Any) -> Any:
-    """Answer one event."""
-    return adapter()(event, context)
+    """Answer one event.
+
+    Raises:
+        ServerError: the answer is a 5xx. Only what raises is an error to Lambda: its metric, on which an
+            alarm rolls a deployment back, would not count an answer.
+    """
+    answer = adapter()(event, context)
+    if answer["statusCode"] >= 500:
+        raise ServerError(f"{answer['statusCode']}: {answer['body']}")
+    return answer
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:

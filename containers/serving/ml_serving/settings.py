@@ -28,9 +28,11 @@ class Settings:
     SAGEMAKER_MULTI_MODEL            ``true``: models are loaded and unloaded by request
     SERVING_HOST                     address to listen on; all
     MODEL_PACKAGE                    ARN of the model package; answers then name their model
-    MODEL_PACKAGE_GROUP              multi-model: group of the models, whose file names are their versions
+    MODEL_PACKAGE_GROUP              multi-model: group of the models, or an ARN that ends with it; their file
+                                     names are their versions
     MODEL_DATA_URL                   ``s3://.../model.tar.gz`` to fetch where no SageMaker mounts the model
-    DECISION_THRESHOLD               positive from this score on; takes the place of the contract's
+    DECISION_THRESHOLD               positive from this score on; takes the place of the contract's; ``none``:
+                                     the contract's
     ===============================  =========================================================================
     """
 
@@ -64,11 +66,14 @@ class Settings:
         if url is not None and not _OBJECT.fullmatch(url):
             problems.append(f"MODEL_DATA_URL must look like s3://bucket/key.tar.gz, got {url!r}")
         threshold = None
-        text = environment.get("DECISION_THRESHOLD", "")
-        if text:
+        text = environment.get("DECISION_THRESHOLD", "none")
+        # A pipeline step can name no variable that may be missing: what was not chosen is said so.
+        if text != "none":
             threshold = _share(text)
             if threshold is None:
-                problems.append(f"DECISION_THRESHOLD must be a number above 0 and below 1, got {text!r}")
+                problems.append(
+                    f"DECISION_THRESHOLD must be a number above 0 and below 1 or none, got {text!r}"
+                )
         if problems:
             raise BadInputError("; ".join(problems))
         # arn:{partition}:sagemaker:{region}:{account}:model-package/{group}/{version}
@@ -80,7 +85,7 @@ class Settings:
             workers=1 if multi == "true" else workers,
             multi_model=multi == "true",
             served_as=package or None,
-            group=environment.get("MODEL_PACKAGE_GROUP") or None,
+            group=environment.get("MODEL_PACKAGE_GROUP", "").rpartition("/")[2] or None,
             model_data_url=url,
             threshold=threshold,
         )
