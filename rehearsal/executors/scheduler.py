@@ -295,8 +295,14 @@ def _templated(  # noqa: PLR0917
     return {}
 
 
+def _queue_url(client: Any, arn: str) -> str:
+    # Not asked of the service: the schedule's role needs SendMessage only.
+    account, name = arn.split(":")[4:6]
+    return f"{client.meta.endpoint_url}/{account}/{name}"
+
+
 def _call_sqs(client: Any, target: Mapping[str, Any], arn: str, given: str) -> None:
-    url = client.get_queue_url(QueueName=arn.rsplit(":", 1)[-1])["QueueUrl"]
+    url = _queue_url(client, arn)
     group = target.get("SqsParameters", {}).get("MessageGroupId")
     client.send_message(
         QueueUrl=url, MessageBody=given, **({} if group is None else {"MessageGroupId": group})
@@ -349,7 +355,7 @@ def _dead_letter(
     client = runtime.client("sqs", role=target["RoleArn"], region=region)
     try:
         client.send_message(
-            QueueUrl=client.get_queue_url(QueueName=arn.rsplit(":", 1)[-1])["QueueUrl"],
+            QueueUrl=_queue_url(client, arn),
             MessageBody=given or "{}",
             MessageAttributes={
                 "ERROR_MESSAGE": {"DataType": "String", "StringValue": str(error)[:1024]},

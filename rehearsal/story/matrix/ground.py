@@ -45,6 +45,8 @@ FIRST: Block = {
     },
 }
 SETTLED_SECONDS = 240
+#: Minutes by the clock in which alarms calm down.
+QUIET_MINUTES = 15
 
 
 @dataclass(kw_only=True)
@@ -184,6 +186,22 @@ def prepare(tale: Tale, cell: Cell) -> None:
             seconds=120,
         )
         settled(tale)
+    _quiet_alarms(tale)
+
+
+def _quiet_alarms(tale: Tale) -> None:
+    """Let minutes pass until no alarm of the stack rings: a rollout with one that does is over at once."""
+    alarms = tale.cloud.client("cloudwatch")
+    prefix = f"{serving_stack(tale)['StackName']}-"
+    for _ in range(QUIET_MINUTES):
+        found = alarms.describe_alarms(AlarmNamePrefix=prefix, StateValue="ALARM")["MetricAlarms"]
+        ringing = [alarm["AlarmName"] for alarm in found if "TargetTracking" not in alarm["AlarmName"]]
+        if not ringing:
+            return
+        tale.cloud.advance(minutes=1)
+    require(
+        not ringing, f"still in ALARM after {QUIET_MINUTES} minutes without requests: {', '.join(ringing)}"
+    )
 
 
 def _deploy(tale: Tale, here: Ground, block: Block) -> None:

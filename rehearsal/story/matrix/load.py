@@ -48,7 +48,8 @@ def read_prediction(body: bytes) -> str:
     model = answer.get("model")
     if not isinstance(model, str):
         raise ValueError("the answer names no model")  # noqa: TRY004 - a wrong answer, not a wrong call
-    return model
+    # Where the group is named by its ARN, so is the version.
+    return "/".join(model.split("/")[-2:])
 
 
 def endpoint_sender(tale: Tale, **more: str) -> Send:

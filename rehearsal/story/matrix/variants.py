@@ -7,12 +7,14 @@ the app's own: Python looks where a linked program really lies.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from ml_contract.spec.serving import CAPTURING
 from ruamel.yaml import YAML
 
 from rehearsal.story.deployment import Synthesis
@@ -30,16 +32,17 @@ LEFT_OUT = frozenset({".git", "cdk.out", WORKLOADS})
 def with_block(source: Path, block: Block) -> str:
     """The text of a workload.yaml with its ``serving`` block replaced; what stands elsewhere stays.
 
-    The decision threshold stays too: it belongs to the model, not to the way that it is served.
+    The decision threshold stays too: it belongs to the model, not to the way that it is served. A style whose
+    requests nobody captures has no drift to retrain on, so that is switched off with it.
     """
-    import io
-
     yaml = YAML(typ="rt")
     data = yaml.load(source.read_text(encoding="utf-8"))
     old = data.get("serving") or {}
     kept = {key: old[key] for key in ("decision_threshold",) if key in old}
     # Through JSON: plain data, no anchors between blocks that share a part.
     data["serving"] = json.loads(json.dumps({**kept, **block}))
+    if block.get("style", "real_time") not in CAPTURING and (data.get("retraining") or {}).get("on_drift"):
+        data["retraining"]["on_drift"] = False
     text = io.StringIO()
     yaml.dump(data, text)
     return text.getvalue()

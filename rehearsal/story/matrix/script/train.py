@@ -25,7 +25,12 @@ parser.add_argument("--max_depth", type=int, default=4)
 given = parser.parse_args()
 
 booster = xgb.train(
-    {"objective": "binary:logistic", "eta": given.eta, "max_depth": given.max_depth, "eval_metric": "logloss"},
+    {
+        "objective": "binary:logistic",
+        "eta": given.eta,
+        "max_depth": given.max_depth,
+        "eval_metric": "logloss",
+    },
     matrix("TRAIN"),
     num_boost_round=given.rounds,
     evals=[(matrix("VALIDATION"), "validation")],
