@@ -33,6 +33,9 @@ rehearse-matrix: setup ## Play every way to serve, to scale and to roll out [ONL
 rehearse-everything: setup ## Deploy the example with every option switched on; record what only an account runs [OUT=]
 	@$(RUN) -m rehearsal run --breadth --app examples/everything --stage Every --workload everything --records 200 --out '$(OUT)'
 
+load-test: setup ## Draw the container's latency against its load, after a rehearsal [WORKLOAD= OUT=]
+	@$(RUN) -m rehearsal load-test --workload '$(WORKLOAD)' --out '$(OUT)'
+
 test: setup ## Run every test, a quick rehearsal included
 	@$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m 'not story'
 	@$(RUN) -m pytest -m story

@@ -229,7 +229,7 @@ def load(curve: Mapping[str, Any]) -> str:
         axes.set(xscale="log", yscale="log", xlabel="requests a second, offered", ylabel="milliseconds")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(lambda value, _: f"{value:,g}")
-        axes.legend(loc="upper left")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.14), ncols=5)
         return _svg(figure, "load", "latency against load")
 
 
