@@ -59,6 +59,7 @@ OWN_SERVICES = (
     "redshift-serverless",
     "quicksight",
     "fsx",
+    "codedeploy",
 )
 #: Set on our own calls that must reach ministack although the engine answers the operation.
 FORWARD_HEADER = "x-rehearsal-forward"

@@ -1186,6 +1186,25 @@ def watch_functions(watcher: Callable[[Mapping[str, Any], str | None], None]) ->
     _replace(functions, "_execute_function_dispatch", dispatch)
 
 
+def measure_aliases(measure: Callable[[str, str, float, bool], None]) -> None:
+    """Call ``measure(function, alias, seconds, failed)`` after an invocation, for aliases of the version."""
+    functions = importlib.import_module("ministack.services.lambda_svc")
+    original = functions._execute_function_dispatch
+
+    def dispatch(func: Any, config: Mapping[str, Any], event: Any, request_id: str, started: float) -> Any:
+        began = _real_time.monotonic()
+        result = original(func, config, event, request_id, started)
+        name, version = str(config["FunctionName"]), str(config.get("Version", "$LATEST"))
+        known = functions._functions.get(name) or {}
+        for alias, said in list((known.get("aliases") or {}).items()):
+            if version != "$LATEST" and said["FunctionVersion"] == version:
+                failed = isinstance(result, Mapping) and bool(result.get("error"))
+                measure(name, alias, _real_time.monotonic() - began, failed)
+        return result
+
+    _replace(functions, "_execute_function_dispatch", dispatch)
+
+
 def isolate_functions(hidden: Sequence[str]) -> None:
     """Hide folders from the import path of Python functions, so that code missing from a package is missed.
 

@@ -1,4 +1,7 @@
-"""Lambda functions that are container images: their program runs as a function of this machine's Python."""
+"""Lambda functions that are container images: their program runs as a function of this machine's Python.
+
+Requests through an alias are measured under its name, as Lambda does beside the function's own metrics.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,9 @@ __all__ = ["install"]
 #: Where AWS's base images keep a function's code (LAMBDA_TASK_ROOT, also their working directory).
 TASK_ROOT = "var/task"
 _BASE = re.compile(r"(?:^|/)lambda/python:(\d+\.\d+)")
+_PYTHON = re.compile(r"(?:^|/)python:(\d+\.\d+)")
+#: AWS's open client of Lambda, with which any image is a function ("Using a non-AWS base image").
+_CLIENT = "awslambdaric"
 
 
 def install(runtime: Runtime) -> None:
@@ -28,31 +34,51 @@ def install(runtime: Runtime) -> None:
     def translate(config: Mapping[str, Any]) -> bridge.FunctionCode:
         return function_code(runtime, config)
 
+    def measure(name: str, alias: str, seconds: float, failed: bool) -> None:
+        values = {"Invocations": 1.0, "Errors": float(failed), "Duration": seconds * 1000}
+        for metric, value in values.items():
+            bridge.put_metric(
+                account=runtime.account,
+                region=runtime.region,
+                namespace="AWS/Lambda",
+                name=metric,
+                dimensions={"FunctionName": name, "Resource": f"{name}:{alias}"},
+                timestamp=runtime.clock.timestamp(),
+                unit="Milliseconds" if metric == "Duration" else "Count",
+                values=[value],
+            )
+
     bridge.use_image_functions(translate)
+    bridge.measure_aliases(measure)
 
 
 def function_code(runtime: Runtime, config: Mapping[str, Any]) -> bridge.FunctionCode:
     """Make the code of a zip function from the image of a function.
 
-    :raises ImageError: the image is not built on AWS's Python base image, or names no handler
+    :raises ImageError: the image is no function here, or names no handler
     """
     uri = str(config["ImageUri"])
     program = runtime.images.program(uri)
+    given = config.get("ImageConfigResponse", {}).get("ImageConfig", config.get("ImageConfig")) or {}
+    entrypoint = given.get("EntryPoint") or program.entrypoint
+    command = given.get("Command") or program.command
     base = _BASE.search(program.base)
-    if base is None:
+    if entrypoint[-1:] == [_CLIENT]:
+        # The client imports the handler from the working directory.
+        folder, base = program.cwd, _PYTHON.search(program.base)
+    elif base is None:
         raise ImageError(
             f"{uri} is built from {program.base!r}; here a function's image is built from AWS's own base "
-            "image, public.ecr.aws/lambda/python:3.x"
+            f"image, public.ecr.aws/lambda/python:3.x, or its entry point is python -m {_CLIENT}"
         )
-    given = config.get("ImageConfigResponse", {}).get("ImageConfig", config.get("ImageConfig")) or {}
-    command = given.get("Command") or program.command
-    if program.entrypoint or given.get("EntryPoint"):
+    elif entrypoint:
         raise ImageError(f"{uri} replaces the entry point of AWS's base image; leave it and set CMD")
+    else:
+        root = program.root / TASK_ROOT
+        # A Dockerfile may also copy by the base image's working directory, which the reader takes for "/".
+        folder = root if root.is_dir() else program.root
     if len(command) != 1:
         raise ImageError(f"{uri} must name one handler as its CMD, got {command}")
-    root = program.root / TASK_ROOT
-    # A Dockerfile may also copy by the base image's working directory, which the reader takes for "/".
-    code = archive(root if root.is_dir() else program.root)
     runtime.ledger.recorded(
         "image",
         uri,
@@ -60,7 +86,11 @@ def function_code(runtime: Runtime, config: Mapping[str, Any]) -> bridge.Functio
         skipped=program.skipped,
     )
     return bridge.FunctionCode(
-        zip=code, handler=command[0], runtime=f"python{base.group(1)}", environment=dict(program.env)
+        zip=archive(folder),
+        handler=command[0],
+        runtime="python3.13" if base is None else f"python{base.group(1)}",
+        # The archive is what the function imports from.
+        environment={key: value for key, value in program.env.items() if key != "PYTHONPATH"},
     )
 
 

@@ -78,3 +78,17 @@ def test_should_prefer_the_functions_own_command(tmp_path: Path) -> None:
 def test_should_refuse_an_image_that_is_no_function(tmp_path: Path, dockerfile: str, message: str) -> None:
     with pytest.raises(ImageError, match=message):
         function_code(runtime(tmp_path, dockerfile), {"ImageUri": URI})
+
+
+def test_should_pack_the_working_directory_of_an_image_that_brings_lambdas_client(tmp_path: Path) -> None:
+    dockerfile = (
+        "FROM public.ecr.aws/docker/library/python:3.12-slim\nENV PYTHONPATH=/opt/program LEVEL=info\n"
+        'COPY claims /opt/program/claims\nWORKDIR /opt/program\nENTRYPOINT ["python", "-m", "server"]\n'
+    )
+    machine = runtime(tmp_path, dockerfile)
+    given = {"EntryPoint": ["python", "-m", "awslambdaric"], "Command": ["claims.handler.handler"]}
+    code = function_code(machine, {"ImageUri": URI, "ImageConfigResponse": {"ImageConfig": given}})
+    assert (code.handler, code.runtime) == ("claims.handler.handler", "python3.12")
+    assert code.environment == {"LEVEL": "info"}
+    with zipfile.ZipFile(io.BytesIO(code.zip)) as packed:
+        assert packed.namelist() == ["claims/handler.py"]
