@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rehearsal.story import deployment, ingestion, processing
-from rehearsal.story.matrix import promotions, rollouts, training, tuning
+from rehearsal.story.matrix import challengers, promotions, rollouts, styles, training, tuning
 from rehearsal.story.matrix.cells import CHAPTER, Cell, chosen, step_of
 from rehearsal.story.matrix.ground import (
     FIRST,
@@ -33,7 +33,14 @@ if TYPE_CHECKING:
 __all__ = ["CELLS", "matrix"]
 
 #: Every cell, in the order in which they are played: those of one block one after the other.
-CELLS: tuple[Cell, ...] = (*rollouts.CELLS, *promotions.CELLS, *tuning.CELLS, *training.CELLS)
+CELLS: tuple[Cell, ...] = (
+    *rollouts.CELLS,
+    *challengers.CELLS,
+    *promotions.CELLS,
+    *styles.CELLS,
+    *tuning.CELLS,
+    *training.CELLS,
+)
 
 
 def _nothing(_: object) -> tuple[str, ...]:
