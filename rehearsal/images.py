@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
+from rehearsal.sagemaker_images import stand_in
+
 __all__ = ["Dockerfile", "ImageError", "Images", "Program", "read_dockerfile"]
 
 _INSTRUCTION = re.compile(r"([A-Za-z]+)\s+(.*)", re.DOTALL)
@@ -215,7 +217,14 @@ class Images:
         return read_dockerfile(context / entry["dockerfile"], arguments), context
 
     def program(self, image_uri: str) -> Program:
-        """Return the program of an image, its files laid out as COPY says."""
+        """Return the program of an image, its files laid out as COPY says.
+
+        For an image of SageMaker's own: what stands in for it.
+        """
+        standing = stand_in(image_uri)
+        if standing is not None:
+            folder, command = standing
+            return Program(argv=command, env={}, cwd=folder, context=folder, entrypoint=command)
         dockerfile, context = self.dockerfile(image_uri)
         root = self._layout(image_uri, dockerfile, context)
         env = {key: self._relocated(value, root) for key, value in dockerfile.env.items()}

@@ -186,10 +186,10 @@ def test_should_start_a_script_from_a_zip_that_the_job_reads_itself(
         tmp_path, SCRIPT, {"training/train.py": "print()", "training/net/layers.py": "x = 1"}
     )
     made, template = make(workload, "us-east-1")
-    assert made.entrypoint == ["/bin/sh", "-c", "exec python3 /opt/ml/input/data/code/*.zip"]
+    assert made.script is not None
+    assert made.entrypoint == ["python3", f"/opt/ml/input/data/code/{made.script.s3_object_key}"]
     assert made.hyperparameters == {"lr": "0.01", "rounds": "200", "early_stopping_rounds": "20"}
     assert "pytorch-training:2.10.0-cpu-py313" in json.dumps(template["Outputs"]["Uri"]["Value"])
-    assert made.script is not None
     reads = [
         resource for action, resource in granted(statements(template, "Role")) if action == "s3:GetObject"
     ]

@@ -73,8 +73,9 @@ class Algorithm(Construct):
             self.script = s3_assets.Asset(
                 self, "Script", path=str(self._script_folder(folder, workload.name))
             )
-            # The channel holds one file, named by its content.
-            self.entrypoint = ["/bin/sh", "-c", "exec python3 /opt/ml/input/data/code/*.zip"]
+            # The channel holds one file, under the last part of its key.
+            file = str(self.script.s3_object_key).rpartition("/")[2]
+            self.entrypoint = ["python3", f"/opt/ml/input/data/code/{file}"]
             return self._framework_uri(workload, "script", training.script.framework, training.script.version)
         if training.image is not None and training.image.folder is not None:
             ours = ecr_assets.DockerImageAsset(

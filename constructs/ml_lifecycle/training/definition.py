@@ -25,7 +25,18 @@ from typing import Any
 
 from ml_lifecycle.training import service_model
 
-__all__ = ["CHOICES", "PROGRAM", "STAND_INS", "Shape", "fill", "left_over", "problems", "render", "shape"]
+__all__ = [
+    "CHOICES",
+    "PROGRAM",
+    "STAND_INS",
+    "Shape",
+    "fill",
+    "left_over",
+    "problems",
+    "render",
+    "shape",
+    "warm",
+]
 
 PROGRAM = Path(__file__).with_name("program")
 _RENDERER = Path(__file__).with_name("_render.py")
@@ -93,6 +104,8 @@ CHOICES: dict[str, Any] = {
     "in_vpc": True,
     "parent": False,
     "spot": False,
+    # The job reaches a tracking server in the VPC, so it is not in network isolation.
+    "tracked": False,
     # None; cold, or warm: it goes on from another tuning job.
     "tuning": None,
     # Several instances, whose security groups let them talk to each other.
@@ -147,6 +160,16 @@ def render(program: Path, values: Shape) -> dict[str, Any]:
     [definition] = _run(program, [values])
     _write(_cache() / name, definition)
     return definition
+
+
+def warm(program: Path, shapes: Iterable[Shape]) -> None:
+    """Render what of these shapes is not in the cache yet, all in one process: the SDK is imported once."""
+    missing = {f"{_digest(program, values)}.json": values for values in shapes}
+    for folder in (_SHIPPED, _cache()):
+        missing = {name: values for name, values in missing.items() if not (folder / name).is_file()}
+    if missing:
+        for name, definition in zip(missing, _run(program, list(missing.values())), strict=True):
+            _write(_cache() / name, definition)
 
 
 def fill(definition: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
