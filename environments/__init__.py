@@ -12,6 +12,7 @@ from environments.services import (
     Search,
     Services,
     SharedStorage,
+    Tracking,
     Video,
     Warehouse,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "Services",
     "SharedStorage",
     "Tables",
+    "Tracking",
     "Video",
     "Warehouse",
 ]

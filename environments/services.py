@@ -8,7 +8,16 @@ from typing import Literal
 
 from environments.refusal import refuse
 
-__all__ = ["Dashboards", "Lustre", "Search", "Services", "SharedStorage", "Video", "Warehouse"]
+__all__ = [
+    "Dashboards",
+    "Lustre",
+    "Search",
+    "Services",
+    "SharedStorage",
+    "Tracking",
+    "Video",
+    "Warehouse",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +70,16 @@ class Lustre:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tracking:
+    """A managed MLflow tracking server for workloads with ``training.track: mlflow``; see TrackingServer.
+
+    Their training jobs run in the VPC without network isolation, to reach it.
+    """
+
+    size: Literal["Small", "Medium", "Large"] = "Small"
+
+
+@dataclass(frozen=True, kw_only=True)
 class SharedStorage:
     """EFS for files that jobs share; see the construct SharedFiles."""
 
@@ -95,6 +114,7 @@ class Services:
     search: Search | None = None
     lustre: Lustre | None = None
     shared_storage: SharedStorage | None = None
+    tracking: Tracking | None = None
     videos: tuple[Video, ...] = ()
 
     def __post_init__(self) -> None:
@@ -105,5 +125,5 @@ class Services:
     @property
     def any(self) -> bool:
         """Whether there is one that stands in the shared stack."""
-        shared = (self.warehouse, self.search, self.lustre, self.shared_storage)
+        shared = (self.warehouse, self.search, self.lustre, self.shared_storage, self.tracking)
         return any(one is not None for one in shared) or bool(self.videos)

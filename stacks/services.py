@@ -7,6 +7,7 @@ from ml_lifecycle.analysis import DocumentSearch, RedshiftWarehouse
 from ml_lifecycle.data_lake import DataLake
 from ml_lifecycle.ingestion import VideoSource
 from ml_lifecycle.storage import LustreCache, SharedFiles
+from ml_lifecycle.training import TrackingServer
 
 from constructs import Construct
 from environments import Environment
@@ -42,10 +43,12 @@ class ServicesStack(LifecycleStack):
         self.search: DocumentSearch | None = None
         self.lustre: LustreCache | None = None
         self.files: SharedFiles | None = None
+        self.tracking: TrackingServer | None = None
         self.videos: dict[str, VideoSource] = {}
         self._warehouse()
         self._search()
         self._storage()
+        self._tracking()
         self._videos()
 
     def _warehouse(self) -> None:
@@ -118,6 +121,22 @@ class ServicesStack(LifecycleStack):
                 removal_policy=self._removal_policy,
             )
             cdk.CfnOutput(self, "SharedFileSystem", value=self.files.file_system.ref)
+
+    def _tracking(self) -> None:
+        wanted = self._environment.services.tracking
+        if wanted is None:
+            return
+        self.tracking = TrackingServer(
+            self,
+            "Tracking",
+            name=f"{self._environment.name}-tracking",
+            artifacts=self._lake.artifacts,
+            vpc=self._foundation.vpc,
+            subnets=self._foundation.subnets,
+            clients=self._foundation.job_security_group,
+            size=wanted.size,
+        )
+        cdk.CfnOutput(self, "TrackingServer", value=self.tracking.server_arn)
 
     def _videos(self) -> None:
         for video in self._environment.services.videos:

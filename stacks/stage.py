@@ -129,6 +129,7 @@ class LifecycleStage(cdk.Stage):
             lake=lake,
             features_uri=data.features_uri,
             file_system=None if self.services is None else self.services.lustre,
+            tracking=None if self.services is None else self.services.tracking,
         )
         serving = WorkloadServingStack(
             self,

@@ -9,7 +9,7 @@ from ml_contract.load import LoadedWorkload
 from ml_lifecycle.data_lake import DataLake
 from ml_lifecycle.registry import ModelRegistry
 from ml_lifecycle.storage import LustreCache
-from ml_lifecycle.training import JobNetwork, TrainingPipeline, WorkersSecurityGroup
+from ml_lifecycle.training import JobNetwork, TrackingServer, TrainingPipeline, WorkersSecurityGroup
 
 from constructs import Construct
 from environments import Environment
@@ -27,7 +27,8 @@ class WorkloadModelsStack(LifecycleStack):
     """Training pipeline, model package group, approval parameter and promotion of one workload.
 
     ``serving_stack_name`` is the stack that a promotion updates; the default is the CDK's name for
-    ``{W}Serving`` in the same stage. ``file_system`` is the environment's, for workloads that train from it.
+    ``{W}Serving`` in the same stage. ``file_system`` and ``tracking`` are the environment's, for workloads
+    that train from it, or are tracked on it.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class WorkloadModelsStack(LifecycleStack):
         features_uri: str | None = None,
         serving_stack_name: str | None = None,
         file_system: LustreCache | None = None,
+        tracking: TrackingServer | None = None,
     ) -> None:
         spec = workload.workload
         super().__init__(
@@ -68,6 +70,7 @@ class WorkloadModelsStack(LifecycleStack):
             network=job_network(foundation),
             training_network=self._training_network(workload, foundation),
             file_system=file_system,
+            tracking=tracking,
         )
         tried = spec.serving.rollout.strategy in ("ab", "shadow")
         challenger = f"{parameters}/challenger-model-package" if tried else None

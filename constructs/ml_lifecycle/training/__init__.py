@@ -12,16 +12,18 @@ if TYPE_CHECKING:
     from ml_lifecycle.training.hyperpod import HyperPodCluster
     from ml_lifecycle.training.job_role import JobNetwork
     from ml_lifecycle.training.pipeline import TrainingPipeline
+    from ml_lifecycle.training.tracking import TrackingServer
     from ml_lifecycle.training.workers import WorkersSecurityGroup
 
 #: Name -> its module.
 _HOMES = {
     "HyperPodCluster": "hyperpod",
     "JobNetwork": "job_role",
+    "TrackingServer": "tracking",
     "TrainingPipeline": "pipeline",
     "WorkersSecurityGroup": "workers",
 }
-__all__ = ["HyperPodCluster", "JobNetwork", "TrainingPipeline", "WorkersSecurityGroup"]
+__all__ = ["HyperPodCluster", "JobNetwork", "TrackingServer", "TrainingPipeline", "WorkersSecurityGroup"]
 
 
 def __getattr__(name: str) -> Any:

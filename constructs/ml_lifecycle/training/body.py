@@ -54,6 +54,8 @@ def _split(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 def _is_token(value: Any) -> bool:
     if isinstance(value, list):
         return any(_is_token(item) for item in value)
+    if isinstance(value, dict):
+        return any(_is_token(item) for item in value.values())
     # What Token.is_unresolved looks for in a text, without a call to the jsii kernel for each.
     return isinstance(value, str) and "${Token[" in value
 
@@ -65,6 +67,8 @@ def _variable(name: str) -> str:
 def _placeholders(name: str, value: Any) -> Any:
     if isinstance(value, list):
         return [f"${{{_variable(name)}{number}}}" for number in range(len(value))]
+    if isinstance(value, dict):
+        return {key: f"${{{_variable(name)}{number}}}" for number, key in enumerate(value)}
     return f"${{{_variable(name)}}}"
 
 
@@ -73,6 +77,8 @@ def _pairs(variables: Mapping[str, Any]) -> list[tuple[str, str]]:
     for name, value in variables.items():
         if isinstance(value, list):
             pairs += [(f"{_variable(name)}{number}", item) for number, item in enumerate(value)]
+        elif isinstance(value, dict):
+            pairs += [(f"{_variable(name)}{number}", item) for number, item in enumerate(value.values())]
         else:
             pairs.append((_variable(name), value))
     return pairs

@@ -34,6 +34,7 @@ from ml_lifecycle.training.job_role import (
     job_role,
 )
 from ml_lifecycle.training.shapes import shape_of
+from ml_lifecycle.training.tracking import TrackingServer
 from ml_lifecycle.training.tuning import tuning_values
 from ml_lifecycle.training.wildcards import acknowledge_wildcards
 
@@ -102,6 +103,7 @@ class TrainingPipeline(Construct):
         images: Mapping[ImageName, ecr_assets.DockerImageAsset] | None = None,
         training_network: JobNetwork | None = None,
         file_system: LustreCache | None = None,
+        tracking: TrackingServer | None = None,
     ) -> None:
         super().__init__(scope, construct_id)
         if training_network is None:
@@ -116,6 +118,17 @@ class TrainingPipeline(Construct):
                     )
                 ]
             )
+        tracked = workload.workload.training.track == "mlflow"
+        if tracked and (tracking is None or training_network is None):
+            missing = "tracking server; name services.tracking in it" if tracking is None else "VPC"
+            raise ContractError(
+                [
+                    workload.problem(
+                        "training.track", f"this environment has no {missing}, or set track to none"
+                    )
+                ]
+            )
+        self._tracking = tracking if tracked else None
         self._workload = workload
         self._artifacts = artifacts
         spec = workload.workload
@@ -134,6 +147,8 @@ class TrainingPipeline(Construct):
         )
         if file_system is not None and spec.training.file_system is not None:
             file_system.grant_describe(self.training_role)
+        if self._tracking is not None:
+            self._tracking.grant_log(self.training_role)
         features.grant_read(self.processing_role, f"{spec.slug}/data/")
         if spec.features.store.point_in_time:
             # Training sets that an execution may be given as its FeaturesUri.
@@ -340,6 +355,13 @@ class TrainingPipeline(Construct):
             role, "Pipelines makes up the tuning job's name around that of the step.", resources=[jobs]
         )
 
+    def _environment(self) -> dict[str, str] | None:
+        """Variables of the training job; the tracking server's name is one."""
+        found = self.algorithm.environment
+        if self._tracking is None:
+            return found
+        return {**(found or {}), "MLFLOW_TRACKING_URI": self._tracking.server_arn}
+
     def _lustre_path(self, file_system: LustreCache) -> str:
         """Where the file system shows what executions make."""
         prefix = self.artifacts_prefix
@@ -378,7 +400,7 @@ class TrainingPipeline(Construct):
             "contract_uri": self.contract.s3_object_url,
             "endpoint_instance_type": spec.serving.instance_type,
             "entrypoint": algorithm.entrypoint,
-            "environment": algorithm.environment,
+            "environment": self._environment(),
             "export_image": self.images["training"].image_uri if algorithm.exports else None,
             "features_uri": features_uri,
             "file_system_id": None if file_system is None else file_system.file_system.ref,

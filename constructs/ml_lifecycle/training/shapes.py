@@ -26,6 +26,7 @@ def shape_of(spec: Workload, *, in_vpc: bool = True) -> dict[str, Any]:
         in_vpc=in_vpc,
         parent=training.parent is not None,
         spot=training.spot,
+        tracked=training.track != "none",
         tuning=_tuning(spec),
         workers=in_vpc and training.instance_count > 1,
     )

@@ -137,7 +137,7 @@ def trainer(run: Run) -> ModelTrainer:
             **({"max_wait_time_in_seconds": values["max_wait_seconds"]} if values["spot"] else {}),
         ),
         networking=Networking(
-            enable_network_isolation=True,
+            enable_network_isolation=not values["tracked"],
             enable_inter_container_traffic_encryption=True,
             security_group_ids=values["training_groups" if values["workers"] else "security_groups"],
             subnets=values["subnets"],
