@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rehearsal.story import deployment, ingestion, processing
-from rehearsal.story.matrix import challengers, promotions, rollouts, styles, training, tuning
+from rehearsal.story.matrix import challengers, promotions, rollouts, scaling, styles, training, tuning
 from rehearsal.story.matrix.cells import CHAPTER, Cell, chosen, step_of
 from rehearsal.story.matrix.ground import (
     FIRST,
@@ -38,6 +38,7 @@ CELLS: tuple[Cell, ...] = (
     *challengers.CELLS,
     *promotions.CELLS,
     *styles.CELLS,
+    *scaling.CELLS,
     *tuning.CELLS,
     *training.CELLS,
 )
