@@ -17,6 +17,8 @@ from custom_resource import Made, answered, patiently
 __all__ = ["handler"]
 
 _MODEL = re.compile(r"(\d+)\.tar\.gz")
+#: The variable that a package's container has when its threshold was chosen from costs.
+_THRESHOLD = "DECISION_THRESHOLD"
 
 
 def handler(event: Mapping[str, Any], _context: object) -> None:
@@ -28,8 +30,8 @@ def apply(event: Mapping[str, Any], sagemaker: Any, s3: Any) -> Made:
     """Do what the request asks.
 
     ``ResourceProperties``: ``ModelPackage`` (ARN), ``Bucket``, ``Prefix`` (ends with a slash), ``Keep``
-    (how many versions stay, the approved one and the one before included). Attributes: ``Uri``, ``Target`` (``3.tar.gz``),
-    ``Version``.
+    (how many versions stay, the approved one and the one before included). Attributes: ``Uri``, ``Target``
+    (``3.tar.gz``), ``Version``, ``DecisionThreshold`` (a number, or ``none``).
 
     Raises:
         ValueError: a package whose containers name no model data.
@@ -43,7 +45,8 @@ def apply(event: Mapping[str, Any], sagemaker: Any, s3: Any) -> Made:
     package = str(properties["ModelPackage"])
     version = _version(package)
     target = f"{version}.tar.gz"
-    patiently(lambda: _shelve(package, sagemaker, s3, bucket, f"{prefix}{target}"))
+    container: dict[str, Any] = {}
+    patiently(lambda: container.update(_shelve(package, sagemaker, s3, bucket, f"{prefix}{target}")))
     # What was approved until now still answers while traffic moves, and again when the rollout fails.
     before = event.get("OldResourceProperties", {}).get("ModelPackage")
     needed = {version} if before is None else {version, _version(str(before))}
@@ -54,7 +57,13 @@ def apply(event: Mapping[str, Any], sagemaker: Any, s3: Any) -> Made:
     _remove(s3, bucket, [key for number, key in standing if number not in kept])
     return Made(
         id=resource_id,
-        attributes={"Uri": f"{resource_id}{target}", "Target": target, "Version": str(version)},
+        attributes={
+            "Uri": f"{resource_id}{target}",
+            "Target": target,
+            "Version": str(version),
+            # SageMaker gives a package's containers their environment; who takes the file is told here.
+            "DecisionThreshold": container.get("Environment", {}).get(_THRESHOLD, "none"),
+        },
     )
 
 
@@ -62,15 +71,17 @@ def _version(package: str) -> int:
     return int(package.rsplit("/", 1)[1])
 
 
-def _shelve(package: str, sagemaker: Any, s3: Any, bucket: str, key: str) -> None:
-    containers = sagemaker.describe_model_package(ModelPackageName=package)["InferenceSpecification"][
-        "Containers"
-    ]
+def _shelve(package: str, sagemaker: Any, s3: Any, bucket: str, key: str) -> dict[str, Any]:
+    """Copy the package's model and return the container that the package describes."""
+    containers: list[dict[str, Any]] = sagemaker.describe_model_package(ModelPackageName=package)[
+        "InferenceSpecification"
+    ]["Containers"]
     uri = containers[0].get("ModelDataUrl")
     if not uri:
         raise ValueError(f"{package} names no model data (InferenceSpecification.Containers[0].ModelDataUrl)")
     source, _, path = uri.removeprefix("s3://").partition("/")
     s3.copy({"Bucket": source, "Key": path}, bucket, key)
+    return containers[0]
 
 
 def _standing(s3: Any, bucket: str, prefix: str) -> list[tuple[int, str]]:

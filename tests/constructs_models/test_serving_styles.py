@@ -123,7 +123,7 @@ def templates(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> dict[st
 
 
 def condition(template: Template) -> str:
-    [name] = [name for name in template["Conditions"] if "IsApproved" in name]
+    [name] = [str(name) for name in template["Conditions"] if "IsApproved" in name]
     return name
 
 
@@ -418,7 +418,11 @@ def test_should_serve_on_fargate_without_a_way_in_from_outside(templates: dict[s
     [container] = only(template, "AWS::ECS::TaskDefinition")["ContainerDefinitions"]
     assert container["ReadonlyRootFilesystem"] is True
     assert [m["ContainerPath"] for m in container["MountPoints"]] == ["/tmp"]
-    assert {e["Name"] for e in container["Environment"]} == {"MODEL_DATA_URL", "MODEL_PACKAGE"}
+    assert {e["Name"] for e in container["Environment"]} == {
+        "MODEL_DATA_URL",
+        "MODEL_PACKAGE",
+        "DECISION_THRESHOLD",
+    }
     assert only(template, "AWS::ElasticLoadBalancingV2::TargetGroup")["HealthCheckPath"] == "/ping"
     for group in resources(template, "AWS::EC2::SecurityGroup").values():
         for rule in group["Properties"].get("SecurityGroupIngress", []):

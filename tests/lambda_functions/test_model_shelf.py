@@ -21,7 +21,8 @@ class Registry:
     def describe_model_package(self, *, ModelPackageName: str) -> dict[str, Any]:  # noqa: N803
         version = ModelPackageName.rsplit("/", 1)[1]
         url = {} if version == "99" else {"ModelDataUrl": f"s3://{BUCKET}/training/{version}/model.tar.gz"}
-        return {"InferenceSpecification": {"Containers": [{"Image": "stand-in", **url}]}}
+        chosen = {"Environment": {"DECISION_THRESHOLD": "0.31"}} if version == "5" else {}
+        return {"InferenceSpecification": {"Containers": [{"Image": "stand-in", **url, **chosen}]}}
 
 
 @pytest.fixture
@@ -66,7 +67,12 @@ def test_should_put_the_approved_model_under_its_number(s3: Any) -> None:
         "Uri": f"s3://{BUCKET}/{PREFIX}3.tar.gz",
         "Target": "3.tar.gz",
         "Version": "3",
+        "DecisionThreshold": "none",
     }
+
+
+def test_should_hand_on_the_threshold_that_was_chosen_for_the_version(s3: Any) -> None:
+    assert apply(request("Create", 5), Registry(), s3).attributes["DecisionThreshold"] == "0.31"
 
 
 def test_should_keep_the_newest_and_the_one_that_answers_until_now(s3: Any) -> None:

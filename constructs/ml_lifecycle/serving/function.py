@@ -114,7 +114,7 @@ class LambdaTarget(Construct):
             vpc=vpc,
             vpc_subnets=subnets,
             security_groups=security_groups,
-            environment={"MODEL_DATA_URL": self.shelf.uri, "MODEL_PACKAGE": self.approved.package},
+            environment=self.shelf.environment,
         )
         self.version = lambda_.CfnVersion(
             self,

@@ -345,8 +345,8 @@ class EcsService(Construct):
                         part.MountPointProperty(container_path="/tmp", source_volume="tmp", read_only=False)  # noqa: S108
                     ],
                     environment=[
-                        part.KeyValuePairProperty(name="MODEL_DATA_URL", value=self.shelf.uri),
-                        part.KeyValuePairProperty(name="MODEL_PACKAGE", value=self.approved.package),
+                        part.KeyValuePairProperty(name=name, value=value)
+                        for name, value in self.shelf.environment.items()
                     ],
                     health_check=part.HealthCheckProperty(
                         command=["CMD", "python", "-c", ping],
@@ -369,7 +369,7 @@ class EcsService(Construct):
         acknowledge(
             task,
             "ECS2",
-            "The variables are the place and the ARN of the model, which are no secrets; a change of either "
+            "The variables are place, ARN and threshold of the model, which are no secrets; a change of one "
             "must make a new task definition",
         )
         return task

@@ -17,7 +17,7 @@ __all__ = ["ModelShelf"]
 
 
 class ModelShelf(Construct):
-    """Define what copies the approved version's ``model.tar.gz`` to ``<artifacts>/<slug>/served/<n>.tar.gz``.
+    """Define what copies the approved ``model.tar.gz`` to ``<artifacts>/<slug>/<folder>/<version>.tar.gz``.
 
     ``uri`` is the approved one's place and ``target`` its name there (``3.tar.gz``); ``folder_uri`` is the
     folder, which keeps the ``keep`` latest approved versions (default 3; the one that was
@@ -37,13 +37,15 @@ class ModelShelf(Construct):
         log_key: kms.IKey,
         log_retention_days: int = 90,
         keep: int = 3,
+        folder: str = "served",
     ) -> None:
         super().__init__(scope, construct_id)
         if keep < 1:
             raise ValueError(f"keep must be at least 1, got {keep}")
-        self.prefix = f"{slug}/served/"
+        self.prefix = f"{slug}/{folder}/"
         self.folder_uri = artifacts.uri(self.prefix)
         self._artifacts = artifacts
+        self._package = approved.package
         self.function = zip_function(
             self,
             "Function",
@@ -95,6 +97,16 @@ class ModelShelf(Construct):
     def target(self) -> str:
         """Name of the approved model in the folder."""
         return self.resource.get_att_string("Target")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a container that fetches its model itself is told."""
+        return {
+            "MODEL_DATA_URL": self.uri,
+            "MODEL_PACKAGE": self._package,
+            # The package's own; no number where none was chosen for this version.
+            "DECISION_THRESHOLD": self.resource.get_att_string("DecisionThreshold"),
+        }
 
     def grant_read(self, grantee: iam.IGrantable) -> iam.Grant:
         """Grant reading the models."""
