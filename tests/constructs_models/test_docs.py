@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cdk_support import ROOT, cdk_context
 
-PAGES = ["training", "registry", "serving", "monitoring", "retraining", "delivery"]
+PAGES = ["training", "registry", "serving", "serving-styles", "monitoring", "retraining", "delivery"]
 
 
 @pytest.mark.parametrize("page", PAGES)
