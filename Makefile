@@ -28,7 +28,7 @@ rehearse: setup ## Deploy and run the whole lifecycle here [WORKLOAD= DATA= RECO
 	@$(RUN) -m rehearsal run --workload '$(WORKLOAD)' --records '$(RECORDS)' --seed '$(SEED)' --out '$(OUT)' $(if $(DATA),--data '$(DATA)')
 
 rehearse-matrix: setup ## Play every way to serve, to scale and to roll out [ONLY=rollout.canary,style.serverless OUT=]
-	@$(RUN) -m rehearsal matrix --workload '$(WORKLOAD)' --seed '$(SEED)' --context environment='$(ENV)' --stage '$(stage)' --out '$(OUT)' $(if $(ONLY),--only '$(ONLY)')
+	@$(RUN) -m rehearsal matrix --workload '$(WORKLOAD)' --seed '$(SEED)' --out '$(OUT)' $(if $(ONLY),--only '$(ONLY)')
 
 rehearse-everything: setup ## Deploy the example with every option switched on; record what only an account runs [OUT=]
 	@$(RUN) -m rehearsal run --breadth --app examples/everything --stage Every --workload everything --records 200 --out '$(OUT)'

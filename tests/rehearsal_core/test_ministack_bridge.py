@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -330,3 +331,21 @@ def test_should_fail_an_image_function_that_cannot_be_translated(monkeypatch: py
     result = functions._execute_function_docker({"config": config}, {}, "id")
     assert result["error"] is True
     assert result["body"]["errorMessage"] == "no handler"
+
+
+def test_should_let_only_what_was_given_back_be_seen_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    sqs = importlib.import_module("ministack.services.sqs")
+    now = time.time()
+
+    def message(receive_count: int, visible_at: float) -> dict[str, Any]:
+        return {"receive_count": receive_count, "visible_at": visible_at}
+
+    given_back = message(1, now + 350)  # received ten seconds ago
+    in_hand = message(1, now + 359.5)
+    delayed = message(0, now + 60)
+    queue = {"attributes": {"VisibilityTimeout": "360"}, "messages": [given_back, in_hand, delayed]}
+    monkeypatch.setattr(sqs._queues, "_data", {"q": queue})
+
+    assert bridge.see_again(received_before=now - 3) == 1
+    assert given_back["visible_at"] <= now
+    assert (in_hand["visible_at"], delayed["visible_at"]) == (now + 359.5, now + 60)

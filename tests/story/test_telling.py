@@ -190,3 +190,12 @@ def test_should_write_logs_to_the_output_folder(tmp_path: Path) -> None:
     tale.log("two")
 
     assert (tmp_path / "rehearsal.log").read_text() == "one\ntwo\n"
+
+
+def test_should_go_on_after_a_step_that_stands_alone() -> None:
+    def failing(tale: Tale, evidence: Evidence) -> None:
+        raise StoryError("not this one")
+
+    results, _, _ = told(step("one", failing, alone=True), step("two", showing), step("three", failing))
+
+    assert [r.status for r in results] == ["failed", "passed", "failed"]

@@ -1,4 +1,4 @@
-"""The fleet follows its load: by a target, by steps, by the clock; instances come and go, no request fails."""
+"""The fleet follows its load, by a target, by steps, by the clock; instances come and go, none is missed."""
 
 from __future__ import annotations
 

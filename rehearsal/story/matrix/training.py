@@ -39,6 +39,7 @@ _BLOCKS: Mapping[str, Mapping[str, Any]] = {
         "algorithm": "script",
         "script": {"framework": "xgboost", "version": "3.2-0"},
         "hyperparameters": {"eta": 0.1, "max_depth": 4},
+        "warm_pool_minutes": 30,
     },
 }
 
@@ -99,7 +100,11 @@ def _play(name: str, tale: Tale, row: Row) -> None:
     training = sagemaker.describe_training_job(
         TrainingJobName=steps["Train"]["Metadata"]["TrainingJob"]["Arn"].rpartition("/")[2]
     )
+    pool = training.get("WarmPoolStatus", {}).get("Status")
+    kept = "warm_pool_minutes" in _BLOCKS[name]
+    require(pool == ("Available" if kept else None), f"the instances' warm pool is {pool}")
     row.facts |= {
+        "warm pool": pool,
         "image": training["AlgorithmSpecification"]["TrainingImage"],
         "rounds": metadata.get("rounds"),
         "rows proven equal": metadata["onnx"]["rows"],
@@ -119,9 +124,9 @@ CELLS = (
     ),
     Cell(
         id="training.script",
-        title="A script of the workload trains in SageMaker's framework image",
+        title="A script of the workload trains in SageMaker's framework image, on instances that stay",
         block=FIRST,
         play=partial(_play, "script"),
-        capabilities=("train.script",),
+        capabilities=("train.script", "train.warm"),
     ),
 )
