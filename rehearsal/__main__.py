@@ -84,7 +84,7 @@ def matrix(  # noqa: PLR0917 - typer calls it by name, one parameter per option
     records: Annotated[int, typer.Option(help="Records that the versions learn from.")] = 400,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 7,
     out: Annotated[Path, typer.Option(help="Folder of the report and its evidence.")] = Path("out"),
-    stage: Annotated[str, typer.Option(help="Stage of the app that is deployed.")] = "Dev",
+    stage: Annotated[str, typer.Option(help="Stage of the app that is deployed.")] = "Staging",
     app_folder: AppFolder = None,
     port: Port = None,
     context: Annotated[
@@ -96,7 +96,9 @@ def matrix(  # noqa: PLR0917 - typer calls it by name, one parameter per option
     from rehearsal.run import Options
     from rehearsal.story.matrix import matrix as steps_of
 
-    pairs = [text.partition("=") for text in context or ()]
+    # Of this project's app; one that knows no such key makes every stage each time.
+    given = context if context else [f"environment={stage.lower()}"]
+    pairs = [text.partition("=") for text in given]
     wrong = [name for name, sign, _ in pairs if not name or not sign]
     if wrong:
         _fail(f"--context must be KEY=VALUE, got {', '.join(wrong)}")
