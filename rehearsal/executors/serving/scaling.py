@@ -1,4 +1,4 @@
-"""Application Auto Scaling's API for SageMaker: what scales, by which policies and schedules."""
+"""Application Auto Scaling's API for SageMaker and ECS: what scales, by which policies and schedules."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from rehearsal.executors.serving.scaling_rules import steps_problem
 from rehearsal.executors.serving.serverless import ServerlessVariant
 from rehearsal.services.engine import ApiError, Call, Record, Service, instead
 
-__all__ = ["DIMENSIONS", "Dimension", "change", "current", "put_policy", "register", "target_of"]
+__all__ = ["DIMENSIONS", "SCALED", "Dimension", "change", "current", "put_policy", "register", "target_of"]
 
 _KEYS = ("ServiceNamespace", "ResourceId", "ScalableDimension")
 _VARIANT = re.compile(r"endpoint/([^/]+)/variant/([^/]+)")
+_SERVICE = re.compile(r"service/([^/]+)/([^/]+)")
 _COMPONENT = re.compile(r"inference-component/([^/]+)")
 
 
@@ -50,6 +51,22 @@ def _provisioned(sagemaker: Service, match: re.Match[str]) -> int:
     return variant.desired
 
 
+def _tasks(sagemaker: Service, match: re.Match[str]) -> int:
+    client = sagemaker.runtime.client("ecs", region=sagemaker.region)
+    found = client.describe_services(cluster=match[1], services=[match[2]])["services"]
+    if not found or found[0]["status"] != "ACTIVE":
+        raise ApiError("ValidationException", f"there is no ECS service {match[2]} in cluster {match[1]}")
+    return int(found[0]["desiredCount"])
+
+
+def _set_tasks(sagemaker: Service, match: re.Match[str], count: int) -> None:
+    client = sagemaker.runtime.client("ecs", region=sagemaker.region)
+    client.update_service(cluster=match[1], service=match[2], desiredCount=count)
+
+
+#: The namespaces that are scaled here.
+SCALED = frozenset({"sagemaker", "ecs"})
+
 DIMENSIONS: Mapping[str, Dimension] = {
     "sagemaker:variant:DesiredInstanceCount": Dimension(
         pattern=_VARIANT,
@@ -72,6 +89,13 @@ DIMENSIONS: Mapping[str, Dimension] = {
         write=lambda s, m, count: components.set_desired_copies(s, m[1], count),
         least=lambda _s, _m: 0,
     ),
+    "ecs:service:DesiredCount": Dimension(
+        pattern=_SERVICE,
+        form="service/CLUSTER/NAME",
+        read=_tasks,
+        write=_set_tasks,
+        least=lambda _s, _m: 0,
+    ),
 }
 
 
@@ -85,8 +109,7 @@ def _resource(params: Mapping[str, Any]) -> tuple[Dimension, re.Match[str]]:
     if dimension is None:
         raise ApiError(
             "ValidationException",
-            f"ScalableDimension of sagemaker must be one of {', '.join(DIMENSIONS)}, "
-            f"got {params['ScalableDimension']}",
+            f"ScalableDimension must be one of {', '.join(DIMENSIONS)}, got {params['ScalableDimension']}",
         )
     match = dimension.pattern.fullmatch(params["ResourceId"])
     if match is None:
@@ -110,7 +133,7 @@ def register(service: Service, call: Call) -> dict[str, Any]:
     """Register what exists, with sane bounds."""
     params = call.params
     least = 0
-    if params["ServiceNamespace"] == "sagemaker":
+    if params["ServiceNamespace"] in SCALED:
         dimension, match = _resource(params)
         sagemaker = service.runtime.service("sagemaker", service.region)
         try:
@@ -147,6 +170,8 @@ def register(service: Service, call: Call) -> dict[str, Any]:
 
 
 def _there(sagemaker: Service, match: re.Match[str]) -> str:
+    if match.re is _SERVICE:
+        return "ECS has no such active service"
     if match.re is _COMPONENT:
         names = sorted(sagemaker.records.get("InferenceComponent", {}))
     else:

@@ -37,12 +37,13 @@ def _ready(service: Service, target: Record, suspended: str) -> int | None:
     """What a target has now; None while it must not or cannot be scaled."""
     if target.data.get("SuspendedState", {}).get(suspended):
         return None
-    name = target.data["ResourceId"].split("/")[1]
-    sagemaker = service.runtime.service("sagemaker", service.region)
-    noun = "Endpoint" if target.data["ResourceId"].startswith("endpoint/") else "InferenceComponent"
-    record = sagemaker.peek(noun, name)
-    if record is None or record.status != "InService":
-        return None
+    if target.data["ServiceNamespace"] == "sagemaker":
+        name = target.data["ResourceId"].split("/")[1]
+        sagemaker = service.runtime.service("sagemaker", service.region)
+        noun = "Endpoint" if target.data["ResourceId"].startswith("endpoint/") else "InferenceComponent"
+        record = sagemaker.peek(noun, name)
+        if record is None or record.status != "InService":
+            return None
     under_way = [
         one
         for one in list(service.records.get("ScalingActivity", {}).values())
@@ -82,7 +83,7 @@ class ScalingClock:
             for service in _services(self._runtime)
             for record in list(service.records.get("ScalingPolicy", {}).values())
             if "TargetTrackingScalingPolicyConfiguration" in record.data
-            and record.data["ServiceNamespace"] == "sagemaker"
+            and record.data["ServiceNamespace"] in scaling.SCALED
         ]
 
     def evaluate(self, at: datetime) -> None:
@@ -173,8 +174,12 @@ def _queries(policy: Mapping[str, Any], tracking: Mapping[str, Any]) -> list[Map
     """The tracked metric as metric data queries."""
     custom = tracking.get("CustomizedMetricSpecification")
     if custom is None:
-        kind = tracking["PredefinedMetricSpecification"]["PredefinedMetricType"]
-        name, statistic, dimensions = scaling.PREDEFINED[kind]
+        predefined = tracking["PredefinedMetricSpecification"]
+        if predefined["PredefinedMetricType"] == "ALBRequestCountPerTarget":
+            return [_per_target(str(predefined["ResourceLabel"]))]
+        if predefined["PredefinedMetricType"] not in scaling.PREDEFINED:
+            raise MathError(f"{predefined['PredefinedMetricType']} is not published in the rehearsal")
+        name, statistic, dimensions = scaling.PREDEFINED[predefined["PredefinedMetricType"]]
         values = policy["ResourceId"].split("/")[1::2]
         metric = {
             "Namespace": "AWS/SageMaker",
@@ -188,6 +193,20 @@ def _queries(policy: Mapping[str, Any], tracking: Mapping[str, Any]) -> list[Map
         return list(custom["Metrics"])
     metric = {key: custom[key] for key in ("Namespace", "MetricName", "Dimensions") if key in custom}
     return [{"Id": "m1", "MetricStat": {"Metric": metric, "Stat": custom["Statistic"]}, "ReturnData": True}]
+
+
+def _per_target(label: str) -> Mapping[str, Any]:
+    """The requests per target of a balancer's group (PredefinedMetricSpecification, ResourceLabel)."""
+    balancer, _, group = label.partition("/targetgroup/")
+    metric = {
+        "Namespace": "AWS/ApplicationELB",
+        "MetricName": "RequestCountPerTarget",
+        "Dimensions": [
+            {"Name": "LoadBalancer", "Value": balancer},
+            {"Name": "TargetGroup", "Value": f"targetgroup/{group}"},
+        ],
+    }
+    return {"Id": "m1", "MetricStat": {"Metric": metric, "Stat": "Sum"}, "ReturnData": True}
 
 
 # ---------------------------------------------------------------------- steps
@@ -248,7 +267,7 @@ class ScheduledClock:
         for service in _services(self._runtime):
             for record in list(service.records.get("ScheduledAction", {}).values()):
                 when = _next(record, after)
-                if when is None or record.data["ServiceNamespace"] != "sagemaker":
+                if when is None or record.data["ServiceNamespace"] not in scaling.SCALED:
                     continue
                 if due and when > due[0].when:
                     continue

@@ -1,5 +1,6 @@
 """A model server under SageMaker's container contract: adds the model's mean to the number in the body.
 
+On ECS the mean is the variable MEAN, and there are no folders.
 With SAGEMAKER_MULTI_MODEL it keeps at most two models, and answers 507 when a third one comes.
 """
 
@@ -10,7 +11,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-BASE = Path(os.environ["SAGEMAKER_BASE_DIR"])
+BASE = Path(os.environ.get("SAGEMAKER_BASE_DIR", "/none"))
 MULTI = os.environ.get("SAGEMAKER_MULTI_MODEL") == "true"
 ROOM = 2
 
@@ -20,7 +21,11 @@ def means_of(folder: Path) -> float:
     return float(json.loads((folder / "model.json").read_text())["mean"])
 
 
-MODELS: dict[str, float] = {} if MULTI else {"": means_of(BASE / "model")}
+MODELS: dict[str, float] = {}
+if "MEAN" in os.environ:
+    MODELS[""] = float(os.environ["MEAN"])
+elif not MULTI:
+    MODELS[""] = means_of(BASE / "model")
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -79,4 +84,5 @@ class Handler(BaseHTTPRequestHandler):
 
 
 assert sys.argv[1] == "serve"
-ThreadingHTTPServer(("127.0.0.1", int(os.environ["SAGEMAKER_BIND_TO_PORT"])), Handler).serve_forever()
+PLACE = os.environ.get("SERVING_HOST", "127.0.0.1"), int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
+ThreadingHTTPServer(PLACE, Handler).serve_forever()
