@@ -102,7 +102,7 @@ def boost(
     booster = xgb.Booster(wanted.booster, [train, validation])
     if start.booster is not None:
         booster.load_model(bytearray(start.booster))
-        booster.set_param(wanted.booster)
+        booster.set_param(_pairs(wanted.booster))
     evaluated = [(train, "train"), (validation, "validation")]
     history: History = {name: list(series) for name, series in start.history.items()}
     loss = f"validation-{wanted.loss}"
@@ -148,7 +148,7 @@ def _parent_values(
     if not start.parent_rounds or start.booster is None:
         return {}
     parent = xgb.Booster(model_file=bytearray(start.booster))[: start.parent_rounds]
-    parent.set_param({"eval_metric": wanted.booster["eval_metric"]})
+    parent.set_param(_pairs({"eval_metric": wanted.booster["eval_metric"]}))
     return _measured(parent.eval_set(evaluated, 0))
 
 
@@ -156,6 +156,15 @@ def _measured(line: str) -> dict[str, float]:
     """Read what XGBoost says of a round: ``[3]\\ttrain-auc:0.91\\tvalidation-auc:0.88``."""
     pairs = (part.rsplit(":", 1) for part in line.split("\t")[1:])
     return {name: float(value) for name, value in pairs}
+
+
+def _pairs(parameters: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return parameters as ``set_param`` takes them: a list's values one by one."""
+    return [
+        (name, item)
+        for name, value in parameters.items()
+        for item in (value if isinstance(value, list) else [value])
+    ]
 
 
 def _new_updaters(booster: xgb.Booster) -> None:

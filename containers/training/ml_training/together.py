@@ -6,7 +6,6 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 from ml_runtime.job import JobError, say
@@ -50,9 +49,22 @@ def any_of(asked: bool) -> bool:
     return bool(collective.allreduce(np.array([asked], dtype=np.int32), collective.Op.MAX)[0])
 
 
-def from_first(value: Any) -> Any:
-    """Return what the first host has."""
-    return collective.broadcast(value, 0) if collective.is_distributed() else value
+def from_first(value: bytes | None) -> bytes | None:
+    """Return the bytes that the first host has, or its None.
+
+    Not by ``collective.broadcast``, which pickles: bytes are added to everybody else's zeros.
+    """
+    if not collective.is_distributed():
+        return value
+    first = collective.get_rank() == 0
+    mine = -1 if value is None or not first else len(value)
+    length = int(collective.allreduce(np.array([mine], dtype=np.int64), collective.Op.MAX)[0])
+    if length < 0:
+        return None
+    content = np.zeros(length, dtype=np.uint8)
+    if first and value is not None:
+        content[:] = np.frombuffer(value, dtype=np.uint8)
+    return bytes(collective.allreduce(content, collective.Op.MAX).tobytes())
 
 
 def _resolved(name: str) -> str:

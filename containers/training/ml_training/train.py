@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import pathlib
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -163,10 +164,11 @@ def _boosted(
 def _start(job: Job, checkpoints: Checkpoints) -> tuple[Start, dict[str, Any]]:
     """Return where to begin, the first host's word for all, and what else its checkpoint kept."""
     found = checkpoints.newest()
-    kept = together.from_first(None if found is None else (found.state, found.read(BOOSTER)))
-    if kept is None:
+    text = together.from_first(None if found is None else json.dumps(found.state).encode())
+    booster = together.from_first(None if found is None else found.read(BOOSTER))
+    if text is None or booster is None:
         return job.fresh, {}
-    state, booster = kept
+    state = json.loads(text)
     start = Start(booster, job.parent_rounds, state["history"])
     job.rules.restore(state["rules"])
     say(f"resumed after {start.done} rounds")
