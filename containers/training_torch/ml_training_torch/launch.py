@@ -83,7 +83,7 @@ def run_processes(job: Job, hosts: Hosts, processes: int, asked: Interruption) -
     if process.returncode and told:
         raise InterruptedTrainingError("interrupted in a round; the checkpoint before it stands")
     if process.returncode:
-        raise JobError(_reason(job.folder, process.returncode))
+        raise JobError(reason_of(job.folder, process.returncode))
 
 
 def network_environment(hosts: Hosts) -> dict[str, str]:
@@ -103,9 +103,9 @@ def network_environment(hosts: Hosts) -> dict[str, str]:
     return found
 
 
-def _reason(folder: pathlib.Path, code: int) -> str:
+def reason_of(folder: pathlib.Path, code: int) -> str:
+    """Return what the first process to fail wrote; the others only say that they lost it."""
     told = sorted(folder.glob("failure-*.txt"), key=lambda path: path.stat().st_mtime_ns)
     if told:
-        # The first to fail says why; the others say that they lost it.
         return told[0].read_text()
     return f"a training process ended without a word (torchrun's exit code {code}); see the log above"
