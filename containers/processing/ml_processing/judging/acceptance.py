@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from ml_contract.compiled import CompiledContract
 
 from ml_processing.judging.bias import unfairness
 
 __all__ = ["accept"]
+
+#: The pipeline fails with these words (FailStep, ErrorMessage: 3,072 characters).
+WHY_LIMIT: Final = 3_072
 
 
 def accept(contract: CompiledContract, report: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,7 +28,7 @@ def accept(contract: CompiledContract, report: Mapping[str, Any]) -> dict[str, A
     against = [check["text"] for check in checks if check["passed"] is False and check["refuses"]]
     return {
         "verdict": "refused" if against else "accepted",
-        "why": "; ".join(against) if against else "every check of the workload is met",
+        "why": "; ".join(against)[:WHY_LIMIT] if against else "every check of the workload is met",
         "warnings": [check["text"] for check in checks if check["passed"] is False and not check["refuses"]],
         "checks": checks,
     }

@@ -37,7 +37,7 @@ def cheapest(labels: npt.NDArray[Any], scores: npt.NDArray[Any], costs: dict[str
     """Choose the threshold with the least mean cost.
 
     Halfway between two scores, where rows that were not seen fall on either side alike; of equal costs the
-    one that decides positive least often.
+    one that decides positive least often. It lies above 0 and below 1, and has six decimals.
 
     Args:
         labels: 1 for positive.
@@ -56,11 +56,16 @@ def cheapest(labels: npt.NDArray[Any], scores: npt.NDArray[Any], costs: dict[str
         costs["false_positive"] * (flagged - caught) + costs["false_negative"] * (positive.sum() - caught)
     ) / len(values)
     outside = np.concatenate([[max(1.0, levels[0])], levels, [min(0.0, levels[-1])]])
-    thresholds = (outside[:-1] + outside[1:]) / 2
+    thresholds = ((outside[:-1] + outside[1:]) / 2).round(6)
+    # Scores may be 1, or closer to each other than decimals tell: what parts no rows is no choice.
+    above = np.concatenate([[np.inf], levels]) >= thresholds
+    below = thresholds > np.concatenate([levels, [-np.inf]])
+    possible = np.flatnonzero(above & below & (thresholds > 0) & (thresholds < 1))
+    thresholds, cost = thresholds[possible], cost[possible]
     best = int(cost.argmin())
     shown = np.unique(np.linspace(0, len(cost) - 1, min(len(cost), CURVE_POINTS)).round().astype(int))
     return Chosen(
-        threshold=round(float(thresholds[best]), 6),
+        threshold=float(thresholds[best]),
         cost_per_row=float(cost[best]),
         curve=[[float(thresholds[i]), float(cost[i])] for i in shown[::-1]],
     )
