@@ -17,7 +17,7 @@ from rich.table import Table
 from benchmarks.result import Result
 
 HERE = pathlib.Path(__file__).parent
-NAMES = ("synth", "features", "point_in_time", "transform", "ingest", "lake", "serving", "rehearsal")
+NAMES = ("synth", "features", "point_in_time", "transform", "ingest", "lake", "serving", "rehearsal", "rollout")
 VERSIONS = (
     "aws-cdk-lib",
     "msgspec",
