@@ -6,9 +6,10 @@ the row needs: each was checked against the registry's schema, each request agai
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rehearsal.story import deployment
 from rehearsal.story.telling import Evidence, Step, require
@@ -77,6 +78,10 @@ RESOURCES: dict[str, tuple[str, tuple[str, ...]]] = {
     "storage.fsx": (
         "FSx for Lustre, linked to the lake",
         ("AWS::FSx::FileSystem", "AWS::FSx::DataRepositoryAssociation"),
+    ),
+    "train.distributed": (
+        "Trainings on several instances, and a HyperPod cluster that stays",
+        ("AWS::SageMaker::Cluster", "AWS::SageMaker::Pipeline"),
     ),
     "storage.efs": ("EFS with an access point for jobs", ("AWS::EFS::FileSystem", "AWS::EFS::AccessPoint")),
     "label.groundtruth": (
@@ -173,6 +178,43 @@ def _micro_batches(tale: Tale, made: Made) -> Evidence:
     }
 
 
+def _several_instances(tale: Tale, made: Made) -> Evidence:
+    """A cluster that stays, and a training job on several instances."""
+    told = _training(tale)
+    require(told["instances"] > 1, f"training asks for {told['instances']} instance, not for several")
+    return {**told, "cluster": made["AWS::SageMaker::Cluster"]}
+
+
+def _mounted(tale: Tale, made: Made) -> Evidence:
+    """Training reads from the file system that was made."""
+    told = _training(tale)
+    require(
+        told["file_systems"] == made["AWS::FSx::FileSystem"],
+        f"training reads from {told['file_systems']}, not from {made['AWS::FSx::FileSystem']}",
+    )
+    return told
+
+
+def _training(tale: Tale) -> dict[str, Any]:
+    """What the deployed pipeline asks for in training, or in each of its trials."""
+    text = tale.cloud.client("sagemaker").describe_pipeline(
+        PipelineName=tale.outputs("Models")["PipelineName"]
+    )
+    steps = {step["Name"]: step for step in json.loads(text["PipelineDefinition"])["Steps"]}
+    asked = (
+        steps["Train"]["Arguments"]
+        if "Train" in steps
+        else steps["Tune"]["Arguments"]["TrainingJobDefinition"]
+    )
+    sources = [channel["DataSource"] for channel in asked["InputDataConfig"]]
+    return {
+        "instances": asked["ResourceConfig"]["InstanceCount"],
+        "file_systems": sorted(
+            {s["FileSystemDataSource"]["FileSystemId"] for s in sources if "FileSystemDataSource" in s}
+        ),
+    }
+
+
 #: Row -> what is asked of the services themselves, once the resources are there.
 _LOOKS: dict[str, Callable[[Tale, Made], Evidence]] = {
     "stream.msk": _msk,
@@ -181,6 +223,8 @@ _LOOKS: dict[str, Callable[[Tale, Made], Evidence]] = {
     "process.spark": _micro_batches,
     "analyse.opensearch": _open_search,
     "storage.efs": _files,
+    "storage.fsx": _mounted,
+    "train.distributed": _several_instances,
 }
 
 

@@ -169,6 +169,16 @@ def test_should_catch_a_wrong_argument_in_a_step() -> None:
     )
 
 
+def test_should_catch_a_name_that_stands_for_an_input_and_an_output() -> None:
+    rendered = definition.render(definition.PROGRAM, SHAPES[0])
+    evaluate = next(step for step in rendered["Steps"] if step["Name"] == "Evaluate")["Arguments"]
+    evaluate["ProcessingOutputConfig"]["Outputs"][0]["OutputName"] = "model"
+    found = definition.problems(rendered)
+    assert (
+        "Evaluate: CreateProcessingJob: names of inputs and outputs must be unique, got model twice" in found
+    )
+
+
 def test_should_agree_with_botocore_about_the_shipped_definitions() -> None:
     import botocore.loaders
     import botocore.model

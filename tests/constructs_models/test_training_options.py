@@ -134,6 +134,10 @@ def test_should_export_what_sagemakers_xgboost_leaves(templates: dict[str, Templ
     assert export["AppSpecification"]["ImageUri"] == "${ExportImage}"
     assert export["AppSpecification"]["ContainerArguments"] == ["export"]
     assert export["NetworkConfig"]["EnableNetworkIsolation"] is True
+    named = [each["InputName"] for each in export["ProcessingInputs"]]
+    named += [each["OutputName"] for each in export["ProcessingOutputConfig"]["Outputs"]]
+    # SageMaker wants the names of inputs and outputs to be unique together.
+    assert sorted(named) == ["contract", "exported", "model", "transform", "validation"]
     outputs = step(found, "Prepare")["Arguments"]["ProcessingOutputConfig"]["Outputs"]
     assert {"matrix_train", "matrix_validation"} < {each["OutputName"] for each in outputs}
     model = next(

@@ -60,7 +60,7 @@ class Job:
         """The exported folder, unpacked."""
         target = self.base / "unpacked"
         target.mkdir(exist_ok=True)
-        unpack(self.base / "processing" / "output" / "model" / "model.tar.gz", target)
+        unpack(self.base / "processing" / "output" / "exported" / "model.tar.gz", target)
         return target
 
 
@@ -140,7 +140,7 @@ def test_should_write_no_matrix_where_nobody_reads_it(tmp_path: pathlib.Path) ->
 
 def test_should_give_the_same_bytes_for_the_same_model(job: Job) -> None:
     job.pack(xgboost__model=bytes(boost(job, "binary").save_raw("ubj")))
-    path = job.base / "processing" / "output" / "model" / "model.tar.gz"
+    path = job.base / "processing" / "output" / "exported" / "model.tar.gz"
     adopt()
     first = path.read_bytes()
     adopt()

@@ -221,8 +221,17 @@ def problems(definition: Mapping[str, Any]) -> list[str]:
         operation = _API.get(step["Type"])
         if operation is not None:
             lines = service_model.problems(operation, step["Arguments"], given=_GIVEN)
-            found += [f"{step['Name']}: {line}" for line in lines]
+            found += [f"{step['Name']}: {line}" for line in [*lines, *_twice(step)]]
     return found
+
+
+def _twice(step: Mapping[str, Any]) -> Iterable[str]:
+    """Names of a processing job that stand for two things: CreateProcessingJob wants them unique together."""
+    arguments = step["Arguments"]
+    names = [each["InputName"] for each in arguments.get("ProcessingInputs", ())]
+    names += [each["OutputName"] for each in arguments.get("ProcessingOutputConfig", {}).get("Outputs", ())]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield f"CreateProcessingJob: names of inputs and outputs must be unique, got {name} twice"
 
 
 def _steps(steps: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:

@@ -37,7 +37,7 @@ SCORES_FILE = "validation-scores.npy"
 
 
 def adopt() -> None:
-    """Read ``input/{contract,model,transform,validation}``, write ``output/model/model.tar.gz``."""
+    """Read ``input/{contract,model,transform,validation}``, write ``output/exported/model.tar.gz``."""
     folder = base_folder() / "processing"
     given = folder / "input"
     contract_text = only_file(given / "contract", ".json").read_text()
@@ -62,7 +62,7 @@ def adopt() -> None:
         # Read as serving reads it: what does not belong together fails here.
         model = files.Model.load(unpacked / "folder")
         _check_scores(model.scores(matrix), contract)
-    target = folder / "output" / "model" / "model.tar.gz"
+    target = folder / "output" / "exported" / "model.tar.gz"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(_packed(content))
 

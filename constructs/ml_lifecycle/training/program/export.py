@@ -22,9 +22,10 @@ def export(run: Run, prepared: Prepared, trained: Trained) -> Trained:
             "transform": prepared.uri("transform"),
             "validation": prepared.uri("matrix_validation"),
         },
-        outputs={"model": run.uri("export", "model")},
+        # Another name than the input's: SageMaker wants the names of both to be unique.
+        outputs={"exported": run.uri("export", "exported")},
     )
     return Trained(
         steps=(*trained.steps, step),
-        model_uri=Join(on="/", values=[output_uri(step, "model"), "model.tar.gz"]),
+        model_uri=Join(on="/", values=[output_uri(step, "exported"), "model.tar.gz"]),
     )
