@@ -17,13 +17,25 @@ from rich.table import Table
 from benchmarks.result import Result
 
 HERE = pathlib.Path(__file__).parent
-NAMES = ("synth", "features", "point_in_time", "transform", "ingest", "lake", "serving", "rehearsal", "rollout")
+NAMES = (
+    "synth",
+    "features",
+    "point_in_time",
+    "transform",
+    "ingest",
+    "lake",
+    "serving",
+    "rehearsal",
+    "rollout",
+    "torch",
+)
 VERSIONS = (
     "aws-cdk-lib",
     "msgspec",
     "orjson",
     "onnxruntime",
     "xgboost-cpu",
+    "torch",
     "uvicorn",
     "starlette",
     "pyspark",

@@ -84,6 +84,7 @@ class Batches:
         #: Seconds that the loop waited for batches, since the start of the last pass.
         self.waited = 0.0
         self._resident = self._on_device() if keep == "device" else None
+        self._pinned: _Pinned | None = None
 
     def __len__(self) -> int:
         """Steps of a pass."""
@@ -132,6 +133,8 @@ class Batches:
     # --- the table on disk ---
 
     def _from_host(self, order: Indices) -> Iterator[Batch]:
+        if self._pinned is None and self.device.type == "cuda":
+            self._pinned = _Pinned(self.table, self.rows, self.device)
         ready: queue.Queue[_Gathered | BaseException | None] = queue.Queue(AHEAD)
         done = threading.Event()
         thread = threading.Thread(target=self._gather, args=(order, ready, done), daemon=True, name="batches")
@@ -145,7 +148,7 @@ class Batches:
                     return
                 if isinstance(item, BaseException):
                     raise item
-                yield item.batch(self.device)
+                yield item.batch(self._pinned)
         finally:
             done.set()
             while not ready.empty():
@@ -162,11 +165,10 @@ class Batches:
                 return
 
         try:
-            pinned = _Pinned(self.table, self.rows) if self.device.type == "cuda" else None
             for mine, count in self._steps(order):
                 if done.is_set():
                     return
-                put(_gathered(self.table, mine, count, pinned))
+                put(_gathered(self.table, mine, count, self._pinned))
             put(None)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the loop must hear of it
             put(error)
@@ -183,9 +185,14 @@ class _Slot:
 
 
 class _Pinned:
-    """A ring of pinned memory: a slot is filled again when its copy to the GPU is over."""
+    """A ring of pinned memory: a slot is filled again when its copy to the GPU is over.
 
-    def __init__(self, table: Table, rows: int) -> None:
+    Copies have a stream of their own, so that they go on while the network works.
+    """
+
+    def __init__(self, table: Table, rows: int, device: torch.device) -> None:
+        self.device = device
+        self.stream = torch.cuda.Stream(device)
         rows = min(rows, len(table))
         columns = table.matrix.shape[1]
         self._slots = [
@@ -214,13 +221,20 @@ class _Gathered:
     rows: int
     rows_of_all: int
 
-    def batch(self, device: torch.device) -> Batch:
-        parts = (self.slot.features, self.slot.labels, self.slot.weights)
-        x, y, w = (part[: self.rows].to(device, non_blocking=True) for part in parts)
-        if device.type == "cuda":
-            self.slot.copied = torch.cuda.Event()
-            self.slot.copied.record()
-        return Batch(x, y, w, self.rows_of_all)
+    def batch(self, pinned: _Pinned | None) -> Batch:
+        parts = tuple(part[: self.rows] for part in (self.slot.features, self.slot.labels, self.slot.weights))
+        if pinned is not None:
+            working = torch.cuda.current_stream(pinned.device)
+            with torch.cuda.stream(pinned.stream):
+                parts = tuple(part.to(pinned.device, non_blocking=True) for part in parts)
+                self.slot.copied = torch.cuda.Event()
+                self.slot.copied.record(pinned.stream)
+            working.wait_event(self.slot.copied)
+            for part in parts:
+                # Their memory belongs to the copying stream; it must not be given away while it is read.
+                part.record_stream(working)
+        features, labels, weights = parts
+        return Batch(features, labels, weights, self.rows_of_all)
 
 
 def _gathered(table: Table, rows: Indices, count: int, pinned: _Pinned | None) -> _Gathered:

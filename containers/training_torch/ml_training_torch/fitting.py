@@ -22,7 +22,7 @@ from ml_training_torch.tables import Table
 from ml_training_torch.together import Tensors, Together
 
 #: Rows that are scored at once where nothing is learned of them.
-SCORED_ROWS = 65_536
+SCORED_ROWS = 16_384
 
 
 @dataclasses.dataclass(frozen=True)
