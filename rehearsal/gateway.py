@@ -51,6 +51,7 @@ OWN_SERVICES = (
     "dms",
     "datasync",
     "emr-serverless",
+    "greengrassv2",
     "databrew",
     "comprehend",
     "kafka",

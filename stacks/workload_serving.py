@@ -5,6 +5,7 @@ from __future__ import annotations
 import aws_cdk as cdk
 from ml_contract.load import LoadedWorkload
 from ml_lifecycle.data_lake import DataLake
+from ml_lifecycle.edge import EdgeComponent
 from ml_lifecycle.serving import BatchTransform, served
 
 from constructs import Construct
@@ -76,7 +77,22 @@ class WorkloadServingStack(LifecycleStack):
                 repository=image.repository,
                 network=job_network(foundation),
             )
+        self.edge: EdgeComponent | None = None
+        if spec.serving.edge is not None:
+            self.edge = EdgeComponent(
+                self,
+                "Edge",
+                workload=workload,
+                component_name=f"{environment.name}.{spec.slug}",
+                approved=self.served.approved,
+                model_package_group_name=models.registry.group_name,
+                artifacts=lake.artifacts,
+                log_key=foundation.keys.logs,
+                log_retention_days=environment.retention.log_days,
+            )
         outputs = {"Workload": spec.name, **self.served.outputs}
+        if self.edge is not None:
+            outputs |= self.edge.outputs
         if self.batch is not None:
             outputs |= self.batch.outputs
         if spec.serving.style != "real_time":

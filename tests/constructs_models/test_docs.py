@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 from cdk_support import ROOT, cdk_context
 
-PAGES = ["training", "registry", "serving", "serving-styles", "monitoring", "retraining", "delivery"]
+PAGES = [
+    "training",
+    "registry",
+    "serving",
+    "serving-styles",
+    "edge-component",
+    "monitoring",
+    "retraining",
+    "delivery",
+]
 
 
 @pytest.mark.parametrize("page", PAGES)

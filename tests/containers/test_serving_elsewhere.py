@@ -207,6 +207,19 @@ def test_should_fetch_its_model_where_none_is_mounted(
     assert not list(folder.parent.glob("*.tar.gz"))
 
 
+def test_should_take_its_model_from_a_file_of_the_device(
+    trained: Callable[[str], Trained], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    archived = tmp_path / "3.tar.gz"
+    archived.write_bytes(packed(trained("binary").model))
+    settings = Settings.of({"MODEL_DATA_URL": f"file://{archived}"})
+    folder = model_folder(settings.model_data_url)
+    assert Model.load(folder).contract.name == "trips"
+    # Greengrass keeps what it brought.
+    assert archived.exists()
+
+
 def test_should_refuse_a_model_that_is_none(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     s3.put_object(Bucket="models", Key="noise.tar.gz", Body=b"noise")
     with pytest.raises(BadInputError, match=r"no readable tar\.gz"):

@@ -1,4 +1,4 @@
-"""The model where SageMaker mounts none: on Lambda and on ECS it is fetched from S3."""
+"""The model where SageMaker mounts none: Lambda and ECS fetch it from S3, a device has it as a file."""
 
 from __future__ import annotations
 
@@ -20,13 +20,24 @@ def model_folder(url: str | None) -> pathlib.Path:
     """
     if url is None:
         return base_folder() / "model"
+    parts = urlsplit(url)
+    # Only here may anything be written: the rest of the file system is read-only.
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="model-"))
+    if parts.scheme == "file":
+        unpack(pathlib.Path(parts.path), folder / "model")
+        return folder / "model"
+    archive = folder / "model.tar.gz"
+    _download(url, archive)
+    unpack(archive, folder / "model")
+    archive.unlink()
+    return folder / "model"
+
+
+def _download(url: str, archive: pathlib.Path) -> None:
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
 
     parts = urlsplit(url)
-    # Only here may anything be written: the rest of the file system is read-only.
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="model-"))
-    archive = folder / "model.tar.gz"
     place = {"Bucket": parts.netloc, "Key": parts.path.lstrip("/")}
     try:
         s3 = boto3.client("s3")
@@ -36,6 +47,3 @@ def model_folder(url: str | None) -> pathlib.Path:
         s3.download_file(place["Bucket"], place["Key"], str(archive))
     except (BotoCoreError, ClientError) as error:
         raise BadInputError(f"{url} cannot be read: {error}") from error
-    unpack(archive, folder / "model")
-    archive.unlink()
-    return folder / "model"

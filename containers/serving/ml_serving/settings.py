@@ -13,7 +13,7 @@ from ml_runtime.job import BadInputError
 
 __all__ = ["Settings"]
 
-_OBJECT = re.compile(r"s3://[^/]+/.+\.tar\.gz")
+_ARCHIVE = re.compile(r"(s3://[^/]+|file://)/.+\.tar\.gz")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,8 @@ class Settings:
     MODEL_PACKAGE                    ARN of the model package; answers then name their model
     MODEL_PACKAGE_GROUP              multi-model: group of the models, or an ARN that ends with it; their file
                                      names are their versions
-    MODEL_DATA_URL                   ``s3://.../model.tar.gz`` to fetch where no SageMaker mounts the model
+    MODEL_DATA_URL                   ``s3://.../model.tar.gz`` or ``file:///...``, where no SageMaker mounts
+                                     the model
     DECISION_THRESHOLD               positive from this score on; takes the place of the contract's; ``none``:
                                      the contract's
     ===============================  =========================================================================
@@ -63,8 +64,10 @@ class Settings:
         if multi not in ("true", "false"):
             problems.append(f"SAGEMAKER_MULTI_MODEL must be true or false, got {multi!r}")
         url = environment.get("MODEL_DATA_URL") or None
-        if url is not None and not _OBJECT.fullmatch(url):
-            problems.append(f"MODEL_DATA_URL must look like s3://bucket/key.tar.gz, got {url!r}")
+        if url is not None and not _ARCHIVE.fullmatch(url):
+            problems.append(
+                f"MODEL_DATA_URL must look like s3://bucket/key.tar.gz or file:///path.tar.gz, got {url!r}"
+            )
         threshold = None
         text = environment.get("DECISION_THRESHOLD", "none")
         # A pipeline step can name no variable that may be missing: what was not chosen is said so.

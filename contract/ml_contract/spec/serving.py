@@ -21,6 +21,7 @@ __all__ = [
     "BatchTransform",
     "Components",
     "EcsService",
+    "Edge",
     "LambdaFunction",
     "MultiModel",
     "Rollout",
@@ -175,6 +176,15 @@ class EcsService(Strict):
     memory_mb: int = Field(default=2_048, ge=1_024, le=122_880)
 
 
+class Edge(Strict):
+    """The approved model as a component of AWS IoT Greengrass, beside any style."""
+
+    architecture: Literal["amd64", "aarch64"] = Field(
+        default="aarch64", description="Processor of the devices: what ONNX Runtime has wheels for."
+    )
+    port: int = Field(default=8080, ge=1_024, le=65_535, description="Where it listens, on 127.0.0.1 only.")
+
+
 class Rollout(Strict):
     """How traffic moves to a new model, and what moves it back."""
 
@@ -218,6 +228,7 @@ class Serving(Strict):
     batch: BatchTransform | None = Field(
         default=None, description="Batch transform jobs, beside any style; null for none."
     )
+    edge: Edge | None = Field(default=None, description="On devices too; null for not.")
     multi_model: MultiModel = MultiModel()
     components: Components = Components()
     function: LambdaFunction = LambdaFunction()
