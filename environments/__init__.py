@@ -5,6 +5,7 @@ from environments.governance import Audit, Governance, Personas
 from environments.gpu import GpuQueue
 from environments.hyperpod import HyperPod
 from environments.model import Environment, Network, Retention
+from environments.orchestration import Airflow, Orchestration
 from environments.prod import PROD
 from environments.services import (
     Dashboards,
@@ -26,6 +27,7 @@ __all__ = [
     "ENVIRONMENTS",
     "PROD",
     "STAGING",
+    "Airflow",
     "Audit",
     "Dashboards",
     "Environment",
@@ -34,6 +36,7 @@ __all__ = [
     "HyperPod",
     "Lustre",
     "Network",
+    "Orchestration",
     "Personas",
     "Retention",
     "Search",

@@ -15,6 +15,7 @@ from ml_lifecycle.foundation.logs import LOG_RETENTION_DAYS
 from environments.governance import CLASSIFICATIONS, Governance
 from environments.gpu import GpuQueue
 from environments.hyperpod import HyperPod
+from environments.orchestration import Orchestration
 from environments.refusal import refuse
 from environments.services import Services
 from environments.tables import Tables
@@ -139,6 +140,8 @@ class Environment:
 
     ``services`` names what stands beside the workloads: warehouse, dashboards, search, file systems, cameras.
 
+    ``orchestration`` says who else starts training pipelines: Step Functions, Airflow.
+
     ``flink_connector`` is the jar of Flink's Kinesis connector, for workloads whose windows run on Flink.
     """
 
@@ -153,6 +156,7 @@ class Environment:
     budget_usd: int | None = None
     lake_administrators: tuple[str, ...] = ()
     services: Services = field(default_factory=Services)
+    orchestration: Orchestration = field(default_factory=Orchestration)
     flink_connector: Path | None = None
     governance: Governance | None = None
     tables: Tables | None = field(default_factory=Tables)
@@ -171,6 +175,11 @@ class Environment:
             problems.append(f"region must look like eu-central-1 or be None, got {self.region!r}")
         if (self.account is None) != (self.region is None):
             problems.append(f"account and region go together, got {self.account!r} and {self.region!r}")
+        airflow = self.orchestration.airflow
+        if airflow is not None and (self.network.max_azs < 2 or not self.network.interface_endpoints):
+            problems.append(
+                "orchestration.airflow needs network.max_azs of at least 2 and interface_endpoints"
+            )
         if self.production and self.destroy_data:
             problems.append("destroy_data must be False in a production environment, got True")
         if self.alarm_email is not None and not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", self.alarm_email):

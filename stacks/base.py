@@ -29,9 +29,14 @@ class LifecycleStack(cdk.Stack):
         workload: LoadedWorkload | None = None,
         description: str | None = None,
         termination_protection: bool = False,
+        synthesizer: cdk.IStackSynthesizer | None = None,
     ) -> None:
         super().__init__(
-            scope, construct_id, description=description, termination_protection=termination_protection
+            scope,
+            construct_id,
+            description=description,
+            termination_protection=termination_protection,
+            synthesizer=synthesizer,
         )
         tags = {ENVIRONMENT_TAG: environment.name}
         if workload is not None:

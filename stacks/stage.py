@@ -9,12 +9,14 @@ from ml_contract.load import LoadedWorkload
 
 from constructs import Construct
 from environments import Environment
+from stacks.airflow import AirflowStack
 from stacks.data_lake import DataLakeStack
 from stacks.foundation import FoundationStack
 from stacks.governance import GovernanceStack
 from stacks.gpu import GpuStack
 from stacks.hyperpod import HyperPodStack
 from stacks.services import ServicesStack
+from stacks.workload_alternatives import WorkloadAlternativesStack
 from stacks.workload_data import WorkloadDataStack
 from stacks.workload_labels import WorkloadLabelsStack
 from stacks.workload_models import WorkloadModelsStack
@@ -86,10 +88,11 @@ class LifecycleStage(cdk.Stage):
                 foundation=self.foundation,
                 lake=self.data_lake.lake,
             )
-        for workload in workloads:
-            self._workload(environment, workload)
+        models = [self._workload(environment, workload) for workload in workloads]
+        if environment.orchestration.airflow is not None:
+            AirflowStack(self, "Airflow", environment=environment, foundation=self.foundation, models=models)
 
-    def _workload(self, environment: Environment, workload: LoadedWorkload) -> None:
+    def _workload(self, environment: Environment, workload: LoadedWorkload) -> WorkloadModelsStack:
         name, foundation, lake = workload.workload.id, self.foundation, self.data_lake.lake
         data = WorkloadDataStack(
             self,
@@ -131,6 +134,16 @@ class LifecycleStage(cdk.Stage):
             file_system=None if self.services is None else self.services.lustre,
             tracking=None if self.services is None else self.services.tracking,
         )
+        if workload.workload.alternatives.any or environment.orchestration.step_functions:
+            WorkloadAlternativesStack(
+                self,
+                f"{name}Alternatives",
+                environment=environment,
+                workload=workload,
+                foundation=foundation,
+                lake=lake,
+                models=models,
+            )
         serving = WorkloadServingStack(
             self,
             f"{name}Serving",
@@ -162,3 +175,4 @@ class LifecycleStage(cdk.Stage):
             serving=serving,
             new_data_event=data.batch.new_data_event,
         )
+        return models

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from environments import (
+    Airflow,
     Audit,
     Dashboards,
     Environment,
     Governance,
     GpuQueue,
+    HyperPod,
     Lustre,
     Network,
+    Orchestration,
     Retention,
     Search,
     Services,
@@ -36,9 +39,11 @@ EVERYTHING = Environment(
         shared_storage=SharedStorage(),
         videos=(Video(name="depot-gate"),),
     ),
+    orchestration=Orchestration(step_functions=True, airflow=Airflow()),
     gpu=GpuQueue(
         image="123456789012.dkr.ecr.us-east-1.amazonaws.com/photos:1",
         prefix="photos/",
         instance_types=("g6",),
     ),
+    hyperpod=HyperPod(instance_type="ml.p5.48xlarge", prefix="everything/llm/"),
 )

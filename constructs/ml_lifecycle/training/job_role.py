@@ -20,6 +20,7 @@ __all__ = [
     "JobNetwork",
     "grant_asset",
     "grant_key",
+    "grant_network",
     "grant_output_key",
     "grant_pull",
     "grant_pull_token",
@@ -119,12 +120,12 @@ def job_role(
             resources=["*"],
         )
     if network is not None:
-        _grant_network(role, network)
+        grant_network(role, network)
     return role
 
 
-def _grant_network(role: iam.Role, network: JobNetwork) -> None:
-    """Let SageMaker make and remove the interfaces that tie a job to the VPC, as its role."""
+def grant_network(role: iam.Role, network: JobNetwork) -> None:
+    """Let who runs a job make and remove the interfaces that tie it to the VPC, as its role."""
     interfaces = arn("ec2", "network-interface/*")
     places = [
         *(arn("ec2", f"subnet/{subnet_id}") for subnet_id in network.subnet_ids),

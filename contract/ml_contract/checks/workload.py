@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from ml_contract.checks.alternatives_checks import check_alternatives
 from ml_contract.checks.enrich import check_enrich
 from ml_contract.checks.evaluation_checks import check_evaluation
 from ml_contract.checks.feature_store import check_feature_store
@@ -73,6 +74,7 @@ class Checks:
         check_stream(self)
         check_training(self)
         check_tuning(self)
+        check_alternatives(self)
         check_serving(self)
         check_governance(self)
         check_enrich(self)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from ml_contract.spec.alternatives import Alternatives
 from ml_contract.spec.batching import Batch
 from ml_contract.spec.blocks import Classification, Slug, Strict
 from ml_contract.spec.evaluation import Evaluation
@@ -49,6 +50,7 @@ class Workload(Strict):
     batch: Batch = Batch()
     training: Training = Training()
     tuning: Tuning | None = None
+    alternatives: Alternatives = Alternatives()
     acceptance: Acceptance
     evaluation: Evaluation = Evaluation()
     serving: Serving = Serving()
