@@ -55,14 +55,17 @@ class Traits:
     def name_members(self, noun: str) -> tuple[str, ...]:
         """Return the members that hold the name of a resource, most telling first."""
         lower = noun[:1].lower() + noun[1:]
-        own = (f"{noun}Name", f"{lower}Name", f"{noun}Id", f"{lower}Id")
+        own: tuple[str, ...] = (f"{noun}Name", f"{lower}Name", f"{noun}Id", f"{lower}Id")
         # Monitoring job definitions share one member for their name.
+        # Members of a tracking server leave out whose it is.
+        own = (*own, "TrackingServerName") if noun == "MlflowTrackingServer" else own
         return (*own, "JobDefinitionName") if noun.endswith("JobDefinition") else (*own, "Name", "name")
 
     def arn_members(self, noun: str) -> tuple[str, ...]:
         """Return the members that hold the ARN of a resource, most telling first."""
         lower = noun[:1].lower() + noun[1:]
-        own = (f"{noun}Arn", f"{noun}ARN", f"{lower}Arn")
+        own: tuple[str, ...] = (f"{noun}Arn", f"{noun}ARN", f"{lower}Arn")
+        own = (*own, "TrackingServerArn") if noun == "MlflowTrackingServer" else own
         return (*own, "JobDefinitionArn") if noun.endswith("JobDefinition") else (*own, "Arn", "arn")
 
     def tags_in(self, params: Mapping[str, Any]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from rehearsal.executors.training_jobs.spot import INTERRUPTIONS, Interruption, Interruptions
 
-from .conftest import Rehearsal, await_
+from .conftest import Rehearsal, allow, await_
 
 
 def request(rehearsal: Rehearsal, name: str, *, laps: int = 30, **changes: Any) -> dict[str, Any]:
@@ -250,3 +250,24 @@ def test_should_count_interruptions_off() -> None:
     plan.happened(again)
     assert plan.of("pipelines-1-Train-2") is None
     assert INTERRUPTIONS.left() == []
+
+
+def test_should_hand_a_tracked_job_a_store_when_it_may_reach_the_server(rehearsal: Rehearsal) -> None:
+    sagemaker = rehearsal.client("sagemaker")
+    arn = sagemaker.create_mlflow_tracking_server(
+        TrackingServerName="runs", ArtifactStoreUri=f"s3://{rehearsal.bucket}/mlflow", RoleArn=rehearsal.role
+    )["TrackingServerArn"]
+    variables = {"Environment": {"MLFLOW_TRACKING_URI": arn}}
+    refused = finished(rehearsal, request(rehearsal, "not-granted", laps=1, **variables))
+    assert "the tracking server refuses the job's role" in refused["FailureReason"]
+    role = rehearsal.make_role(
+        "tracked", "sagemaker.amazonaws.com", [allow("s3:*", "logs:*"), allow("sagemaker-mlflow:*", on=arn)]
+    )
+    done = finished(rehearsal, request(rehearsal, "tracked", laps=1, **variables, RoleArn=role))
+    assert done["TrainingJobStatus"] == "Completed", done
+    (entry,) = rehearsal.ledger(kind="tracking")
+    assert (entry["outcome"], entry["name"]) == ("recorded", "tracked")
+    alone = finished(
+        rehearsal, request(rehearsal, "alone", laps=1, **variables, RoleArn=role, EnableNetworkIsolation=True)
+    )
+    assert "in network isolation does not reach" in alone["FailureReason"]

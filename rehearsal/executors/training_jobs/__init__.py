@@ -2,11 +2,21 @@
 
 ``jobs`` is the API and the way of a job, ``hosts`` the processes that stand for its instances, ``channels``
 what they read, ``checkpoints`` what they keep, ``spot`` capacity that is taken away, ``pools`` instances that
-wait for the next job, ``metrics`` what is read from the log.
+wait for the next job, ``metrics`` what is read from the log, ``tracking`` a store in place of a tracking
+server.
 """
 
 from __future__ import annotations
 
-from rehearsal.executors.training_jobs import channels, checkpoints, hosts, jobs, metrics, pools, spot
+from rehearsal.executors.training_jobs import (
+    channels,
+    checkpoints,
+    hosts,
+    jobs,
+    metrics,
+    pools,
+    spot,
+    tracking,
+)
 
-__all__ = ["channels", "checkpoints", "hosts", "jobs", "metrics", "pools", "spot"]
+__all__ = ["channels", "checkpoints", "hosts", "jobs", "metrics", "pools", "spot", "tracking"]

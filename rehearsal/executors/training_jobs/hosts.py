@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rehearsal.executors import containers
 from rehearsal.executors.containers import JobFolder
 from rehearsal.executors.training_jobs.channels import described
+from rehearsal.executors.training_jobs.tracking import tracked
 
 if TYPE_CHECKING:
     from rehearsal.runtime import Runtime
@@ -119,7 +120,7 @@ class Crew:
                     "TRAINING_JOB_ARN": self._record.arn,
                     "SM_CURRENT_HOST": name,
                     **together,
-                    **data.get("Environment", {}),
+                    **tracked(self._runtime, self._record, data.get("Environment", {})),
                 },
                 entrypoint=algorithm.get("ContainerEntrypoint"),
                 arguments=algorithm.get(

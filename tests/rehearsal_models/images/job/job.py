@@ -65,7 +65,9 @@ def laps() -> None:
     for lap in range(first, int(parameters["laps"])):
         print(f"lap={lap};", flush=True)
         if kept.parent.is_dir():
-            kept.write_text(str(lap + 1))
+            # It may be copied, or the program ended, at any moment: the file is there whole or not at all.
+            kept.with_suffix(".part").write_text(str(lap + 1))
+            kept.with_suffix(".part").replace(kept)
         time.sleep(float(parameters.get("pause", "0.05")))
     if parameters.get("fails_on") == resources["current_host"]:
         (BASE / "output/failure").write_text("rule overfit after round 7: too far")
