@@ -174,7 +174,10 @@ def prepare(tale: Tale, cell: Cell) -> None:
     if cell.why_recorded is not None:
         return
     here = ground(tale)
-    settled(tale)
+    if _exists(tale):
+        settled(tale)
+        # A deploy is a rollout too; an alarm that still rings from the cell before would end it.
+        _quiet_alarms(tale)
     if here.block != cell.block:
         _deploy(tale, here, cell.block)
     here.ahead()
@@ -207,14 +210,25 @@ def _quiet_alarms(tale: Tale) -> None:
 def _deploy(tale: Tale, here: Ground, block: Block) -> None:
     assembly = here.variants.assembly(block)
     serving = parts_of(tale)[1]
-    if here.block is not None and _style(here.block) != _style(block):
-        # What serves in another way is another thing: the old one goes first, as a person would have it.
+    if _exists(tale) and (here.block is None or _style(here.block) != _style(block)):
+        # What serves in another way is another thing, and nobody knows what a deploy that failed has left:
+        # the old one goes first, as a person would have it.
         tale.cdk.destroy([serving], exclusively=True)
     here.block = None
     cdk = Cdk.of(tale.app, assembly, tale.cloud.server, progress=tale.note)
     cdk.deploy(parts_of(tale), exclusively=True, concurrency=1)
     tale.forget_outputs()
     here.block = block
+
+
+def _exists(tale: Tale) -> bool:
+    client = tale.cloud.client("cloudformation")
+    name = tale.cdk.stack_name(parts_of(tale)[1])
+    try:
+        client.describe_stacks(StackName=name)
+    except client.exceptions.ClientError:
+        return False
+    return True
 
 
 def _style(block: Block) -> str:
