@@ -32,10 +32,10 @@ LEAF_ATTRIBUTES = frozenset(
 
 
 def poisoned(archive: bytes) -> bytes:
-    """Return a model archive whose trees answer with no number (NaN leaves); all else is as it was.
+    """Return a model archive whose model answers with no number: NaN for what it learned; all else stays.
 
     Raises:
-        StoryError: the archive holds no ONNX trees.
+        StoryError: the archive holds no ONNX model, or one that has learned nothing.
     """
     source = io.BytesIO(archive)
     target = io.BytesIO()
@@ -61,7 +61,7 @@ def _without_numbers(model: bytes) -> bytes:
     from onnx import numpy_helper
 
     graph = onnx.load_from_string(model)
-    leaves = 0
+    spoilt = 0
     for node in graph.graph.node:
         for attribute in node.attribute:
             if attribute.name not in LEAF_ATTRIBUTES:
@@ -69,12 +69,19 @@ def _without_numbers(model: bytes) -> bytes:
             if attribute.type == onnx.AttributeProto.TENSOR:
                 values = np.full_like(numpy_helper.to_array(attribute.t), np.nan)
                 attribute.t.CopyFrom(numpy_helper.from_array(values, attribute.t.name))
-                leaves += values.size
+                spoilt += values.size
             else:
-                leaves += len(attribute.floats)
+                spoilt += len(attribute.floats)
                 attribute.floats[:] = [float("nan")] * len(attribute.floats)
-    if not leaves:
-        raise StoryError(f"{MODEL_FILE} has no tree leaves to spoil")
+    if not spoilt:
+        # No trees: a network, whose weights are constants of the graph.
+        for weights in graph.graph.initializer:
+            if weights.data_type == onnx.TensorProto.FLOAT and len(weights.dims):
+                values = np.full_like(numpy_helper.to_array(weights), np.nan)
+                weights.CopyFrom(numpy_helper.from_array(values, weights.name))
+                spoilt += values.size
+    if not spoilt:
+        raise StoryError(f"{MODEL_FILE} has neither tree leaves nor weights to spoil")
     body: bytes = graph.SerializeToString()
     return body
 
@@ -101,7 +108,7 @@ def _register_broken(tale: Tale, evidence: Evidence) -> None:
     }
     answer = sagemaker.create_model_package(
         ModelPackageGroupName=tale.outputs("Models")["ModelPackageGroupName"],
-        ModelPackageDescription="its trees answer with no number; passed off with a good model's evaluation",
+        ModelPackageDescription="it answers with no number; passed off with a good model's evaluation",
         InferenceSpecification={**specification, "Containers": [{**wanted, "ModelDataUrl": broken}]},
         ModelMetrics=good["ModelMetrics"],
         DriftCheckBaselines=good["DriftCheckBaselines"],

@@ -1,10 +1,10 @@
-"""The broken model of the story: the real artifact, whose trees answer with no number."""
+"""The broken model of the story: the real artifact, which answers with no number."""
 
 from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -59,8 +59,34 @@ def scores(model: bytes) -> npt.NDArray[np.float32]:
     return answer
 
 
-def test_should_make_a_model_answer_with_no_number_and_leave_the_rest_as_it_was() -> None:
-    model = onnx_model()
+def network_model() -> bytes:
+    """A layer and its ReLU, which would hide a weight that is no number; then the layer that answers."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(3)
+    weights = {"w": (4, 5), "b": (5,), "v": (5, 2), "c": (2,)}
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gemm", ["features", "w", "b"], ["inner"]),
+            helper.make_node("Relu", ["inner"], ["kept"]),
+            helper.make_node("Gemm", ["kept", "v", "c"], ["logits"]),
+            helper.make_node("Softmax", ["logits"], ["scores"]),
+        ],
+        "network",
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["rows", 4])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["rows", 2])],
+        [numpy_helper.from_array(rng.normal(size=s).astype(np.float32), name) for name, s in weights.items()],
+    )
+    opset = [helper.make_opsetid("", 18)]
+    body: bytes = helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString()
+    return body
+
+
+@pytest.mark.parametrize("make", [onnx_model, network_model])
+def test_should_make_a_model_answer_with_no_number_and_leave_the_rest_as_it_was(
+    make: Callable[[], bytes],
+) -> None:
+    model = make()
     good = archive({"model.onnx": model, "fitted.json": b"{}"})
 
     broken = unpacked(poisoned(good))
@@ -75,7 +101,7 @@ def test_should_refuse_an_archive_without_a_model() -> None:
         poisoned(archive({"other": b""}))
 
 
-def test_should_refuse_a_model_without_trees() -> None:
+def test_should_refuse_a_model_that_has_learned_nothing() -> None:
     import onnx
     from onnx import TensorProto, helper
 
@@ -85,5 +111,5 @@ def test_should_refuse_a_model_without_trees() -> None:
     body = helper.make_model(graph).SerializeToString()
     assert onnx.load_from_string(body).graph.node[0].op_type == "Identity"
 
-    with pytest.raises(StoryError, match="no tree leaves to spoil"):
+    with pytest.raises(StoryError, match="neither tree leaves nor weights to spoil"):
         poisoned(archive({"model.onnx": body}))
