@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from rehearsal.story.judging import LESS_IS_BETTER, judge, metric_of
+from rehearsal.story.judging import CHALLENGER, LESS_IS_BETTER, judge, metric_of
 from rehearsal.story.serving import (
     approve,
     await_promotion,
@@ -166,6 +166,7 @@ STEPS = (
             "pipeline.sagemaker",
         ),
     ),
+    CHALLENGER,
     Step(
         id="rollout",
         title="Approved: traffic moves to the new model, no request fails",
