@@ -449,6 +449,22 @@ def test_should_share_traffic_by_weights_and_change_them(rehearsal: Rehearsal) -
     assert {v["VariantName"]: v["CurrentWeight"] for v in shown} == {"Champion": 0, "Challenger": 1}
     assert {invoke(rehearsal, "contest") for _ in range(20)} == {3}
     assert invoke(rehearsal, "contest", TargetVariant="Champion") == 2
+    sagemaker.create_endpoint_config(
+        EndpointConfigName="rematch",
+        ProductionVariants=[
+            on_instances("champion", "Champion", InitialVariantWeight=9),
+            on_instances("challenger", "Challenger", InitialVariantWeight=1),
+        ],
+    )
+    for excluded, weights in (([], [0, 1]), ([{"VariantPropertyType": "DesiredWeight"}], [9, 1])):
+        sagemaker.update_endpoint(
+            EndpointName="contest",
+            EndpointConfigName="rematch",
+            RetainAllVariantProperties=True,
+            ExcludeRetainedVariantProperties=excluded,
+        )
+        shown = settled(rehearsal, "contest")["ProductionVariants"]
+        assert [variant["CurrentWeight"] for variant in shown] == weights
     canary = {
         "BlueGreenUpdatePolicy": {
             "TrafficRoutingConfiguration": {

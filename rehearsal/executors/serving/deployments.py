@@ -45,7 +45,8 @@ def planned(
     # "Exclusions" of the deployment guardrails, developer guide.
     kinds = {str(v.get("InstanceType", "")).removeprefix("ml.").partition(".")[0] for v in variants}
     serverless = any("ServerlessConfig" in v for v in variants)
-    if "inf1" in kinds or (found.strategy == "ROLLING" and (serverless or len(variants) > 1)):
+    several = len(variants) + len(config.data.get("ShadowProductionVariants", ())) > 1
+    if "inf1" in kinds or (found.strategy == "ROLLING" and (serverless or several)):
         service.runtime.ledger.recorded(
             "deployment", config.name, f"{found.strategy} is not for this endpoint: all at once, no baking"
         )

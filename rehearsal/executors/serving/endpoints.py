@@ -55,7 +55,7 @@ def update(service: Service, call: Call) -> dict[str, Any]:
         raise ApiError(
             "ValidationException", "ExcludeRetainedVariantProperties needs RetainAllVariantProperties"
         )
-    retained = frozenset({"DesiredInstanceCount", "DesiredWeight"} - excluded)
+    retained = frozenset({"DesiredInstanceCount", "DesiredWeight", "DataCaptureConfig"} - excluded)
     _begin_change(endpoint)
     record.data.pop("FailureReason", None)
     service.update(
@@ -106,9 +106,12 @@ def _check_kind(record: Record, endpoint: Endpoint, config: Record) -> None:
             f"Endpoint {record.name} runs on instances; it cannot be updated to a serverless configuration",
         )
     if models.is_asynchronous(new) != models.is_asynchronous(old):
+        # As SageMaker words it: seen in aws/sagemaker-python-sdk, pull request 3124.
+        done = "removed from" if models.is_asynchronous(old) else "added to"
         raise ApiError(
             "ValidationException",
-            f"Endpoint {record.name} cannot be updated between a real-time and an asynchronous configuration",
+            f"The AsyncInferenceConfig parameter cannot be {done} this endpoint {record.name}. To change the "
+            "endpoint type, create a new endpoint.",
         )
 
 

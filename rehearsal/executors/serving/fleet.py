@@ -255,11 +255,15 @@ def start_fleet(
 ) -> Fleet:
     """Start every variant of a configuration; none is left behind when one fails.
 
-    :param keep: the fleet whose `retained` properties (DesiredInstanceCount, DesiredWeight) are kept
+    :param keep: the fleet whose `retained` properties are kept (DesiredInstanceCount, DesiredWeight,
+        DataCaptureConfig)
     :param empty: start no instance yet: a rolling deployment brings them in batches
     :raises FleetError: with the reason
     """
-    fleet = Fleet(config_name=config.name, config=config.data)
+    data = dict(config.data)
+    if keep is not None and "DataCaptureConfig" in retained and "DataCaptureConfig" in keep.config:
+        data["DataCaptureConfig"] = keep.config["DataCaptureConfig"]
+    fleet = Fleet(config_name=config.name, config=data)
     try:
         for key, variants in (
             ("ProductionVariants", fleet.variants),
@@ -288,7 +292,7 @@ def _make(
     endpoint: Endpoint, spec: Mapping[str, Any], old: Variant | None, retained: frozenset[str]
 ) -> Variant:
     for kind in KINDS:
-        variant = kind(endpoint, spec, old)
+        variant = kind(endpoint, spec, old if "DesiredInstanceCount" in retained else None)
         if variant is not None:
             return variant
     program = programs.program_of(endpoint.service, endpoint.service.get("Model", spec["ModelName"]))

@@ -140,8 +140,7 @@ class ServerlessVariant(Variant):
 
 
 def make(endpoint: Endpoint, spec: Mapping[str, Any], old: Variant | None) -> Variant | None:
-    """A serverless variant, where the spec asks for one."""
-    del old
+    """A serverless variant, where the spec asks for one; `old` keeps its provisioned concurrency."""
     if "ServerlessConfig" not in spec:
         return None
     program = programs.program_of(endpoint.service, endpoint.service.get("Model", spec["ModelName"]))
@@ -149,7 +148,9 @@ def make(endpoint: Endpoint, spec: Mapping[str, Any], old: Variant | None) -> Va
         name=spec["VariantName"],
         spec=spec,
         weight=float(spec.get("InitialVariantWeight", 1.0)),
-        desired=int(spec["ServerlessConfig"].get("ProvisionedConcurrency", 0)),
+        desired=old.desired
+        if isinstance(old, ServerlessVariant)
+        else int(spec["ServerlessConfig"].get("ProvisionedConcurrency", 0)),
         program=program,
         endpoint=endpoint,
     )
