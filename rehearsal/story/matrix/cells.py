@@ -20,6 +20,9 @@ __all__ = ["Block", "Cell", "Row", "chosen", "step_of"]
 
 CHAPTER = "Matrix"
 
+#: Of a reason in the table; the step has all of it.
+MOST_TEXT = 400
+
 #: A ``serving`` block, as it stands in a workload.yaml.
 Block = Mapping[str, Any]
 
@@ -108,10 +111,11 @@ def _play(cell: Cell, prepare: Callable[[Tale, Cell], None], tale: Tale, evidenc
         evidence["prepared_after_seconds"] = round(time.monotonic() - started, 1)
         cell.play(tale, row)
     except StoryError as error:
-        row.outcome, row.why = "failed", str(error)
+        row.outcome, row.why = "failed", str(error)[:MOST_TEXT]
         raise
     except Exception as error:
-        row.outcome, row.why = "failed", f"{type(error).__name__}: {' '.join(str(error).split())}"
+        row.outcome = "failed"
+        row.why = f"{type(error).__name__}: {' '.join(str(error).split())}"[:MOST_TEXT]
         raise
     finally:
         evidence |= {"requests": row.requests, "failed": row.failed, "seconds": row.seconds, **row.facts}
