@@ -102,6 +102,9 @@ def check_workload(workload: LoadedWorkload) -> None:
     ]
     if spec.serving.batch is not None:
         named.append(("serving.batch.instance_type", spec.serving.batch.instance_type, "transform"))
+    if spec.alternatives.wrangler is not None:
+        wrangler = spec.alternatives.wrangler.instance_type
+        named.append(("alternatives.wrangler.instance_type", wrangler, "processing"))
     problems = []
     for path, value, purpose in named:
         try:

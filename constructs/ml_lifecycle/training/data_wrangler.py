@@ -14,6 +14,7 @@ from aws_cdk import aws_s3_assets as s3_assets
 from ml_contract.load import LoadedWorkload
 
 from constructs import Construct
+from ml_lifecycle import instance_types
 from ml_lifecycle.data_lake import Zone
 from ml_lifecycle.pseudo import PARTITION, arn
 from ml_lifecycle.training.job_machine import Job, JobMachine, name_in, unique_name
@@ -103,7 +104,7 @@ class DataWranglerFlow(Construct):
         grant_output_key(features.key, self.role)
         grant_key(volume_key, self.role)
         grant_asset(self.flow, self.role)
-        image = self._image()
+        image, local = self._image(), instance_types.has_local_disk(wanted.instance_type)
         given: dict[str, Any] = {
             "ProcessingJobName.$": unique_name(name_prefix),
             "RoleArn": self.role.role_arn,
@@ -135,7 +136,7 @@ class DataWranglerFlow(Construct):
                     "InstanceCount": wanted.instance_count,
                     "InstanceType": wanted.instance_type,
                     "VolumeSizeInGB": 30,
-                    "VolumeKmsKeyId": volume_key.key_arn,
+                    **({} if local else {"VolumeKmsKeyId": volume_key.key_arn}),
                 }
             },
             "StoppingCondition": {"MaxRuntimeInSeconds": wanted.max_runtime_minutes * 60},

@@ -7,6 +7,7 @@ cdk-nag names a finding after the resource it saw, e.g.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -51,5 +52,5 @@ def _flat(node: Any) -> str:
         separator, parts = value
         return str(separator).join(_flat(part) for part in parts)
     if name in ("Fn::ImportValue", "Fn::Sub"):
-        return _flat(value)
+        return re.sub(r"\$\{([^!}]+)\}", r"<\1>", _flat(value))
     raise ValueError(f"cannot write {name} as cdk-nag does; acknowledge the finding by its own text")
