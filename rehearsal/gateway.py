@@ -60,6 +60,8 @@ OWN_SERVICES = (
     "redshift-serverless",
     "quicksight",
     "fsx",
+    # Ministack would start Airflow in Docker.
+    "mwaa",
     "codedeploy",
 )
 #: Set on our own calls that must reach ministack although the engine answers the operation.

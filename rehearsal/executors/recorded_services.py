@@ -35,6 +35,7 @@ _NOT_RUN: Mapping[tuple[str, str], str] = {
     ("fsx", "FileSystem"): "nothing can be mounted",
     ("fsx", "DataRepositoryAssociation"): "no file is imported",
     ("opensearchserverless", "VpcEndpoint"): "no packet passes it",
+    ("mwaa", "Environment"): "no Airflow runs",
 }
 
 
@@ -361,6 +362,7 @@ for _service, _noun, _member in (
     ("quicksight", "DataSource", "DataSourceId"),
     ("quicksight", "DataSet", "DataSetId"),
     ("quicksight", "Dashboard", "DashboardId"),
+    ("mwaa", "Environment", "Name"),
 ):
     after(_service, f"Create{_noun}")(_note(_noun, _member))
 

@@ -25,6 +25,7 @@ _NAMESPACES = {
     "sagemaker-metrics": "sagemaker",
     "events": "events",
     "kinesisanalyticsv2": "kinesisanalytics",
+    "mwaa": "airflow",
     "kinesis-video-archived-media": "kinesisvideo",
 }
 #: The service that assumes a role handed to an operation of ours.
@@ -36,6 +37,7 @@ _PASSED_TO = {
     "glue": "glue.amazonaws.com",
     "firehose": "firehose.amazonaws.com",
     "emr-serverless": "emr-serverless.amazonaws.com",
+    "mwaa": "airflow.amazonaws.com",
 }
 _VERB = re.compile(
     r"(?:Batch)?(?:Create|Register|Put|Describe|Get|Update|Delete|Deregister|Start|Stop|Invoke)(.*)"

@@ -126,6 +126,7 @@ _TRAITS = {
     "fsx": Traits(
         service="fsx", arn_resources={"FileSystem": "file-system/{name}", "Association": "association/{name}"}
     ),
+    "mwaa": Traits(service="mwaa", arn_service="airflow"),
     "kinesisanalyticsv2": Traits(service="kinesisanalyticsv2", arn_service="kinesisanalytics"),
     "codestar-connections": Traits(service="codestar-connections", arn_resource="connection/{name}"),
     "codeconnections": Traits(service="codeconnections", arn_resource="connection/{name}"),

@@ -75,6 +75,23 @@ RESOURCES: dict[str, tuple[str, tuple[str, ...]]] = {
         "A collection of OpenSearch Serverless that only the VPC reaches",
         ("AWS::OpenSearchServerless::Collection", "AWS::OpenSearchServerless::VpcEndpoint"),
     ),
+    "tune.autopilot": (
+        "A state machine runs Autopilot on a prepared table",
+        ("AWS::StepFunctions::StateMachine",),
+    ),
+    "tune.foundation": (
+        "A state machine has Bedrock fit a foundation model to the workload's texts",
+        ("AWS::StepFunctions::StateMachine",),
+    ),
+    "train.wrangler": (
+        "A state machine runs a Data Wrangler flow and then trains",
+        ("AWS::StepFunctions::StateMachine",),
+    ),
+    "pipeline.stepfunctions": (
+        "A state machine runs the training pipeline to its end",
+        ("AWS::StepFunctions::StateMachine",),
+    ),
+    "pipeline.mwaa": ("Managed Airflow has a DAG per training pipeline", ("AWS::MWAA::Environment",)),
     "storage.fsx": (
         "FSx for Lustre, linked to the lake",
         ("AWS::FSx::FileSystem", "AWS::FSx::DataRepositoryAssociation"),
@@ -82,6 +99,10 @@ RESOURCES: dict[str, tuple[str, tuple[str, ...]]] = {
     "train.distributed": (
         "Trainings on several instances, and a HyperPod cluster that stays",
         ("AWS::SageMaker::Cluster", "AWS::SageMaker::Pipeline"),
+    ),
+    "track.mlflow": (
+        "A managed MLflow tracking server, reached from the VPC",
+        ("AWS::SageMaker::MlflowTrackingServer", "AWS::EC2::VPCEndpoint"),
     ),
     "storage.efs": ("EFS with an access point for jobs", ("AWS::EFS::FileSystem", "AWS::EFS::AccessPoint")),
     "label.groundtruth": (
@@ -215,6 +236,34 @@ def _training(tale: Tale) -> dict[str, Any]:
     }
 
 
+def _calling(action: str) -> Callable[[Tale, Made], Evidence]:
+    """At least one of the state machines makes this call of a service."""
+
+    def look(tale: Tale, made: Made) -> Evidence:
+        client = tale.cloud.client("stepfunctions")
+        found = [
+            arn
+            for arn in made["AWS::StepFunctions::StateMachine"]
+            if f":aws-sdk:{action}" in client.describe_state_machine(stateMachineArn=arn)["definition"]
+        ]
+        require(bool(found), f"no state machine calls {action}")
+        return {"state_machines": found}
+
+    return look
+
+
+def _airflow(tale: Tale, made: Made) -> Evidence:
+    """The environment is private, and its DAG lies where it looks."""
+    (name,) = made["AWS::MWAA::Environment"]
+    environment = tale.cloud.client("mwaa").get_environment(Name=name)["Environment"]
+    bucket, folder = environment["SourceBucketArn"].rpartition(":")[2], environment["DagS3Path"]
+    listed = tale.cloud.client("s3").list_objects_v2(Bucket=bucket, Prefix=f"{folder}/")
+    dags = [item["Key"] for item in listed.get("Contents", ()) if item["Key"].endswith(".py")]
+    require(len(dags) == 1, f"{bucket}/{folder} holds {len(dags)} DAG files, not one")
+    require(environment["WebserverAccessMode"] == "PRIVATE_ONLY", "the web server is open")
+    return {"dag": dags[0], "pipelines": environment["AirflowConfigurationOptions"]["training.pipelines"]}
+
+
 #: Row -> what is asked of the services themselves, once the resources are there.
 _LOOKS: dict[str, Callable[[Tale, Made], Evidence]] = {
     "stream.msk": _msk,
@@ -223,6 +272,11 @@ _LOOKS: dict[str, Callable[[Tale, Made], Evidence]] = {
     "process.spark": _micro_batches,
     "analyse.opensearch": _open_search,
     "storage.efs": _files,
+    "tune.autopilot": _calling("sagemaker:createAutoMLJobV2"),
+    "tune.foundation": _calling("bedrock:createModelCustomizationJob"),
+    "train.wrangler": _calling("sagemaker:createProcessingJob"),
+    "pipeline.stepfunctions": _calling("sagemaker:describePipelineExecution"),
+    "pipeline.mwaa": _airflow,
     "storage.fsx": _mounted,
     "train.distributed": _several_instances,
 }
