@@ -261,6 +261,10 @@ def checks_of(
             name = _json_value_of(body, "Name") or _json_value_of(body, "ConnectionName")
             resource = f"{base}:connection/{name}"
             checks.append(Check(action=action, resource=f"{base}:catalog"))
+        elif service == "scheduler" and ":schedule/default/" in resource:
+            # A schedule's ARN holds its group; ministack takes each for one of the default group.
+            group = _json_value_of(body, "GroupName") or next(iter(query.get("groupName", ())), "default")
+            resource = resource.replace(":schedule/default/", f":schedule/{group}/")
         elif service == "states" and action.startswith("states:SendTask"):
             # AWS names the state machine that waits; ministack leaves the resource open.
             resource = _machine_of_token.get(str(_json_value_of(body, "taskToken")), resource)
