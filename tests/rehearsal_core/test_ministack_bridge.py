@@ -204,6 +204,22 @@ def test_should_know_whom_a_role_trusts() -> None:
             b'{"StreamName": "s", "Records": []}',
             ("kinesis:PutRecords", f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/s"),
         ),
+        (
+            "POST",
+            "/schedules/s",
+            {"x-amz-target": "scheduler"},
+            {},
+            b'{"GroupName": "g"}',
+            ("scheduler:CreateSchedule", f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule/g/s"),
+        ),
+        (
+            "DELETE",
+            "/schedules/s",
+            {"x-amz-target": "scheduler"},
+            {"groupName": ["g"]},
+            b"",
+            ("scheduler:DeleteSchedule", f"arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule/g/s"),
+        ),
     ],
 )
 def test_should_know_the_permission_that_a_request_needs(
