@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rehearsal.story import deployment, ingestion, processing
-from rehearsal.story.matrix import challengers, promotions, rollouts, scaling, styles, training, tuning
+from rehearsal.story.matrix import (
+    challengers,
+    promotions,
+    resuming,
+    rollouts,
+    scaling,
+    styles,
+    training,
+    tuning,
+)
 from rehearsal.story.matrix.cells import CHAPTER, Cell, chosen, step_of
 from rehearsal.story.matrix.ground import (
     FIRST,
@@ -34,11 +43,12 @@ __all__ = ["CELLS", "matrix"]
 
 #: Every cell, in the order in which they are played: those of one block one after the other.
 CELLS: tuple[Cell, ...] = (
+    *styles.CELLS,
     *rollouts.CELLS,
     *challengers.CELLS,
     *promotions.CELLS,
-    *styles.CELLS,
     *scaling.CELLS,
+    *resuming.CELLS,
     *tuning.CELLS,
     *training.CELLS,
 )
