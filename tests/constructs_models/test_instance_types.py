@@ -118,3 +118,39 @@ def test_should_know_every_type_that_sagemaker_offers() -> None:
             instance_types.accelerator(value)
             instance_types.architecture(value)
             instance_types.has_local_disk(value)
+
+
+@pytest.mark.parametrize(
+    ("instance_type", "efa"),
+    [
+        ("ml.p4d.24xlarge", True),
+        ("ml.p5en.48xlarge", True),
+        ("ml.trn1.32xlarge", True),
+        ("ml.g5.48xlarge", True),
+        ("ml.c5n.18xlarge", True),
+        ("ml.g5.xlarge", False),
+        ("ml.p3.16xlarge", False),
+        ("ml.trn1.2xlarge", False),
+        ("ml.m5.24xlarge", False),
+    ],
+)
+def test_should_know_which_instances_reach_each_other_past_the_kernel(instance_type: str, efa: bool) -> None:
+    assert instance_types.has_efa(instance_type) is efa
+
+
+@pytest.mark.parametrize("algorithm", ["xgboost", "pytorch"])
+def test_should_refuse_to_train_on_what_no_image_is_compiled_for(tmp_path: Path, algorithm: str) -> None:
+    workload = parcels(tmp_path, f"training: {{algorithm: {algorithm}, instance_type: ml.trn1.2xlarge}}\n")
+    with pytest.raises(
+        ContractError, match=r"compiled for trainium, which no image of .* use algorithm: image"
+    ):
+        instance_types.check_workload(workload)
+
+
+def test_should_take_an_own_image_for_trainium(tmp_path: Path) -> None:
+    uri = "123456789012.dkr.ecr.us-east-1.amazonaws.com/neuron:1"
+    workload = parcels(
+        tmp_path,
+        f"training: {{algorithm: image, image: {{uri: '{uri}'}}, instance_type: ml.trn1.2xlarge}}\n",
+    )
+    instance_types.check_workload(workload)
