@@ -27,11 +27,14 @@ class Network:
 
     ``interface_endpoints`` brings AWS's APIs into the VPC for jobs that run inside it; each endpoint costs
     about 0.01 USD per hour and zone. Gateway endpoints (S3, DynamoDB) are free and always there.
+    ``certificate_arn`` is the certificate of load balancers inside the VPC (``serving.style: ecs``); without
+    one they speak HTTP.
     """
 
     cidr: str = "10.0.0.0/16"
     max_azs: int = 2
     interface_endpoints: bool = True
+    certificate_arn: str | None = None
 
     def __post_init__(self) -> None:
         problems = []
@@ -45,6 +48,11 @@ class Network:
             # Amazon VPC, "VPC CIDR blocks": /16 to /28; subnets need room.
             if not 16 <= prefix <= 24:
                 problems.append(f"cidr must have a prefix between /16 and /24, got /{prefix}")
+        certificate = self.certificate_arn
+        if certificate is not None and not re.fullmatch(
+            r"arn:aws[a-z-]*:acm:[a-z0-9-]+:\d{12}:certificate/[\w-]+", certificate
+        ):
+            problems.append(f"certificate_arn must be an ARN of ACM, got {certificate!r}")
         refuse("network", problems)
 
 
@@ -138,6 +146,8 @@ class Environment:
 
     ``hyperpod`` adds a cluster for trainings of weeks; ``None``: there is none.
 
+    ``share_models_with`` names accounts that may see this environment's model versions and deploy them.
+
     ``services`` names what stands beside the workloads: warehouse, dashboards, search, file systems, cameras.
 
     ``orchestration`` says who else starts training pipelines: Step Functions, Airflow.
@@ -163,6 +173,7 @@ class Environment:
     glue_wheels: str | None = None
     gpu: GpuQueue | None = None
     hyperpod: HyperPod | None = None
+    share_models_with: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         problems = []
@@ -173,6 +184,11 @@ class Environment:
             problems.append(f"account must be 12 digits or None, got {self.account!r}")
         if self.region is not None and not re.fullmatch(r"[a-z]{2}(-[a-z]+)+-[0-9]", self.region):
             problems.append(f"region must look like eu-central-1 or be None, got {self.region!r}")
+        problems += [
+            f"share_models_with must be accounts of 12 digits, got {account!r}"
+            for account in self.share_models_with
+            if not re.fullmatch(r"[0-9]{12}", account)
+        ]
         if (self.account is None) != (self.region is None):
             problems.append(f"account and region go together, got {self.account!r} and {self.region!r}")
         airflow = self.orchestration.airflow

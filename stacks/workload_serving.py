@@ -61,6 +61,8 @@ class WorkloadServingStack(LifecycleStack):
             image=image,
             vpc=foundation.vpc,
             network=job_network(foundation),
+            certificate_arn=environment.network.certificate_arn,
+            alarm_topic=foundation.notices.topic,
         )
         self.batch: BatchTransform | None = None
         if spec.serving.batch is not None and spec.serving.style != "batch_transform":
@@ -76,6 +78,7 @@ class WorkloadServingStack(LifecycleStack):
                 log_retention_days=environment.retention.log_days,
                 repository=image.repository,
                 network=job_network(foundation),
+                alarm_topic=foundation.notices.topic,
             )
         self.edge: EdgeComponent | None = None
         if spec.serving.edge is not None:

@@ -335,6 +335,16 @@ def test_should_score_a_folder_on_a_schedule_and_join_answers_to_records(
     }
 
 
+def test_should_start_no_job_over_an_empty_folder(templates: dict[str, Template]) -> None:
+    states = definition(templates["Batch"])["States"]
+    looked = states["Look"]["Parameters"]
+    assert (looked["Prefix"], looked["MaxKeys"]) == ("parcel-delay/batch/in/", 1)
+    assert states["Any"]["Default"] == "Nothing"
+    assert states["Nothing"] == {"Type": "Succeed"}
+    # A caller who names files is not asked what lies in the folder.
+    assert states["Which"]["Choices"][0] == {"Variable": "$.uri", "IsPresent": True, "Next": "Score"}
+
+
 def test_should_score_each_object_that_lands_beside_an_endpoint(templates: dict[str, Template]) -> None:
     template = templates["BatchBeside"]
     assert resources(template, "AWS::SageMaker::Endpoint")

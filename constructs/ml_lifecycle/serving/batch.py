@@ -6,11 +6,13 @@ from typing import Any
 
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_scheduler as scheduler
+from aws_cdk import aws_sns as sns
 from aws_cdk import aws_stepfunctions as stepfunctions
 from ml_contract.load import LoadedWorkload
 
@@ -47,9 +49,10 @@ class BatchTransform(Construct):
 
     Input is what lies below ``<artifacts>/<slug>/batch/in/``, a record a line; answers come below
     ``batch/out/`` under the same names with ``.out``. It starts every ``batch.every_hours`` hours with the
-    whole folder, or with ``batch.on_new_data`` for each object that lands there. With ``batch.join: input``
-    each answer stands beside its record. A file whose records cannot be answered gets no ``.out`` and fails
-    its job; ``error_alarm`` tells of it. While no model is approved there is no state machine.
+    whole folder, or with ``batch.on_new_data`` for each object that lands there; an empty folder starts no
+    job. With ``batch.join: input`` each answer stands beside its record. A file whose records cannot be
+    answered gets no ``.out`` and fails its job; ``error_alarm`` tells ``alarm_topic``. While no model is
+    approved there is no state machine.
 
     Example::
 
@@ -83,6 +86,7 @@ class BatchTransform(Construct):
         approved: Approved | None = None,
         network: JobNetwork | None = None,
         log_retention_days: int = 90,
+        alarm_topic: sns.ITopic | None = None,
     ) -> None:
         super().__init__(scope, construct_id)
         instance_types.check_workload(workload)
@@ -112,6 +116,8 @@ class BatchTransform(Construct):
             evaluation_periods=1,
             treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
         )
+        if alarm_topic is not None:
+            self.error_alarm.add_alarm_action(actions.SnsAction(alarm_topic))
 
     @property
     def outputs(self) -> dict[str, str]:
@@ -210,6 +216,12 @@ class BatchTransform(Construct):
             actions=["events:DescribeRule", "events:PutRule", "events:PutTargets"],
             resource_arns=[arn("events", f"rule/{_MANAGED_RULE}")],
         )
+        iam.Grant.add_to_principal(
+            grantee=role,
+            actions=["s3:ListBucket"],
+            resource_arns=[self._artifacts.bucket.bucket_arn],
+            conditions={"StringEquals": {"s3:prefix": [self._input]}},
+        )
         grant_logs_and_traces(role)
         group = log_group(self, "StepsLogs", key=log_key, retention_days=days)
         machine = stepfunctions.CfnStateMachine(
@@ -253,8 +265,26 @@ class BatchTransform(Construct):
                 "Which": {
                     "Type": "Choice",
                     "Choices": [{"Variable": "$.uri", "IsPresent": True, "Next": "Score"}],
-                    "Default": "All",
+                    "Default": "Look",
                 },
+                # SageMaker refuses a job over a prefix without objects; nothing to do is no failure.
+                "Look": {
+                    "Type": "Task",
+                    "Resource": f"arn:{PARTITION}:states:::aws-sdk:s3:listObjectsV2",
+                    "Parameters": {
+                        "Bucket": self._artifacts.bucket.bucket_name,
+                        "Prefix": self._input,
+                        "MaxKeys": 1,
+                    },
+                    "ResultSelector": {"count.$": "$.KeyCount"},
+                    "Next": "Any",
+                },
+                "Any": {
+                    "Type": "Choice",
+                    "Choices": [{"Variable": "$.count", "NumericGreaterThan": 0, "Next": "All"}],
+                    "Default": "Nothing",
+                },
+                "Nothing": {"Type": "Succeed"},
                 "All": {
                     "Type": "Pass",
                     "Result": {"uri": self._artifacts.uri(self._input)},

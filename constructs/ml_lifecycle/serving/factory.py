@@ -9,6 +9,7 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk import aws_kms as kms
+from aws_cdk import aws_sns as sns
 from ml_contract.load import LoadedWorkload
 
 from constructs import Construct
@@ -69,6 +70,7 @@ def served(
     challenger_parameter_name: str | None = None,
     certificate_arn: str | None = None,
     log_retention_days: int = 90,
+    alarm_topic: sns.ITopic | None = None,
 ) -> Served:
     """Define what serves the workload's approved model, by its ``serving.style``.
 
@@ -89,6 +91,7 @@ def served(
         challenger_parameter_name: SSM parameter of the model that is tried (``rollout.strategy`` ab, shadow).
         certificate_arn: style ecs: certificate of its listener.
         log_retention_days: how long our own log groups keep.
+        alarm_topic: style batch_transform: who is told of a failed job.
     """
     made: Served
     match workload.workload.serving.style:
@@ -105,6 +108,7 @@ def served(
                 repository=image.repository,
                 network=network,
                 log_retention_days=log_retention_days,
+                alarm_topic=alarm_topic,
             )
         case "lambda":
             made = LambdaTarget(

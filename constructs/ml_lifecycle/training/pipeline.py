@@ -439,7 +439,9 @@ class TrainingPipeline(Construct):
             "training_role": self.training_role.role_arn,
             "training_uri": self._artifacts.uri(self.artifacts_prefix).rstrip("/"),
             "training_volume_key": volume_key_of(training.instance_type),
-            "transform_instance_type": _TRANSFORM_INSTANCE_TYPE,
+            "transform_instance_type": (
+                _TRANSFORM_INSTANCE_TYPE if spec.serving.batch is None else spec.serving.batch.instance_type
+            ),
             "volume_gb": training.volume_gb,
             "workload": spec.name,
         }
