@@ -74,7 +74,7 @@ def matrix(only: str | None = None, *, context: Mapping[str, str] | None = None)
         folder: Path = tale.out / "matrix"
         tale.known[GROUND] = Ground(
             variants=Variants(tale.app, tale.loaded.path.parent, folder, context=context),
-            plan=(FIRST, *(cell.block for cell in cells if cell.why_recorded is None)),
+            plan=(FIRST, *(cell.block for cell in cells)),
         )
         synthesize_first(tale, evidence)
 

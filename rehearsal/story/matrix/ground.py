@@ -171,8 +171,6 @@ def first_service(tale: Tale, evidence: Evidence) -> None:
 
 def prepare(tale: Tale, cell: Cell) -> None:
     """Bring the serving stack to a cell's block, with a good version in service, whatever came before."""
-    if cell.why_recorded is not None:
-        return
     here = ground(tale)
     if _exists(tale):
         settled(tale)

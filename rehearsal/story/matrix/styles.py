@@ -282,6 +282,28 @@ def as_service(tale: Tale, row: Row) -> None:
     promote(tale, row, send)
 
 
+def edge(tale: Tale, row: Row) -> None:
+    """Beside an endpoint, the same version as a component for devices; a version more, a component more."""
+    name = tale.outputs("Serving")["EdgeComponentName"]
+
+    def made() -> list[str]:
+        return [
+            entry["name"]
+            for entry in tale.cloud.ledger()
+            if entry["kind"] == "component" and entry["name"].startswith(f"{name} ")
+        ]
+
+    before = made()
+    require(before, f"no version of component {name} was made")
+    promote(tale, row, endpoint_sender(tale))
+    row.facts["components"] = made()
+    version = parameter_value(tale).rsplit("/", 1)[-1]
+    require(
+        any(component.endswith(f".{version}") for component in made()),
+        f"version {version} serves and is no component; there are: {', '.join(made())}",
+    )
+
+
 def _cell(style: str, title: str, play: Callable[[Tale, Row], None], block: Block, *rows: str) -> Cell:
     own = {} if style == "real_time" else {"style": style}
     return Cell(id=f"style.{style}", title=title, block={**own, **block}, play=play, capabilities=rows)
@@ -358,5 +380,13 @@ CELLS: tuple[Cell, ...] = (
             "rollout": ALARMS,
         },
         "serve.ecs",
+    ),
+    Cell(
+        id="target.edge",
+        title="Greengrass: the version that serves, as a component for devices",
+        block={**INSTANCE, "rollout": SOON, "edge": {"architecture": "aarch64"}},
+        play=edge,
+        capabilities=("serve.edge",),
+        why_recorded="the component is made and checked; no device runs it",
     ),
 )
