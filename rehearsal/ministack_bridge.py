@@ -1201,12 +1201,86 @@ def measure_aliases(measure: Callable[[str, str, float, bool], None]) -> None:
         name, version = str(config["FunctionName"]), str(config.get("Version", "$LATEST"))
         known = functions._functions.get(name) or {}
         for alias, said in list((known.get("aliases") or {}).items()):
-            if version != "$LATEST" and said["FunctionVersion"] == version:
+            weighed = said.get("RoutingConfig", {}).get("AdditionalVersionWeights", {})
+            if version != "$LATEST" and version in (said["FunctionVersion"], *weighed):
                 failed = isinstance(result, Mapping) and bool(result.get("error"))
                 measure(name, alias, _real_time.monotonic() - began, failed)
         return result
 
     _replace(functions, "_execute_function_dispatch", dispatch)
+
+
+def weigh_aliases(chance: Callable[[], float]) -> None:
+    """Send the requests of an alias to its second version as its weights say; ministack keeps them only."""
+    functions = importlib.import_module("ministack.services.lambda_svc")
+    original = functions._invoke
+
+    async def invoke(
+        name: str, event: Any, headers: Any, qualifier: str | None = None, query: Any = None
+    ) -> Any:
+        asked = qualifier or functions._qp_first(query or {}, "Qualifier") or None
+        alias = (functions._functions.get(name) or {}).get("aliases", {}).get(asked, {})
+        drawn = chance()
+        for second, weight in alias.get("RoutingConfig", {}).get("AdditionalVersionWeights", {}).items():
+            if drawn < float(weight):
+                return await original(name, event, headers, second, query)
+            drawn -= float(weight)
+        return await original(name, event, headers, qualifier, query)
+
+    _replace(functions, "_invoke", invoke)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AliasMove:
+    """An alias that CloudFormation moves to another version, by CodeDeploy as its update policy says."""
+
+    application: str
+    group: str
+    function: str
+    alias: str
+    old: str
+    new: str
+
+
+def move_aliases(move: Callable[[AliasMove], None]) -> None:
+    """Call ``move(alias)`` before an alias with an update policy of CodeDeploy is set to its new version.
+
+    What it raises fails the resource, whose alias then stays as it is.
+    """
+    provisioners = importlib.import_module(f"{_CFN}.provisioners")
+    package = importlib.import_module(_CFN)
+    handlers = provisioners._RESOURCE_HANDLERS["AWS::Lambda::Alias"]
+    update = handlers["update"]
+
+    def named(stack: Mapping[str, Any], value: Any) -> str:
+        reference = value.get("Ref") if isinstance(value, Mapping) else None
+        if reference is None:
+            return str(value)
+        return str(stack.get("_resources", {})[reference]["PhysicalResourceId"])
+
+    def changed(
+        physical_id: str, old: Mapping[str, Any], new: Mapping[str, Any], name: str, logical_id: Any = None
+    ) -> Any:
+        stacks = [stack for stack in package._stacks.values() if stack.get("StackName") == name]
+        stack: Mapping[str, Any] = stacks[0] if stacks else {}
+        resource = stack.get("_template", {}).get("Resources", {}).get(logical_id, {})
+        policy = resource.get("UpdatePolicy", {}).get("CodeDeployLambdaAliasUpdate")
+        before, after = str(old.get("FunctionVersion")), str(new.get("FunctionVersion"))
+        if policy and before != after:
+            move(
+                AliasMove(
+                    application=named(stack, policy["ApplicationName"]),
+                    group=named(stack, policy["DeploymentGroupName"]),
+                    function=physical_id.split(":")[6],
+                    alias=str(new["Name"]),
+                    old=before,
+                    new=after,
+                )
+            )
+        return update(physical_id, old, new, name, logical_id)
+
+    provisioners._RESOURCE_HANDLERS["AWS::Lambda::Alias"] = {**handlers, "update": changed}
+    _on_a_thread("AWS::Lambda::Alias")
 
 
 def isolate_functions(hidden: Sequence[str]) -> None:

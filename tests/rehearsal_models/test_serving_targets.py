@@ -9,6 +9,7 @@ import pytest
 import urllib3
 from botocore.exceptions import ClientError
 
+from rehearsal.executors.alias_deployments import AliasError, steps_of
 from rehearsal.server import ServerProcess
 
 from .conftest import IMAGES, REGISTRY, Rehearsal, allow, await_, build_image
@@ -56,6 +57,165 @@ def test_should_run_any_image_with_lambdas_client_as_a_function(rehearsal: Rehea
     where = {"FunctionName": "answers", "Resource": "answers:live"}
     assert points(rehearsal, "AWS/Lambda", "Invocations", **where) == 2
     assert points(rehearsal, "AWS/Lambda", "Errors", **where) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "expected"),
+    [
+        ("CodeDeployDefault.LambdaAllAtOnce", None, []),
+        ("CodeDeployDefault.LambdaCanary10Percent5Minutes", None, [(0.1, 300)]),
+        ("CodeDeployDefault.LambdaLinear10PercentEvery1Minute", None, [(n / 10, 60) for n in range(1, 10)]),
+        (
+            "own",
+            {
+                "trafficRoutingConfig": {
+                    "type": "TimeBasedLinear",
+                    "timeBasedLinear": {"linearPercentage": 40, "linearInterval": 2},
+                }
+            },
+            [(0.4, 120), (0.8, 120)],
+        ),
+    ],
+)
+def test_should_shift_an_alias_by_the_deployment_configuration(
+    name: str, config: dict[str, Any] | None, expected: list[tuple[float, float]]
+) -> None:
+    assert steps_of(name, config) == expected
+
+
+def test_should_refuse_a_deployment_configuration_that_codedeploy_does_not_know() -> None:
+    with pytest.raises(AliasError, match=r"no deployment configuration CodeDeployDefault\.OneAtATime"):
+        steps_of("CodeDeployDefault.OneAtATime", None)
+
+
+def function_template(image: str, roles: dict[str, str], *, mean: str) -> str:
+    """A function whose alias moves by CodeDeploy, half of the requests first."""
+    canary = {"CanaryPercentage": 50, "CanaryInterval": 5}
+    policy = {"ApplicationName": {"Ref": "Application"}, "DeploymentGroupName": {"Ref": "Deployments"}}
+    resources: dict[str, Any] = {
+        "Function": {
+            "Type": "AWS::Lambda::Function",
+            "Properties": {
+                "FunctionName": "shifted",
+                "Role": roles["function"],
+                "PackageType": "Image",
+                "Code": {"ImageUri": image},
+                "ImageConfig": {
+                    "EntryPoint": ["python", "-m", "awslambdaric"],
+                    "Command": ["answers.handler"],
+                },
+                "Environment": {"Variables": {"MEAN": mean}},
+            },
+        },
+        "Version": {
+            "Type": "AWS::Lambda::Version",
+            "Properties": {"FunctionName": {"Ref": "Function"}, "Description": f"mean {mean}"},
+        },
+        "Application": {
+            "Type": "AWS::CodeDeploy::Application",
+            "Properties": {"ComputePlatform": "Lambda"},
+        },
+        "Shift": {
+            "Type": "AWS::CodeDeploy::DeploymentConfig",
+            "Properties": {
+                "ComputePlatform": "Lambda",
+                "TrafficRoutingConfig": {"Type": "TimeBasedCanary", "TimeBasedCanary": canary},
+            },
+        },
+        "Deployments": {
+            "Type": "AWS::CodeDeploy::DeploymentGroup",
+            "Properties": {
+                "ApplicationName": {"Ref": "Application"},
+                "ServiceRoleArn": roles["deploy"],
+                "DeploymentConfigName": {"Ref": "Shift"},
+                "AlarmConfiguration": {"Enabled": True, "Alarms": [{"Name": "shifted-errors"}]},
+            },
+        },
+        "Alias": {
+            "Type": "AWS::Lambda::Alias",
+            "DependsOn": ["Deployments"],
+            "UpdatePolicy": {"CodeDeployLambdaAliasUpdate": policy},
+            "Properties": {
+                "Name": "live",
+                "FunctionName": {"Ref": "Function"},
+                "FunctionVersion": {"Fn::GetAtt": ["Version", "Version"]},
+            },
+        },
+    }
+    return json.dumps({"Resources": resources})
+
+
+def test_should_move_an_alias_in_steps_and_back_when_its_alarm_rings(rehearsal: Rehearsal) -> None:
+    image = f"{REGISTRY}/function:1"
+    build_image(rehearsal.server.state, image, IMAGES / "function")
+    alias = "arn:aws:lambda:us-east-1:123456789012:function:shifted"
+    roles = {
+        "function": rehearsal.make_role("shifted", "lambda.amazonaws.com", [allow("s3:GetObject")]),
+        "deploy": rehearsal.make_role(
+            "shifts", "codedeploy.amazonaws.com", [allow("lambda:UpdateAlias", on=[alias, f"{alias}:live"])]
+        ),
+    }
+    dimensions = [{"Name": "FunctionName", "Value": "shifted"}, {"Name": "Resource", "Value": "shifted:live"}]
+    rehearsal.client("cloudwatch").put_metric_alarm(
+        AlarmName="shifted-errors",
+        Namespace="AWS/Lambda",
+        MetricName="Errors",
+        Dimensions=dimensions,
+        Statistic="Sum",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=1,
+        ComparisonOperator="GreaterThanOrEqualToThreshold",
+        TreatMissingData="notBreaching",
+    )
+    stacks, functions = rehearsal.client("cloudformation"), rehearsal.client("lambda")
+    stacks.create_stack(StackName="answers", TemplateBody=function_template(image, roles, mean="1"))
+    assert stack_state(rehearsal)["StackStatus"] == "CREATE_COMPLETE"
+    seen: list[str] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.wait(0.02):
+            answer = functions.invoke(FunctionName="shifted", Qualifier="live", Payload=b"{}")
+            body = json.loads(answer["Payload"].read())
+            seen.append(body.get("body", "failed"))
+
+    def update(mean: str) -> dict[str, Any]:
+        seen.clear()
+        stop.clear()
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        stacks.update_stack(StackName="answers", TemplateBody=function_template(image, roles, mean=mean))
+        stack = stack_state(rehearsal)
+        stop.set()
+        asking.join(10)
+        return stack
+
+    stack = update("2")
+    events = stacks.describe_stack_events(StackName="answers")["StackEvents"]
+    assert stack["StackStatus"] == "UPDATE_COMPLETE", [
+        r for e in events if (r := e.get("ResourceStatusReason"))
+    ]
+    moved = [e["detail"] for e in rehearsal.ledger(kind="alias-deployment")][-1]
+    assert (moved["shares"], moved["outcome"]) == ([0.5, 1.0], "deployed")
+    first_new = seen.index("2")
+    assert {"1", "2"} == set(seen[first_new:])
+    stack = update("bad")
+    assert stack["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE", stack
+    assert "failed" in seen
+    found = functions.get_alias(FunctionName="shifted", Name="live")
+    assert "RoutingConfig" not in found
+    answer = functions.invoke(FunctionName="shifted", Qualifier="live", Payload=b"{}")
+    assert json.loads(answer["Payload"].read())["body"] == "2"
+    stacks.delete_stack(StackName="answers")
+    rehearsal.client("cloudwatch").delete_alarms(AlarmNames=["shifted-errors"])
+    await_(lambda: stack_names(rehearsal), lambda names: "answers" not in names, 30)
+
+
+def stack_names(rehearsal: Rehearsal) -> list[str]:
+    """The stacks that are there."""
+    found = rehearsal.client("cloudformation").describe_stacks()["Stacks"]
+    return [stack["StackName"] for stack in found if stack["StackStatus"] != "DELETE_COMPLETE"]
 
 
 def template(image: str, roles: dict[str, str], *, mean: str, alarms: bool = False) -> str:

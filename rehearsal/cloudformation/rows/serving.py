@@ -9,7 +9,7 @@ from rehearsal.cloudformation.rows.base import Row, by
 
 __all__ = ["TABLE"]
 
-#: CodeDeploy keeps them; ministack moves an alias at once.
+#: What CodeDeploy is told; the alias' own update asks for the deployment.
 TABLE: Mapping[str, Row] = {
     "AWS::CodeDeploy::Application": Row(
         service="codedeploy",
