@@ -39,7 +39,7 @@ def rollout_block(strategy: str, **more: Any) -> Block:
     """A real-time block with a rollout strategy."""
     return {
         **INSTANCE,
-        "rollout": {"strategy": strategy, "max_error_percent": 5, "max_latency_ms": 2_000, **more},
+        "rollout": {"strategy": strategy, "max_error_percent": 5, "max_latency_ms": 5_000, **more},
     }
 
 
