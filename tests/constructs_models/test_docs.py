@@ -10,6 +10,8 @@ from cdk_support import ROOT, cdk_context
 
 PAGES = [
     "training",
+    "alternatives",
+    "orchestration",
     "registry",
     "serving",
     "serving-styles",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import botocore.session
@@ -36,6 +37,18 @@ def load(folder: Path, tuning: str, training: str = "{}") -> LoadedWorkload:
     path.mkdir()
     (path / "workload.yaml").write_text(f"{YAML}training: {training}\ntuning: {tuning}\n")
     return load_workload(path)
+
+
+def test_should_load_what_the_docs_show(tmp_path: Path) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "workloads.md").read_text()
+    blocks = [re.search(rf"```yaml {name}\n(.*?)```", text, re.DOTALL) for name in ("tuning", "alternatives")]
+    path = tmp_path / "parcel_delay"
+    path.mkdir()
+    (path / "workload.yaml").write_text(YAML + "".join(found[1] for found in blocks if found is not None))
+    workload = load_workload(path).workload
+    assert workload.tuning is not None
+    assert workload.tuning.jobs == 20
+    assert workload.alternatives.foundation_model is not None
 
 
 def test_should_complete_what_is_not_said(tmp_path: Path) -> None:
