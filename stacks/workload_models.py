@@ -86,6 +86,7 @@ class WorkloadModelsStack(LifecycleStack):
             log_key=foundation.keys.logs,
             log_retention_days=environment.retention.log_days,
             removal_policy=cdk.RemovalPolicy.DESTROY if destroy else cdk.RemovalPolicy.RETAIN,
+            readers=environment.share_models_with,
             challenger_parameter_name=challenger,
             endpoint_name=None if challenger is None else name,
         )
@@ -98,6 +99,8 @@ class WorkloadModelsStack(LifecycleStack):
             "ApprovedModelParameter": self.registry.approval_parameter_name,
             "ArtifactsUri": lake.artifacts.uri(f"{spec.slug}/"),
         }
+        if self.registry.archive is not None:
+            outputs["ModelArchiveFunctionName"] = self.registry.archive.function.function_name
         for output, value in outputs.items():
             cdk.CfnOutput(self, output, value=value)
 

@@ -11,6 +11,7 @@ from rehearsal.story import (
     monitoring,
     processing,
     recovery,
+    registry,
     retraining,
     rollback,
     serving,
@@ -46,6 +47,7 @@ STORY: tuple[Step, ...] = (
     *monitoring.STEPS,
     *retraining.STEPS,
     *rollback.STEPS,
+    *registry.STEPS,
     *recovery.UPKEEP,
     *teardown.STEPS,
 )

@@ -161,6 +161,29 @@ class Zone(Construct):
         self._key(grantee, ["kms:Decrypt"])
         return grant
 
+    def share_read(self, accounts: Sequence[str], prefix: str) -> None:
+        """Let other accounts read what is below ``prefix``, by the policies of the bucket and of its key.
+
+        Whom of theirs they let is their own policies' matter. The key is opened through S3 only.
+        """
+        principals: list[iam.IPrincipal] = [iam.AccountPrincipal(account) for account in accounts]
+        self.bucket.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid=f"Share{''.join(part.title() for part in prefix.replace('-', '/').split('/'))}",
+                principals=principals,
+                actions=["s3:GetObject"],
+                resources=[self.arn(prefix)],
+            )
+        )
+        self.key.add_to_resource_policy(
+            iam.PolicyStatement(
+                principals=principals,
+                actions=["kms:Decrypt"],
+                resources=["*"],
+                conditions={"StringEquals": {"kms:ViaService": f"s3.{REGION}.amazonaws.com"}},
+            )
+        )
+
     def grant_write(self, grantee: iam.IGrantable, prefix: str, *, delete: bool = False) -> iam.Grant:
         """Grant writing below ``prefix``, multipart uploads and encryption included.
 

@@ -18,8 +18,9 @@ from ml_contract.load import LoadedWorkload
 from constructs import Construct
 from ml_lifecycle.data_lake import Zone
 from ml_lifecycle.dead_letters import DeadLetterQueue, allow_rules
-from ml_lifecycle.pseudo import arn
+from ml_lifecycle.pseudo import PARTITION, arn
 from ml_lifecycle.registry.approval import CHALLENGER_NAME, ApprovalParameter
+from ml_lifecycle.registry.archive import ModelArchive
 from ml_lifecycle.registry.trials import TrialSchedules
 from ml_lifecycle.training.wildcards import acknowledge_wildcards
 from ml_lifecycle.zip_function import zip_function
@@ -67,6 +68,9 @@ class ModelRegistry(Construct):
         challenger_parameter_name: path of a second SSM parameter, for a workload that tries an approved model
         beside the old one first (``rollout.strategy`` ab or shadow); then ``endpoint_name`` is needed too.
         endpoint_name: endpoint whose challenger's metrics and alarms the promotion reads.
+        readers: accounts that may see the group's versions and deploy them: their model's files in
+        ``artifacts`` are opened to them too, their images lie in the repository of this account's CDK
+        bootstrap, which its owner has to open.
         removal_policy: of group and parameter; SageMaker refuses to delete a group that has versions.
     """
 
@@ -86,6 +90,7 @@ class ModelRegistry(Construct):
         removal_policy: cdk.RemovalPolicy = cdk.RemovalPolicy.RETAIN,
         challenger_parameter_name: str | None = None,
         endpoint_name: str | None = None,
+        readers: tuple[str, ...] = (),
     ) -> None:
         super().__init__(scope, construct_id)
         spec = workload.workload
@@ -103,7 +108,10 @@ class ModelRegistry(Construct):
             "Group",
             model_package_group_name=group_name,
             model_package_group_description=spec.title,
+            model_package_group_policy=self._shared_with(readers) if readers else None,
         )
+        if readers:
+            artifacts.share_read(readers, f"{spec.slug}/training/")
         self.group.apply_removal_policy(removal_policy)
         self.approval = ApprovalParameter(
             self,
@@ -156,6 +164,19 @@ class ModelRegistry(Construct):
         if challenger_parameter_name is not None and endpoint_name is not None:
             self._try_challengers(workload, challenger_parameter_name, endpoint_name)
         artifacts.grant_read(self.promotion, f"{spec.slug}/training/")
+        self.archive: ModelArchive | None = None
+        if spec.registry.archive is not None:
+            named = (approval_parameter_name, challenger_parameter_name)
+            self.archive = ModelArchive(
+                self,
+                "Archive",
+                rule=spec.registry.archive,
+                group_name=group_name,
+                parameter_names=tuple(name for name in named if name is not None),
+                dead_letters=self.dead_letters,
+                log_key=log_key,
+                log_retention_days=log_retention_days,
+            )
 
     @property
     def approval_parameter_name(self) -> str:
@@ -209,6 +230,31 @@ class ModelRegistry(Construct):
         )
         rule.add_target(target)
         return rule
+
+    def _shared_with(self, accounts: tuple[str, ...]) -> dict[str, object]:
+        """Resource policy of the group (SageMaker Developer Guide, "Deploy a model version from a different
+        account").
+        """
+        principals = {"AWS": [f"arn:{PARTITION}:iam::{account}:root" for account in accounts]}
+        return {
+            "Version": "2012-10-17",
+            "Statement": [
+                {
+                    "Sid": "SeeTheGroup",
+                    "Effect": "Allow",
+                    "Principal": principals,
+                    "Action": ["sagemaker:DescribeModelPackageGroup", "sagemaker:ListModelPackages"],
+                    "Resource": self.group_arn,
+                },
+                {
+                    "Sid": "DeployItsVersions",
+                    "Effect": "Allow",
+                    "Principal": principals,
+                    "Action": ["sagemaker:CreateModel", "sagemaker:DescribeModelPackage"],
+                    "Resource": self.versions_arn,
+                },
+            ],
+        }
 
     def _on_versions(self, grantee: iam.IGrantable, actions: list[str]) -> iam.Grant:
         grant = iam.Grant.add_to_principal(

@@ -24,6 +24,7 @@ from ml_contract.spec.judging import Acceptance
 from ml_contract.spec.labelling import Labelling
 from ml_contract.spec.monitoring import Monitoring
 from ml_contract.spec.record import Label, RecordSpec
+from ml_contract.spec.registry import Registry
 from ml_contract.spec.retraining import Retraining
 from ml_contract.spec.serving import Serving
 from ml_contract.spec.sources import Sources
@@ -53,6 +54,7 @@ class Workload(Strict):
     alternatives: Alternatives = Alternatives()
     acceptance: Acceptance
     evaluation: Evaluation = Evaluation()
+    registry: Registry = Registry()
     serving: Serving = Serving()
     monitoring: Monitoring = Monitoring()
     retraining: Retraining = Retraining()

@@ -1,0 +1,1 @@
+"""Puts old versions of a model package group away."""
