@@ -193,19 +193,20 @@ class CompiledContract:
     def audit(self) -> tuple[Feature, ...]:
         """Fields that models are judged by and never see: facets and subgroups that are no features.
 
-        They are computed as features are, stand in the features table, and end with the held-out rows.
+        They are computed as features are, stand last in the features table, and end with the held-out rows.
         """
         bias = self.evaluation.get("bias") or {}
-        named = [*self.evaluation.get("subgroups", ()), *bias.get("facets", ()), bias.get("group")]
+        named = {*self.evaluation.get("subgroups", ()), *bias.get("facets", ()), bias.get("group")}
         there = {self.identifier, self.event_time, self.label.field, *(f.name for f in self.features)}
         return tuple(
             Feature(
-                name=name,
-                type="category" if self.by_name[name].type == "string" else "number",
-                expression=Expr("col", (), (name,)),
+                name=column.name,
+                type="category" if column.type == "string" else "number",
+                expression=Expr("col", (), (column.name,)),
             )
-            for name in dict.fromkeys(named)
-            if name is not None and name not in there and name != self.group_key
+            # In the order of the record: that of a block is lost on the way.
+            for column in self.columns
+            if column.name in named and column.name not in there and column.name != self.group_key
         )
 
     def feature_columns(self) -> list[tuple[str, str]]:
