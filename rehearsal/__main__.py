@@ -47,6 +47,7 @@ def run(  # noqa: PLR0917 - typer calls it by name, one parameter per option
     app_folder: AppFolder = None,
     port: Port = None,
     until: Annotated[str | None, typer.Option(help="Last step to run, by its id.")] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Trials of each tuning job, at most.")] = 8,
     hold: Annotated[bool, typer.Option("--hold", help="Leave the embedded AWS up at the end.")] = False,
     breadth: Annotated[
         bool, typer.Option("--breadth", help="Deploy only, and show what only an account would run.")
@@ -68,6 +69,7 @@ def run(  # noqa: PLR0917 - typer calls it by name, one parameter per option
             app=app_folder,
             port=port,
             until=until,
+        trials=trials,
             hold=hold,
             story=BREADTH if breadth else STORY,
         )

@@ -44,6 +44,8 @@ class Options:
     app: Path | None
     port: int | None
     until: str | None = None
+    #: Trials of each tuning job, at most.
+    trials: int = 8
     hold: bool = False
     #: The steps to tell.
     story: Sequence[Step] = STORY
@@ -115,7 +117,9 @@ def rehearse(options: Options, listener: Listener) -> tuple[Report, int]:
     )
 
     def start(account: str, region: str) -> ServerProcess:
-        return start_server(out / "state", options.port, account, region)
+        server = start_server(out / "state", options.port, account, region)
+        server.control("POST", "/tuning", {"max_trials": options.trials})
+        return server
 
     tale = Tale(
         loaded=loaded,
