@@ -166,6 +166,8 @@ class Runtime:
                 connect_timeout=10,
                 max_pool_connections=50,
                 proxies={},
+                # There is one host here, whatever a service puts before its name (api., env.).
+                inject_host_prefix=False,
             ),
         )
 

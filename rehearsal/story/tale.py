@@ -114,6 +114,7 @@ class Cloud:
                     read_timeout=300,
                     max_pool_connections=32,
                     proxies={},
+                    inject_host_prefix=False,
                 ),
             )
         return self._clients[service]
