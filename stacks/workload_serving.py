@@ -6,7 +6,7 @@ import aws_cdk as cdk
 from ml_contract.load import LoadedWorkload
 from ml_lifecycle.data_lake import DataLake
 from ml_lifecycle.edge import EdgeComponent
-from ml_lifecycle.serving import BatchTransform, served
+from ml_lifecycle.serving import BatchTransform, InstanceRecommender, served
 
 from constructs import Construct
 from environments import Environment
@@ -94,6 +94,20 @@ class WorkloadServingStack(LifecycleStack):
                 log_retention_days=environment.retention.log_days,
             )
         outputs = {"Workload": spec.name, **self.served.outputs}
+        if spec.serving.recommend is not None:
+            outputs |= InstanceRecommender(
+                self,
+                "Recommender",
+                workload=workload,
+                name=f"{environment.name}-{spec.slug}",
+                approved=self.served.approved,
+                artifacts=lake.artifacts,
+                volume_key=foundation.keys.data_key,
+                log_key=foundation.keys.logs,
+                log_retention_days=environment.retention.log_days,
+                repository=image.repository,
+                network=job_network(foundation),
+            ).outputs
         if self.edge is not None:
             outputs |= self.edge.outputs
         if self.batch is not None:

@@ -105,6 +105,9 @@ def check_workload(workload: LoadedWorkload) -> None:
     if spec.alternatives.wrangler is not None:
         wrangler = spec.alternatives.wrangler.instance_type
         named.append(("alternatives.wrangler.instance_type", wrangler, "processing"))
+    if spec.serving.recommend is not None:
+        for number, value in enumerate(spec.serving.recommend.instance_types):
+            named.append((f"serving.recommend.instance_types[{number}]", value, "endpoint"))
     problems = []
     for path, value, purpose in named:
         try:

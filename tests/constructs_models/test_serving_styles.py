@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from aws_cdk import aws_iam as iam
 from cdk_nag import AwsSolutionsChecks
 from cdk_support import Template, cdk_context, only, resources, statements
 from ml_contract.load import ContractError, LoadedWorkload
-from ml_lifecycle.serving import BatchTransform, Served, served
+from ml_lifecycle.serving import BatchTransform, InstanceRecommender, Served, served
+from ml_lifecycle.serving.recommender import sample_payload
 from ml_lifecycle.training import JobNetwork
 from model_support import NAME, PARAMETER, Around, flat, granted, parcels
 
@@ -37,6 +40,7 @@ STYLES = {
         "{style: ecs, service: {cpu: 2048, memory_mb: 4096}, rollout: {max_latency_ms: 300}, "
         "scaling: {min_capacity: 2, max_capacity: 5, target_invocations_per_instance: 700}}"
     ),
+    "Recommend": "{recommend: {instance_types: [ml.c5.large, ml.c7g.large]}}",
     "BatchBeside": "{batch: {every_hours: null, on_new_data: true, strategy: SINGLE_RECORD}}",
 }
 
@@ -79,6 +83,19 @@ def build(stack: cdk.Stack, workload: LoadedWorkload) -> Served:
         BatchTransform(
             stack,
             "Batch",
+            workload=workload,
+            name=NAME,
+            approved=made.approved,
+            artifacts=around.lake.artifacts,
+            volume_key=around.data_key,
+            log_key=around.log_key,
+            repository=image.repository,
+            network=network,
+        )
+    if workload.workload.serving.recommend is not None:
+        InstanceRecommender(
+            stack,
+            "Recommender",
             workload=workload,
             name=NAME,
             approved=made.approved,
@@ -456,12 +473,53 @@ def test_should_turn_a_deployment_of_tasks_back(templates: dict[str, Template]) 
     assert flat(label["ResourceLabel"]).count("/") == 1
 
 
+# --- the right instance ---------------------------------------------------------------------------
+
+
+def test_should_ask_which_instance_the_approved_model_should_run_on(templates: dict[str, Template]) -> None:
+    template = templates["Recommend"]
+    states = definition(template)["States"]
+    job = states["Create"]["Parameters"]
+    assert job["JobType"] == "Default"
+    container = job["InputConfig"]["ContainerConfig"]
+    assert container["Task"] == "REGRESSION"
+    assert container["SupportedInstanceTypes"] == ["ml.c5.large", "ml.c7g.large"]
+    assert container["PayloadConfig"]["SamplePayloadUrl"].startswith("s3://")
+    # What it makes is named after the job, cut at 40 characters: the role's wildcards must still hold.
+    prefix = states["Name"]["Parameters"]["name.$"].removeprefix("States.Format('").partition("{}")[0]
+    assert len(prefix) + 12 <= 40
+    made = {
+        r.rsplit(":", 1)[1]
+        for a, r in granted(statements(template, "RecommenderRole"))
+        if a == "sagemaker:CreateEndpoint"
+    }
+    assert made == {f"{kind}/{prefix.rstrip('-')}*" for kind in ("model", "endpoint-config", "endpoint")}
+
+
+def test_should_make_up_the_same_request_each_time(folder: Path) -> None:
+    contract = parcels(folder).compiled
+    packed = sample_payload(contract)
+    assert packed == sample_payload(contract)
+    with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as archive:
+        [member] = archive.getmembers()
+        body = archive.extractfile(member)
+        assert body is not None
+        # Neither the label nor who it is about.
+        assert json.loads(body.read()) == {"carrier": "north", "weight_kg": 35.0}
+
+
 # --- refusals -------------------------------------------------------------------------------------
 
 
 def test_should_refuse_an_instance_type_that_runs_no_batch_transform(folder: Path) -> None:
     workload = parcels(folder, "serving: {batch: {instance_type: ml.inf1.xlarge}}\n")
     with pytest.raises(ContractError, match=r"serving\.batch\.instance_type: 'ml\.inf1\.xlarge'"):
+        build(cdk.Stack(), workload)
+
+
+def test_should_refuse_to_measure_what_serves_no_endpoint(folder: Path) -> None:
+    workload = parcels(folder, "serving: {recommend: {instance_types: [ml.c5.large, ml.p3dn.24xlarge]}}\n")
+    with pytest.raises(ContractError, match=r"recommend\.instance_types\[1\]: 'ml\.p3dn\.24xlarge'"):
         build(cdk.Stack(), workload)
 
 

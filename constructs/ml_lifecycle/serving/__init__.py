@@ -9,6 +9,7 @@ from ml_lifecycle.serving.factory import Served, served
 from ml_lifecycle.serving.function import LambdaTarget
 from ml_lifecycle.serving.metrics import Watch, traffic_widgets
 from ml_lifecycle.serving.multi_model import MultiModelEndpoint
+from ml_lifecycle.serving.recommender import InstanceRecommender
 from ml_lifecycle.serving.serverless import ServerlessEndpoint
 from ml_lifecycle.serving.service import EcsService
 from ml_lifecycle.serving.shelf import ModelShelf
@@ -20,6 +21,7 @@ __all__ = [
     "BatchTransform",
     "EcsService",
     "InferenceComponents",
+    "InstanceRecommender",
     "LambdaTarget",
     "ModelEndpoint",
     "ModelShelf",

@@ -29,6 +29,7 @@ _OPERATIONS = (
     "CreateDataQualityJobDefinition",
     "CreateEndpoint",
     "CreateEndpointConfig",
+    "CreateInferenceRecommendationsJob",
     "CreateHyperParameterTuningJob",
     "CreateLabelingJob",
     "CreateModel",

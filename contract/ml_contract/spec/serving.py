@@ -24,6 +24,7 @@ __all__ = [
     "Edge",
     "LambdaFunction",
     "MultiModel",
+    "Recommend",
     "Rollout",
     "Serverless",
     "Serving",
@@ -185,6 +186,14 @@ class Edge(Strict):
     port: int = Field(default=8080, ge=1_024, le=65_535, description="Where it listens, on 127.0.0.1 only.")
 
 
+class Recommend(Strict):
+    """SageMaker Inference Recommender: which instance the approved model should run on."""
+
+    instance_types: tuple[str, ...] = Field(
+        default=(), max_length=10, description="Types to be measured; none: SageMaker picks them."
+    )
+
+
 class Rollout(Strict):
     """How traffic moves to a new model, and what moves it back."""
 
@@ -227,6 +236,10 @@ class Serving(Strict):
     asynchronous: Asynchronous = Asynchronous()
     batch: BatchTransform | None = Field(
         default=None, description="Batch transform jobs, beside any style; null for none."
+    )
+    recommend: Recommend | None = Field(
+        default=None,
+        description="A state machine that asks Inference Recommender, started by hand; null for none.",
     )
     edge: Edge | None = Field(default=None, description="On devices too; null for not.")
     multi_model: MultiModel = MultiModel()
