@@ -235,9 +235,9 @@ def start(base: pathlib.Path, folder: pathlib.Path) -> tuple[Job, Inputs]:
     train, validation = inputs.split("train"), inputs.split("validation")
     folder.mkdir()
     job = Job(folder, inputs.fingerprint(), Label("multiclass", 3), train.matrix.shape[1])
-    job.save(None)
     Table.of(train).save(folder, "train")
     Table.of(validation).save(folder, "validation")
+    job.save(None)
     return job, inputs
 
 

@@ -14,8 +14,9 @@ from ml_training_torch.network import Scales, TabularNet, scales_of
 from ml_training_torch.tables import Table
 from ml_training_torch.together import Tensors
 
-_JOB, _START, _BEST, _OUTCOME, _INTERRUPTED = (
+_JOB, _SCALES, _START, _BEST, _OUTCOME, _INTERRUPTED = (
     "job.json",
+    "scales.safetensors",
     "start.safetensors",
     "best.safetensors",
     "outcome.json",
@@ -40,11 +41,14 @@ class Job:
     columns: int
 
     def save(self, start: Tensors | None) -> None:
-        """Write it down; ``start`` holds a parent's tensors."""
+        """Write it down, after its tables; ``start`` holds a parent's tensors, its scales among them."""
         told = {**dataclasses.asdict(self), "folder": None}
         (self.folder / _JOB).write_text(json.dumps(told))
         if start is not None:
             save_file(start, self.folder / _START)
+            return
+        scales = scales_of(self.table("train").matrix)
+        save_file({"center": scales.center, "width": scales.width}, self.folder / _SCALES)
 
     @classmethod
     def read(cls, folder: pathlib.Path) -> Job:
@@ -67,11 +71,8 @@ class Job:
         if self.has_parent:
             network.load_state_dict(load_file(self.folder / _START))
         else:
-            network.set_scales(self._scales())
+            network.set_scales(Scales(**load_file(self.folder / _SCALES)))
         return network
-
-    def _scales(self) -> Scales:
-        return scales_of(self.table("train").matrix)
 
     # --- what comes of it ---
 

@@ -14,7 +14,7 @@ from torch import nn
 #: by its size alone, up to infinity.
 LIMIT = 8.0
 #: Rows, evenly spread, that scales are taken from at most.
-SCALE_ROWS = 200_000
+SCALE_ROWS = 50_000
 
 
 @dataclasses.dataclass(frozen=True)

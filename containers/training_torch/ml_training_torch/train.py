@@ -68,9 +68,9 @@ def train(interruption: Interruption) -> None:
     start = None if parent is None else _start(parent, wanted)
     with tempfile.TemporaryDirectory(prefix="training-") as scratch:
         job = Job(pathlib.Path(scratch), _fingerprint(inputs, start), label, columns)
-        job.save(start)
         Table.of(train_split).save(job.folder, "train")
         Table.of(validation_split).save(job.folder, "validation")
+        job.save(start)
         matrix = np.array(validation_split.matrix)
         # From here on the rows are read from where every process maps them.
         del train_split, validation_split
