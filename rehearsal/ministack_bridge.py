@@ -411,6 +411,21 @@ def decide(
     )
 
 
+def add_resource_policies(service: str, lookup: Callable[[str], tuple[str | None, str] | None]) -> None:
+    """Hold calls to the policies of a service's resources.
+
+    ``lookup(resource ARN)`` returns the policy of a resource, None without one, and the account that owns
+    it; None for a resource that takes no policy.
+    """
+    evaluator = importlib.import_module("ministack.core.iam_evaluator")
+    original = evaluator._resource_policy
+
+    def policy_of(name: str, resource: str) -> Any:
+        return lookup(resource) if name == service else original(name, resource)
+
+    _replace(evaluator, "_resource_policy", policy_of)
+
+
 def access_denied(
     check: Check,
     decision: Decision,

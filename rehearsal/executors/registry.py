@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rehearsal import ministack_bridge as bridge
 from rehearsal.services.engine import ApiError, Call, Record, Service, instead
+
+if TYPE_CHECKING:
+    from rehearsal.runtime import Runtime
 
 __all__ = [
     "approved_containers",
     "create_package",
     "delete_group",
     "delete_package",
+    "delete_policy",
     "describe_package",
     "find_package",
+    "get_policy",
+    "install",
     "list_packages",
+    "put_policy",
     "update_package",
 ]
 
@@ -143,6 +152,58 @@ def delete_group(service: Service, call: Call) -> dict[str, Any]:
         )
     service.remove("ModelPackageGroup", group.name)
     return {}
+
+
+@instead("sagemaker", "PutModelPackageGroupPolicy")
+def put_policy(service: Service, call: Call) -> dict[str, Any]:
+    """Say who of other accounts may use a group and its versions."""
+    group = _group(service, call.params["ModelPackageGroupName"])
+    text = call.params["ResourcePolicy"]
+    try:
+        statements = json.loads(text)["Statement"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ApiError("ValidationException", f"ResourcePolicy is no policy document: {error}") from error
+    for statement in statements if isinstance(statements, list) else [statements]:
+        resources = statement.get("Resource", [])
+        for resource in [resources] if isinstance(resources, str) else resources:
+            if group.name not in resource:
+                raise ApiError(
+                    "ValidationException", f"the policy of {group.name} names another resource: {resource}"
+                )
+    service.update(group, _Policy=text)
+    return {"ModelPackageGroupArn": group.arn}
+
+
+@instead("sagemaker", "GetModelPackageGroupPolicy")
+def get_policy(service: Service, call: Call) -> dict[str, Any]:
+    """Return the policy of a group."""
+    group = _group(service, call.params["ModelPackageGroupName"])
+    if "_Policy" not in group.data:
+        raise ApiError("ValidationException", f"Cannot find resource policy for: {group.arn}")
+    return {"ResourcePolicy": group.data["_Policy"]}
+
+
+@instead("sagemaker", "DeleteModelPackageGroupPolicy")
+def delete_policy(service: Service, call: Call) -> dict[str, Any]:
+    """Forget the policy of a group."""
+    _group(service, call.params["ModelPackageGroupName"]).data.pop("_Policy", None)
+    return {}
+
+
+def _policy_of(runtime: Runtime, resource: str) -> tuple[str | None, str] | None:
+    """The policy that a group, or a version by its group, is under, and the owner's account."""
+    match = re.fullmatch(
+        r"arn:[^:]+:sagemaker:([^:]+):(\d+):model-package(?:-group)?/([^/]+)(?:/.*)?", resource
+    )
+    if match is None or match[2] != runtime.account:
+        return None
+    group = runtime.service("sagemaker", match[1]).peek("ModelPackageGroup", match[3])
+    return (None if group is None else group.data.get("_Policy")), match[2]
+
+
+def install(runtime: Runtime) -> None:
+    """Hold other accounts to the policies of groups."""
+    bridge.add_resource_policies("sagemaker", lambda resource: _policy_of(runtime, resource))
 
 
 def _versions(service: Service, group: str) -> list[Record]:
