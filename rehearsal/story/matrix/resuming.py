@@ -123,6 +123,14 @@ def _spot(tale: Tale, row: Row) -> None:
     }
 
 
+def _told(tale: Tale, job: str) -> None:
+    """Count the failure of a job that was to fail as told, and no other."""
+    failed = [entry for entry in tale.cloud.ledger() if entry["outcome"] == "failed"]
+    seen: int = tale.known.get("failures told", 0)
+    if [entry["name"] for entry in failed[seen:]] == [job]:
+        tale.known["failures told"] = len(failed)
+
+
 def _rules(tale: Tale, row: Row) -> None:
     """Ask for more progress than there can be: the rule must fail the job, in its own words."""
     first = _first(tale)
@@ -142,6 +150,7 @@ def _rules(tale: Tale, row: Row) -> None:
     require(job["TrainingJobStatus"] == "Failed", f"the rule let the training go on: {_why(job)}")
     require("rule loss_not_decreasing after round" in job["FailureReason"], f"it failed {_why(job)}")
     row.facts["reason"] = job["FailureReason"]
+    _told(tale, job["TrainingJobName"])
 
 
 def _parent(tale: Tale, row: Row) -> None:
