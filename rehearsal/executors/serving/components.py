@@ -1,139 +1,35 @@
 """Inference components: models with copies of their own, placed on the instances of one endpoint.
 
 Source: "Deploy models with inference components", "Auto scale ... to zero instances" in the developer guide,
-and the reference of the operations. An instance is a capacity here; each copy is a process.
+and the reference of the operations.
 """
 
 from __future__ import annotations
 
-import itertools
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from rehearsal.executors import containers
 from rehearsal.executors.serving import deployments, fleet, measures, programs, rollout
-from rehearsal.executors.serving.capacity import Capacity, Need, capacity_of
-from rehearsal.executors.serving.fleet import ENDPOINTS, Endpoint, Place, Variant
+from rehearsal.executors.serving.capacity import Need
+from rehearsal.executors.serving.fleet import ENDPOINTS, Endpoint, Place
+from rehearsal.executors.serving.hosts import (
+    COMPONENTS,
+    Component,
+    HostVariant,
+    drop,
+    room,
+    scale,
+    start,
+)
 from rehearsal.executors.serving.invocations import ROUTES, Sent, exchange, model_error, rendered
 from rehearsal.executors.serving.programs import FleetError, Instance, Program
 from rehearsal.executors.transfer import TransferError
-from rehearsal.services.engine import ApiError, Call, Record, Service, instead
+from rehearsal.services.engine import ApiError, Call, Service, instead
 
-__all__ = ["COMPONENTS", "Component", "HostVariant", "desired_copies", "set_desired_copies"]
-
-_NO_CAPACITY = (
-    "Inference Component has no capacity to process this request. ApplicationAutoScaling may be in-progress "
-    "(if configured) or try to increase the capacity by invoking UpdateInferenceComponentRuntimeConfig API."
-)
-_NO_ROOM = (
-    "There is not enough hardware resources on the instances to create a copy of the inference component. "
-    "Update resource requirements in your inference component, remove existing inference components, or "
-    "increase the number of instances to your endpoint."
-)
-_HOSTS = itertools.count(1)
-
-
-@dataclass(kw_only=True, eq=False)
-class HostVariant(Variant):
-    """A variant without a model: instances that components are placed on; `hosts` are their numbers."""
-
-    hosts: list[int] = field(default_factory=list)
-
-    def fill(self, endpoint: Endpoint) -> None:
-        """Have as many hosts as are wanted; one that holds a copy stays."""
-        with self.lock:
-            self.hosts += [next(_HOSTS) for _ in range(self.desired - len(self.hosts))]
-            used = {host for one in _on(endpoint, self.name) for host in one.places}
-            for host in [host for host in self.hosts if host not in used]:
-                if len(self.hosts) > self.desired:
-                    self.hosts.remove(host)
-            self.desired = len(self.hosts)
-
-    @property
-    def capacity(self) -> Capacity | None:
-        return capacity_of(self.spec["InstanceType"])
-
-    @property
-    def managed(self) -> tuple[int, int] | None:
-        """Between how many instances SageMaker scales by itself, None: it does not."""
-        scaling = self.spec.get("ManagedInstanceScaling", {})
-        if scaling.get("Status") != "ENABLED":
-            return None
-        least = int(scaling.get("MinInstanceCount", self.spec.get("InitialInstanceCount", 1)))
-        return least, int(scaling.get("MaxInstanceCount", max(least, self.desired)))
-
-
-@dataclass(kw_only=True, eq=False)
-class Component:
-    """One inference component: its copies (processes) and the hosts that they are placed on."""
-
-    endpoint: Endpoint
-    record: Record
-    variant_name: str
-    program: Program
-    need: Need
-    model: str
-    desired: int = 0
-    copies: list[Instance] = field(default_factory=list)
-    places: list[int] = field(default_factory=list)
-    turn: Iterator[int] = field(default_factory=itertools.count)
-    lock: threading.RLock = field(default_factory=threading.RLock)
-
-    @property
-    def variant(self) -> HostVariant:
-        """The variant that hosts it."""
-        found = fleet.variant_of(self.endpoint, self.variant_name)
-        if not isinstance(found, HostVariant):
-            raise ApiError("ValidationException", f"variant {self.variant_name} has a model of its own")
-        return found
-
-    def take(self) -> Instance:
-        """A copy for one request, which has entered it.
-
-        :raises ApiError: there is none
-        """
-        with self.lock:
-            if not self.copies:
-                raise ApiError("ValidationError", _NO_CAPACITY)
-            if self.variant.spec.get("RoutingConfig", {}).get("RoutingStrategy") == "RANDOM":
-                copy = self.copies[next(self.turn) % len(self.copies)]
-            else:
-                copy = min(self.copies, key=lambda one: (one.running, one.answered))
-            copy.enter()
-            return copy
-
-
-COMPONENTS: dict[str, Component] = {}
-
-
-def _on(endpoint: Endpoint, variant: str) -> list[Component]:
-    return [c for c in list(COMPONENTS.values()) if c.endpoint is endpoint and c.variant_name == variant]
-
-
-def _make_host(endpoint: Endpoint, spec: Mapping[str, Any], old: Variant | None) -> Variant | None:
-    if "ModelName" in spec or "ServerlessConfig" in spec:
-        return None
-    # What is placed on the hosts in service stays on them when the configuration changes.
-    there = next((v for v in fleet.all_variants(endpoint) if v.name == spec["VariantName"]), old)
-    hosts = there.hosts if isinstance(there, HostVariant) else []
-    return HostVariant(
-        name=spec["VariantName"],
-        spec=spec,
-        weight=float(spec.get("InitialVariantWeight", 1.0)),
-        desired=max(len(hosts), int(spec.get("InitialInstanceCount", 0))),
-        program=None,
-        hosts=hosts,
-    )
-
-
-fleet.KINDS.append(_make_host)
-
-
-# ---------------------------------------------------------------------- the API
+__all__ = ["desired_copies", "set_desired_copies"]
 
 
 @instead("sagemaker", "CreateInferenceComponent")
@@ -204,9 +100,9 @@ def _specified(service: Service, endpoint: Endpoint, given: Mapping[str, Any]) -
 
 def _bring_up(component: Component, count: int) -> None:
     try:
-        _scale(component, count)
+        scale(component, count)
     except (FleetError, TransferError, ApiError) as error:
-        _scale(component, 0)
+        scale(component, 0)
         component.endpoint.service.update(component.record, status="Failed", FailureReason=str(error)[:1024])
         component.endpoint.service.runtime.ledger.failed("component", component.record.name, str(error))
         return
@@ -249,7 +145,7 @@ def delete(service: Service, call: Call) -> dict[str, Any]:
     if record.status in ("Creating", "Updating"):
         raise ApiError("ValidationException", f"Cannot delete {record.name} while it is {record.status}")
     record.status = "Deleting"
-    _scale(component, 0)
+    scale(component, 0)
     COMPONENTS.pop(record.arn)
     service.remove("InferenceComponent", record.name)
     return {}
@@ -306,7 +202,7 @@ def _begin_change(component: Component) -> None:
 def _rescale(component: Component, count: int) -> None:
     service = component.endpoint.service
     try:
-        _scale(component, count)
+        scale(component, count)
     except (FleetError, TransferError, ApiError) as error:
         service.update(component.record, status="InService", FailureReason=str(error)[:1024])
         service.runtime.ledger.failed("component", component.record.name, str(error))
@@ -333,114 +229,6 @@ def set_desired_copies(service: Service, name: str, count: int) -> None:
     _rescale(component, count)
 
 
-# ---------------------------------------------------------------------- copies and hosts
-
-
-def _scale(component: Component, count: int) -> None:
-    """Have so many copies, each placed where there is room.
-
-    :raises FleetError: there is no room, or a copy did not come up; the copies so far stay
-    """
-    component.desired = count
-    while len(component.places) < count:
-        _add(component, component.program, component.need)
-    while len(component.places) > count:
-        _drop(component)
-
-
-def _add(component: Component, program: Program, need: Need) -> None:
-    """Place a copy and start it, as far as this machine stands for it."""
-    host = _room(component, need)
-    component.places.append(host)
-    try:
-        if len(component.copies) < fleet.PROCESSES_PER_VARIANT:
-            copy = _start(component, program)
-            with component.lock:
-                component.copies.append(copy)
-        else:
-            component.endpoint.service.runtime.ledger.recorded(
-                "component",
-                component.record.name,
-                f"{len(component.copies)} processes stand for {len(component.places)} copies",
-            )
-    except (FleetError, TransferError, ApiError):
-        component.places.remove(host)
-        raise
-
-
-def _drop(component: Component, copy: Instance | None = None) -> None:
-    """End a copy, the youngest unless one is named, and free its place."""
-    with component.lock:
-        # While more copies are placed than run, a place without a process goes first.
-        spare = copy is None and len(component.places) > len(component.copies)
-        going = None if spare or not component.copies else copy or component.copies[-1]
-        if going is not None:
-            component.copies.remove(going)
-    if going is not None:
-        programs.end(component.endpoint.service, going, group=_log_group(component))
-    component.places.pop(0 if copy is not None else -1)
-    variant = component.variant
-    managed = variant.managed
-    if managed is not None:
-        variant.desired = managed[0]
-        variant.fill(component.endpoint)
-
-
-def _room(component: Component, need: Need) -> int:
-    """A host with room for a copy; with managed scaling a new one where there is none.
-
-    :raises FleetError: there is no room
-    """
-    variant = component.variant
-    capacity = variant.capacity
-    with variant.lock:
-        taken: dict[int, list[Need]] = {host: [] for host in variant.hosts}
-        for other in _on(component.endpoint, variant.name):
-            for host in other.places:
-                taken.setdefault(host, []).append(other.need)
-        free = [h for h in variant.hosts if capacity is None or capacity.fits([*taken[h], need])]
-        if free:
-            binpack = _strategy(component) == "BINPACK"
-            own = component.places.count
-            return min(free, key=lambda h: -len(taken[h]) if binpack else own(h) or len(taken[h]) / 1000)
-        managed = variant.managed
-        fits = capacity is None or capacity.fits([need])
-        if managed is None or len(variant.hosts) >= managed[1] or not fits:
-            raise FleetError(_NO_ROOM)
-        variant.hosts.append(next(_HOSTS))
-        variant.desired = len(variant.hosts)
-        component.endpoint.service.runtime.ledger.ran(
-            "managed-instance-scaling", component.endpoint.record.name, instances=variant.desired
-        )
-        return variant.hosts[-1]
-
-
-def _strategy(component: Component) -> str:
-    scheduling = component.record.data["Specification"].get("SchedulingConfig", {})
-    return str(scheduling.get("PlacementStrategy", "SPREAD"))
-
-
-def _start(component: Component, program: Program) -> Instance:
-    startup = component.record.data["Specification"].get("StartupParameters", {})
-    limit = startup.get("ContainerStartupHealthCheckTimeoutInSeconds", programs.HEALTH_CHECK_SECONDS)
-    return programs.start(
-        component.endpoint.service,
-        program,
-        name=f"{component.endpoint.record.name}-{component.record.name}",
-        stream=f"inference component {component.record.name}",
-        variables={
-            "ENDPOINT_NAME": component.endpoint.record.name,
-            "VARIANT_NAME": component.variant_name,
-            "INFERENCE_COMPONENT_NAME": component.record.name,
-        },
-        limit=float(limit),
-    )
-
-
-def _log_group(component: Component) -> str:
-    return f"/aws/sagemaker/InferenceComponents/{component.record.name}"
-
-
 # ---------------------------------------------------------------------- updates
 
 
@@ -460,13 +248,13 @@ def _update(
     try:
         if wanted[:2] != before[0][:2]:
             _replace(component, wanted, old, deployment, began)
-        _scale(component, count)
+        scale(component, count)
     except (FleetError, TransferError, ApiError) as error:
         reason = str(error)
         component.program, component.need, component.model = before[0]
         for copy in [one for one in component.copies if one not in old]:
-            _drop(component, copy)
-        _scale(component, before[1])
+            drop(component, copy)
+        scale(component, before[1])
         text = f"The update of {record.name} failed and was rolled back: {reason}"
         service.update(record, status="InService", FailureReason=text[:1024])
         runtime.ledger.ran("component-update", record.name, outcome="rolled back", why=reason)
@@ -497,9 +285,9 @@ def _replace(
     while remaining:
         going, remaining = remaining[:batch], remaining[batch:]
         for _ in going:
-            component.places.append(_room(component, wanted[1]))
+            component.places.append(room(component, wanted[1]))
             try:
-                copy = _start(component, wanted[0])
+                copy = start(component, wanted[0])
             except (FleetError, TransferError, ApiError):
                 component.places.pop()
                 raise
@@ -509,7 +297,7 @@ def _replace(
         if reason is not None:
             raise FleetError(reason)
         for one in going:
-            _drop(component, one)
+            drop(component, one)
 
 
 def _batch(size: Mapping[str, Any] | None, copies: int) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 from rehearsal.executors import containers
 from rehearsal.executors.serving import components, endpoints, fleet
+from rehearsal.executors.serving.hosts import HostVariant
 from rehearsal.executors.serving.models import is_asynchronous
 from rehearsal.executors.serving.scaling_rules import steps_problem
 from rehearsal.executors.serving.serverless import ServerlessVariant
@@ -40,7 +41,7 @@ def _least_instances(sagemaker: Service, match: re.Match[str]) -> int:
     config = {"ProductionVariants": []} if endpoint is None or endpoint.blue is None else endpoint.blue.config
     # Zero is for asynchronous endpoints and for instances that only hold components.
     variant = None if endpoint is None else fleet.variant_of(endpoint, match[2])
-    return 0 if is_asynchronous(config) or isinstance(variant, components.HostVariant) else 1
+    return 0 if is_asynchronous(config) or isinstance(variant, HostVariant) else 1
 
 
 def _provisioned(sagemaker: Service, match: re.Match[str]) -> int:
