@@ -18,6 +18,7 @@ from environments import (
     Services,
     SharedStorage,
     Tables,
+    Tracking,
     Video,
     Warehouse,
 )
@@ -37,6 +38,7 @@ EVERYTHING = Environment(
         search=Search(),
         lustre=Lustre(prefix="everything/"),
         shared_storage=SharedStorage(),
+        tracking=Tracking(),
         videos=(Video(name="depot-gate"),),
     ),
     orchestration=Orchestration(step_functions=True, airflow=Airflow()),
