@@ -10,6 +10,7 @@ Runtime rooms need neither pydantic nor YAML:
 - ``windows``: features over time.
 - ``features``: features and what is fitted.
 - ``quality``: data quality rules.
+- ``algorithms``: hyperparameters of each algorithm, for the images and for the checks.
 
 Rooms of whoever writes and reads a ``workload.yaml``:
 

@@ -45,7 +45,7 @@ FLOORS: dict[str, set[str]] = {
     "examples": {"ml_contract", "environments", "stacks"},
 }
 #: Rooms of the contract, the lower ones first: none imports one that stands after it.
-RUNTIME_ROOMS = ("records", "made_up", "windows", "features", "quality")
+RUNTIME_ROOMS = ("records", "made_up", "windows", "features", "quality", "algorithms")
 ROOMS = (*RUNTIME_ROOMS, "spec", "extracts", "checks", "reading", "evolution", "load", "commands", "__main__")
 #: What every room may read, in the order in which they read each other.
 BESIDE = ("problems", "expressions", "compiled")
