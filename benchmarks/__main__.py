@@ -28,6 +28,7 @@ NAMES = (
     "rehearsal",
     "rollout",
     "torch",
+    "training",
 )
 VERSIONS = (
     "aws-cdk-lib",
