@@ -54,18 +54,20 @@ class TrainingPipeline(Construct):
     """Define the SageMaker pipeline that makes a model of a workload's features and registers it when it is
     good enough.
 
-    Steps: ``Prepare`` (split, fit what is learned, baseline), ``Train``, ``Evaluate`` on the held-out part,
-    ``Accept`` (the workload's acceptance), then ``Register`` in the model package group or ``Reject``.
+    Steps: ``Prepare`` (split, fit what is learned, baseline), ``Train`` or ``Tune``, ``Export`` where the image
+    that trained is SageMaker's own, ``Evaluate`` on the held-out part, ``Accept`` (the workload's acceptance),
+    then ``Register`` in the model package group or ``Reject``.
     Parameters of an execution: ``FeaturesUri``, ``ModelApprovalStatus`` (default ``PendingManualApproval``)
     and ``Reason``. Everything an execution makes stands below ``<artifacts>/<slug>/training/<execution
     id>/``.
 
     Jobs run without network access of their own (network isolation), in the VPC when ``network`` is given,
-    with encrypted volumes where the instance type allows a key, and each kind as a role of its own. What AWS
-    breaks is tried again. With ``training.spot`` training runs on spot capacity and waits for it at most as
-    long as it may run; what the image writes to ``/opt/ml/checkpoints`` is kept for the next attempt, and an
-    image that writes nothing there starts over. With ``training.cache_hours`` a step whose input did not
-    change is not run again.
+    with encrypted volumes where the instance type allows a key, and each kind as a role of its own.
+    ``training_network`` is where training runs instead, e.g. with a group that lets several instances talk to
+    each other (``WorkersSecurityGroup``); ``file_system`` is what a workload with ``training.file_system``
+    reads. What AWS breaks is tried again. With ``training.spot`` training runs on spot capacity; what the
+    image writes to ``/opt/ml/checkpoints`` is kept for the next attempt, and an image that writes nothing
+    there starts over. With ``training.cache_hours`` a step whose input did not change is not run again.
 
     The definition is made by the SageMaker SDK (see ``ml_lifecycle.training.definition``) and every step's
     request is checked against SageMaker's service model before anything is deployed.
