@@ -54,9 +54,9 @@ class TrainingPipeline(Construct):
     """Define the SageMaker pipeline that makes a model of a workload's features and registers it when it is
     good enough.
 
-    Steps: ``Prepare`` (split, fit what is learned, baseline), ``Train`` or ``Tune``, ``Export`` where the image
-    that trained is SageMaker's own, ``Evaluate`` on the held-out part, ``Accept`` (the workload's acceptance),
-    then ``Register`` in the model package group or ``Reject``.
+    Steps: ``Prepare`` (split, fit what is learned, baseline), ``Train`` or ``Tune``, ``Export`` where the
+    image that trained is SageMaker's own, ``Evaluate`` on the held-out part, ``Accept`` (the workload's
+    acceptance), then ``Register`` in the model package group or ``Reject``.
     Parameters of an execution: ``FeaturesUri``, ``ModelApprovalStatus`` (default ``PendingManualApproval``)
     and ``Reason``. Everything an execution makes stands below ``<artifacts>/<slug>/training/<execution
     id>/``.
