@@ -43,6 +43,15 @@ def test_should_start_a_serverless_container_when_it_is_asked_and_end_it_when_id
     advance(rehearsal, minutes=2)
     assert instances(rehearsal, "on-demand") == 0
     assert invoke(rehearsal, "on-demand") == 5
+    put_model(rehearsal, "on-demand-2", 5)
+    sagemaker = rehearsal.client("sagemaker")
+    sagemaker.create_endpoint_config(
+        EndpointConfigName="on-demand-2", ProductionVariants=[serverless("on-demand-2")]
+    )
+    sagemaker.update_endpoint(EndpointName="on-demand", EndpointConfigName="on-demand-2")
+    assert settled(rehearsal, "on-demand")["EndpointConfigName"] == "on-demand-2"
+    assert instances(rehearsal, "on-demand") == 1
+    assert invoke(rehearsal, "on-demand") == 6
 
 
 def test_should_throttle_a_serverless_endpoint_above_its_concurrency(rehearsal: Rehearsal) -> None:

@@ -42,10 +42,17 @@ class ServerlessVariant(Variant):
         return int(self.spec["ServerlessConfig"]["MaxConcurrency"])
 
     def fill(self, endpoint: Endpoint) -> None:
-        """Keep the provisioned environments warm; a new variant without any shows once that it is healthy."""
+        """Keep the provisioned environments warm; a new variant without any shows once that it is healthy.
+
+        That one environment waits for the traffic of a deployment; a new endpoint has none to wait for.
+        """
         super().fill(endpoint)
         if not self.instances and not self.invocations:
-            fleet.end_instance(endpoint, self, fleet.start_instance(endpoint, self))
+            instance = fleet.start_instance(endpoint, self)
+            if endpoint.blue is None:
+                fleet.end_instance(endpoint, self, instance)
+            else:
+                self.instances.append(instance)
 
     def take(self) -> Instance:
         """An environment for one request: a free one, else a new one while this machine has room for it.
