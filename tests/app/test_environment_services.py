@@ -20,6 +20,7 @@ from environments import (
     Search,
     Services,
     SharedStorage,
+    Tracking,
     Video,
     Warehouse,
 )
@@ -33,6 +34,7 @@ ALL = Services(
     search=Search(standby=True),
     lustre=Lustre(prefix="images/", capacity_gib=2400),
     shared_storage=SharedStorage(backups=False),
+    tracking=Tracking(size="Medium"),
     videos=(Video(name="north-gate"), Video(name="south-gate", interval_seconds=10)),
 )
 ENVIRONMENT = Environment(name="test", network=Network(max_azs=3), services=ALL)
@@ -60,7 +62,7 @@ def test_should_have_none_unless_named() -> None:
     assert not Services().any
     # Dashboards stand with their workloads.
     assert not Services(dashboards=Dashboards(readers=(READER,))).any
-    for name in ("warehouse", "search", "lustre", "shared_storage", "videos"):
+    for name in ("warehouse", "search", "lustre", "shared_storage", "tracking", "videos"):
         assert replace(Services(), **{name: getattr(ALL, name)}).any
 
 
@@ -94,7 +96,8 @@ def test_should_make_what_is_named_with_its_numbers_and_pass_the_security_checks
     names = {v["Properties"]["Name"] for v in resources(template, "AWS::KinesisVideo::Stream").values()}
     assert names == {"test-north-gate", "test-south-gate"}
     assert set(stack.videos) == {"north-gate", "south-gate"}
-    assert None not in (stack.warehouse, stack.search, stack.lustre, stack.files)
+    assert one("AWS::SageMaker::MlflowTrackingServer")["TrackingServerSize"] == "Medium"
+    assert None not in (stack.warehouse, stack.search, stack.lustre, stack.files, stack.tracking)
     schemas = [o["Value"] for n, o in template["Outputs"].items() if n.startswith("ExternalSchema")]
     assert len(schemas) == 2
     assert all(s.startswith("CREATE EXTERNAL SCHEMA IF NOT EXISTS test_") for s in schemas)
