@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -31,24 +32,29 @@ Start = Callable[..., subprocess.Popen[str]]
 def start(tmp_path: pathlib.Path) -> Start:
     """Start a program the way a job does: python3 on the zip of the channel."""
 
-    def begin(program: str, **launch: object) -> subprocess.Popen[str]:
+    def begin(
+        program: str, *, hosts: tuple[str, ...] | list[str] = ("algo-1", "algo-2"), **launch: object
+    ) -> subprocess.Popen[str]:
         base = tmp_path / "ml"
         (base / "input" / "config").mkdir(parents=True)
         for channel in ("code", "train", "contract"):
             (base / "input" / "data" / channel).mkdir(parents=True)
         (base / "input" / "config" / "hyperparameters.json").write_text('{"lr": "0.1", "rounds": "5"}')
-        (base / "input" / "config" / "resourceconfig.json").write_text(
-            '{"hosts": ["algo-1", "algo-2"], "current_host": "algo-2", "network_interface_name": "eth1"}'
-        )
+        told_of = {"hosts": hosts, "current_host": hosts[-1], "network_interface_name": "eth1"}
+        (base / "input" / "config" / "resourceconfig.json").write_text(json.dumps(told_of))
         archive = base / "input" / "data" / "code" / "0123abcd.zip"
         with zipfile.ZipFile(archive, "w") as packed:
             packed.write(LAUNCHER, "__main__.py")
             packed.writestr("program/train.py", program)
             told = {"entry_point": "train.py", "torchrun": False, "processes_per_instance": None}
             packed.writestr("launch.json", json.dumps(told | launch))
-        kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if name in ("PATH", "HOME", "MASTER_ADDR", "MASTER_PORT")
+        }
         return subprocess.Popen(
-            [sys.executable, "-W", "error", str(archive)],
+            [sys.executable, str(archive)],
             env={**kept, "SAGEMAKER_BASE_DIR": str(base)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -110,3 +116,35 @@ def test_should_gather_every_host_with_torchrun() -> None:
     assert words[-3:] == ["/p/train.py", "--lr", "1"]
     two = command(launch | {"processes_per_instance": 2}, pathlib.Path("/p"), {}, {})
     assert {"--nnodes=1", "--node_rank=0", "--nproc_per_node=2"} < set(two)
+
+
+TOGETHER = """
+import json, os, pathlib
+import torch
+import torch.distributed as dist
+
+dist.init_process_group("gloo")
+total = torch.tensor([float(dist.get_rank() + 1)])
+dist.all_reduce(total)
+if dist.get_rank() == 0:
+    target = pathlib.Path(os.environ["SM_MODEL_DIR"])
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "sum.json").write_text(json.dumps({"sum": total.item(), "size": dist.get_world_size()}))
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_should_bring_two_processes_together(
+    start: Start, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("MASTER_PORT", str(free.getsockname()[1]))
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    # One host, as far as this job is told.
+    process = start(TOGETHER, hosts=["algo-1"], torchrun=True, processes_per_instance=2)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert json.loads((tmp_path / "ml" / "model" / "sum.json").read_text()) == {"sum": 3.0, "size": 2}

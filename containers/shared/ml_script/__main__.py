@@ -80,8 +80,9 @@ def command(
         f"--node_rank={names.index(hosts.get('current_host', names[0]))}",
         # torchrun's own word for one per GPU; the construct names a number where there is none.
         f"--nproc_per_node={'gpu' if processes is None else processes}",
-        f"--master_addr={names[0]}",
-        f"--master_port={RENDEZVOUS_PORT}",
+        # Hosts of a job resolve each other's names; whoever says otherwise knows where the first one is.
+        f"--master_addr={os.environ.get('MASTER_ADDR', names[0])}",
+        f"--master_port={os.environ.get('MASTER_PORT', RENDEZVOUS_PORT)}",
         *entry,
     ]
 
