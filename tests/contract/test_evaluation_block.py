@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
+import polars as pl
 import pytest
 from ml_contract.compiled import CompiledContract
+from ml_contract.features.frame import feature_frame
+from ml_contract.features.online import feature_record
+from ml_contract.features.row import row_function
 from ml_contract.load import ContractError, LoadedWorkload, load_workload
 
 HEAD = """version: 1
@@ -114,3 +119,26 @@ def test_should_refuse_what_does_not_fit(block: str, words: str, tmp_path: Path)
 def test_should_refuse_of_a_number_what_goes_with_classes(block: str, words: str, tmp_path: Path) -> None:
     [problem] = refused(tmp_path, f"evaluation: {block}\n", NUMBER)
     assert words in problem
+
+
+def test_should_compute_it_alike_for_a_table_and_for_one_record(tmp_path: Path) -> None:
+    block = """
+evaluation:
+  bias: {facets: {gender: {disadvantaged: [f]}, married: {disadvantaged: [true]}, age: {above: 60}}}
+"""
+    contract = load(tmp_path, block).compiled
+    values = {
+        "loan": "a1", "asked_at": "2026-03-01T10:00:00", "amount": 5.5, "branch": "east", "gender": "f",
+        "married": True, "age": 61, "phone": None, "paid": "yes",
+    }  # fmt: skip
+    table = pl.DataFrame(
+        {**{name: [value] for name, value in values.items()}, "asked_at": [datetime(2026, 3, 1, 10)]},
+        schema_overrides={"phone": pl.String},
+    )
+    [row] = feature_frame(table, contract).to_dicts()
+    assert (row["gender"], row["married"], row["age"]) == ("f", 1.0, 61.0)
+    text = feature_record(contract)(values)
+    assert (text["gender"], text["married"], text["age"]) == ("f", "1.0", "61.0")
+    # A request to the model brings none of it.
+    computed = row_function(contract)(values)
+    assert not {"gender", "married", "age"} & set(computed)
