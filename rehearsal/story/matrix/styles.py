@@ -9,6 +9,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from rehearsal.story.matrix.cells import Block, Cell, Row
 from rehearsal.story.matrix.ground import INSTANCE, ground, model_of, see_again
@@ -269,14 +270,15 @@ def as_function(tale: Tale, row: Row) -> None:
 
 def as_service(tale: Tale, row: Row) -> None:
     """The serving image on Fargate, asked at its load balancer."""
-    url = tale.outputs("Serving")["ServiceUrl"].rstrip("/")
+    # The balancer's name is no name of this machine's network; the embedded AWS knows it by the Host header.
+    host = urlsplit(tale.outputs("Serving")["ServiceUrl"]).netloc
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def send(body: bytes) -> str:
         request = urllib.request.Request(  # noqa: S310 - the service's own address
-            f"{url}/invocations",
+            f"{tale.cloud.server.endpoint}/invocations",
             data=body,
-            headers={"Content-Type": "application/json", "Accept": "application/json"},
+            headers={"Host": host, "Content-Type": "application/json", "Accept": "application/json"},
         )
         with opener.open(request, timeout=30) as answer:
             return read_prediction(answer.read())
