@@ -10,13 +10,16 @@ from typing import Any
 
 import aws_cdk as cdk
 import pytest
+from aws_cdk import assertions
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_sagemaker as sagemaker
 from cdk_nag import AwsSolutionsChecks
 from cdk_support import Template, cdk_context, only, resources, statements
 from ml_contract.load import ContractError, LoadedWorkload
-from ml_lifecycle.serving import BatchTransform, InstanceRecommender, Served, served
+from ml_contract.spec.serving import Components
+from ml_lifecycle.serving import BatchTransform, InferenceComponents, InstanceRecommender, Served, served
 from ml_lifecycle.serving.recommender import sample_payload
 from ml_lifecycle.training import JobNetwork
 from model_support import NAME, PARAMETER, Around, flat, granted, parcels
@@ -299,6 +302,30 @@ def test_should_scale_and_watch_the_copies_and_not_the_fleet(templates: dict[str
         assert alarm["Dimensions"] == [{"Name": "InferenceComponentName", "Value": NAME}]
     caller = {r.rsplit(":", 1)[1] for _, r in granted(statements(template, "Caller"))}
     assert caller == {f"endpoint/{NAME}", f"inference-component/{NAME}"}
+
+
+def test_should_place_another_model_on_the_same_fleet(folder: Path, tmp_path: Path) -> None:
+    stack = cdk.Stack(cdk.App(context=cdk_context(), outdir=str(tmp_path)), "Two")
+    made = build(stack, parcels(folder, "serving: {style: inference_components}\n"))
+    assert isinstance(made, InferenceComponents)
+    other = sagemaker.CfnModel(stack, "Other", execution_role_arn=made.role.role_arn)
+    made.add_model("Second", name="other", model=other, wants=Components(cpus=2, memory_mb=256, copies=3))
+    found = assertions.Template.from_stack(stack).to_json()
+    components = {
+        c["Properties"]["InferenceComponentName"]: c
+        for c in resources(found, "AWS::SageMaker::InferenceComponent").values()
+    }
+    assert set(components) == {NAME, "other"}
+    second = components["other"]
+    assert second["Condition"] == components[NAME]["Condition"]
+    assert second["Properties"]["EndpointName"] == NAME
+    assert second["Properties"]["RuntimeConfig"] == {"CopyCount": 3}
+    assert second["Properties"]["Specification"]["ComputeResourceRequirements"] == {
+        "NumberOfCpuCoresRequired": 2,
+        "MinMemoryRequiredInMb": 256,
+    }
+    with pytest.raises(ValueError, match="must differ from the fleet's first component"):
+        made.add_model("Third", name=NAME, model=other)
 
 
 # --- multi-model ----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_sagemaker as sagemaker
 from ml_contract.load import LoadedWorkload
+from ml_contract.spec.serving import Components
 
 from constructs import Construct
 from ml_lifecycle import instance_types
@@ -30,8 +31,7 @@ class InferenceComponents(SageMakerEndpoint):
     Copies follow their load between ``scaling.min_capacity``, which may be 0, and ``max_capacity``; the
     fleet then goes to 0 too, and the first request that finds nobody brings a copy back (it is answered with
     an error). A new model replaces copies batch by batch (``rollout.step_percent``) and goes back when an
-    alarm fires. A second model joins the fleet as a further ``AWS::SageMaker::InferenceComponent`` on
-    ``endpoint_name``.
+    alarm fires. ``add_model`` places another model on the same fleet.
 
     Example::
 
@@ -178,16 +178,52 @@ class InferenceComponents(SageMakerEndpoint):
         )
 
     def _component(self) -> sagemaker.CfnInferenceComponent:
-        part = sagemaker.CfnInferenceComponent
         wants = self._serving.components
+        return self._place(
+            "Component",
+            name=self.component_name,
+            model=self.model,
+            wants=wants,
+            deployment_config=component_deployment(
+                self._serving.rollout, [self.error_alarm, self.latency_alarm]
+            ),
+        )
+
+    def add_model(
+        self, construct_id: str, *, name: str, model: sagemaker.CfnModel, wants: Components | None = None
+    ) -> sagemaker.CfnInferenceComponent:
+        """Place copies of another model on the same fleet; a caller names it: ``InferenceComponentName``.
+
+        ``wants`` is what a copy needs of an instance and how many there are, one core and 1,024 MB by
+        default. It exists as long as the fleet does, and its number of copies is not scaled.
+        """
+        if name == self.component_name:
+            raise ValueError(f"name must differ from the fleet's first component, got {name!r}")
+        component = self._place(
+            construct_id, name=name, model=model, wants=Components() if wants is None else wants
+        )
+        self._only_approved(component)
+        return component
+
+    def _place(
+        self,
+        construct_id: str,
+        *,
+        name: str,
+        model: sagemaker.CfnModel,
+        wants: Components,
+        deployment_config: sagemaker.CfnInferenceComponent.InferenceComponentDeploymentConfigProperty
+        | None = None,
+    ) -> sagemaker.CfnInferenceComponent:
+        part = sagemaker.CfnInferenceComponent
         component = part(
             self,
-            "Component",
-            inference_component_name=self.component_name,
+            construct_id,
+            inference_component_name=name,
             endpoint_name=self.endpoint_name,
             variant_name=VARIANT_NAME,
             specification=part.InferenceComponentSpecificationProperty(
-                model_name=self.model.attr_model_name,
+                model_name=model.attr_model_name,
                 compute_resource_requirements=part.InferenceComponentComputeResourceRequirementsProperty(
                     number_of_cpu_cores_required=wants.cpus,
                     min_memory_required_in_mb=wants.memory_mb,
@@ -195,9 +231,7 @@ class InferenceComponents(SageMakerEndpoint):
                 ),
             ),
             runtime_config=part.InferenceComponentRuntimeConfigProperty(copy_count=wants.copies),
-            deployment_config=component_deployment(
-                self._serving.rollout, [self.error_alarm, self.latency_alarm]
-            ),
+            deployment_config=deployment_config,
         )
         # The endpoint is named, not referred to.
         component.add_resource_dependency(self.endpoint)
