@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
     from rehearsal.story.tale import Tale
 
-__all__ = ["Evidence", "Listener", "Step", "StoryError", "require", "tell", "wait_until"]
+__all__ = [
+    "Evidence",
+    "Listener",
+    "Step",
+    "StoryError",
+    "require",
+    "require_no_new_failure",
+    "tell",
+    "wait_until",
+]
 
 Evidence: TypeAlias = dict[str, Any]
 
@@ -86,7 +95,7 @@ def tell(steps: Sequence[Step], tale: Tale, listener: Listener) -> Iterable[Step
         reason = None
         try:
             step.run(tale, evidence)
-            _require_no_new_failure(tale)
+            require_no_new_failure(tale)
         except StoryError as error:
             reason = str(error)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this step's failure and is told as such
@@ -110,7 +119,7 @@ def tell(steps: Sequence[Step], tale: Tale, listener: Listener) -> Iterable[Step
             return
 
 
-def _require_no_new_failure(tale: Tale) -> None:
+def require_no_new_failure(tale: Tale) -> None:
     """Fail when something has failed behind the step's back, even if all that it looked at was right."""
     if tale.server is None or tale.server.process.poll() is not None:
         return
@@ -127,6 +136,8 @@ def _diagnosis(tale: Tale) -> Evidence:
         return {}
     try:
         failed = [e for e in tale.cloud.ledger() if e["outcome"] == "failed"]
+        # They are this step's; a step that stands after it is not to be blamed for them.
+        tale.known["failures told"] = len(failed)
         refused = [
             f"{r['action']} on {r['resource']} for {role['role'].rsplit('/', 1)[-1]}"
             for role in tale.cloud.permissions()

@@ -234,7 +234,7 @@ def test_should_say_so_when_there_is_no_model_to_slow_down() -> None:
 
 
 def played(each: Cell) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    tale = cast(Any, SimpleNamespace(report=SimpleNamespace(matrix=[])))
+    tale = cast(Any, SimpleNamespace(report=SimpleNamespace(matrix=[]), server=None))
     evidence: dict[str, Any] = {}
     step = step_of(each, lambda tale, cell: None)
     assert step.alone

@@ -199,3 +199,19 @@ def test_should_go_on_after_a_step_that_stands_alone() -> None:
     results, _, _ = told(step("one", failing, alone=True), step("two", showing), step("three", failing))
 
     assert [r.status for r in results] == ["failed", "passed", "failed"]
+
+
+def test_should_blame_a_failure_in_the_background_on_one_step_only() -> None:
+    def failing(tale: Tale, evidence: Evidence) -> None:
+        raise StoryError("not this one")
+
+    broken = {"outcome": "failed", "kind": "lambda", "name": "f", "why": "it broke"}
+    tale = FakeTale()
+    tale.server = SimpleNamespace(process=Running())
+    tale.cloud = FakeCloud([broken])
+
+    steps = [step("one", failing, alone=True), step("two", showing)]
+    results = list(tell(steps, cast(Tale, tale), Listener()))
+
+    assert [r.status for r in results] == ["failed", "passed"]
+    assert results[0].evidence["failed_in_the_background"] == ["lambda f: it broke"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rehearsal.story.telling import Evidence, Step, StoryError
+from rehearsal.story.telling import Evidence, Step, StoryError, require_no_new_failure
 
 if TYPE_CHECKING:
     from rehearsal.story.tale import Tale
@@ -110,6 +110,7 @@ def _play(cell: Cell, prepare: Callable[[Tale, Cell], None], tale: Tale, evidenc
         prepare(tale, cell)
         evidence["prepared_after_seconds"] = round(time.monotonic() - started, 1)
         cell.play(tale, row)
+        require_no_new_failure(tale)
     except StoryError as error:
         row.outcome, row.why = "failed", str(error)[:MOST_TEXT]
         raise
