@@ -1225,6 +1225,21 @@ def measure_aliases(measure: Callable[[str, str, float, bool], None]) -> None:
     _replace(functions, "_execute_function_dispatch", dispatch)
 
 
+def keep_version_workers() -> None:
+    """Let the processes of a function's versions live when the function changes: versions do not.
+
+    ministack's CloudFormation ends them all, and with them what they are answering.
+    """
+    functions = importlib.import_module("ministack.services.lambda_svc")
+    original = functions.invalidate_worker
+
+    def invalidate(name: str, qualifier: str | None = None, **scope: Any) -> Any:
+        changed = qualifier is None and name in functions._functions
+        return original(name, qualifier="$LATEST" if changed else qualifier, **scope)
+
+    _replace(functions, "invalidate_worker", invalidate)
+
+
 def weigh_aliases(chance: Callable[[], float]) -> None:
     """Send the requests of an alias to its second version as its weights say; ministack keeps them only."""
     functions = importlib.import_module("ministack.services.lambda_svc")

@@ -136,5 +136,6 @@ def _watch(runtime: Runtime, alarms: tuple[str, ...], seconds: float) -> str | N
 
 def install(runtime: Runtime) -> None:
     """Weigh the versions of aliases, and move them as CodeDeploy does."""
+    bridge.keep_version_workers()
     bridge.weigh_aliases(random.random)
     bridge.move_aliases(lambda alias: _move(runtime, alias))

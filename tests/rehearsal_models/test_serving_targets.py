@@ -198,8 +198,7 @@ def test_should_move_an_alias_in_steps_and_back_when_its_alarm_rings(rehearsal: 
     ]
     moved = [e["detail"] for e in rehearsal.ledger(kind="alias-deployment")][-1]
     assert (moved["shares"], moved["outcome"]) == ([0.5, 1.0], "deployed")
-    first_new = seen.index("2")
-    assert {"1", "2"} == set(seen[first_new:])
+    assert {"1", "2"} == set(seen[seen.index("2") :]) == set(seen)
     stack = update("bad")
     assert stack["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE", stack
     assert "failed" in seen
