@@ -20,6 +20,7 @@ from ml_processing.judging.bias import before_training
 from ml_processing.judging.rows import labels_of, write_beside
 from ml_processing.lineage import write_lineage
 from ml_processing.matrix import write_matrices
+from ml_processing.parent import parents_transform
 from ml_processing.split import split_rows
 
 
@@ -109,7 +110,8 @@ def prepare() -> None:
     # What models are judged by and never see ends with the held-out rows.
     unseen = [feature.name for feature in contract.audit]
     parts |= {name: parts[name].drop(unseen) for name in ("train", "validation")}
-    fitted = fit(parts["train"], contract)
+    parents = parents_transform(folder / "input" / "parent", contract)
+    fitted = fit(parts["train"], contract) if parents is None else parents
 
     output = folder / "output"
     written = parts | {"train": balanced(parts["train"], contract)}
@@ -131,6 +133,7 @@ def prepare() -> None:
         "rows": {name: part.height for name, part in parts.items()},
         "balance": _balance(parts["train"], written["train"], contract),
         "columns": len(fitted.output_names),
+        **({} if parents is None else {"fitted_by": "the parent model"}),
         "features": _features(parts, fitted, contract),
         "split": contract.split,
         "files_skipped": [dataclasses.asdict(file) for file in skipped],

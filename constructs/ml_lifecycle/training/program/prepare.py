@@ -17,12 +17,16 @@ def reads_matrix(run: Run) -> bool:
 def prepare(run: Run) -> Prepared:
     """Define the step."""
     outputs = (*OUTPUTS, *MATRICES) if reads_matrix(run) else OUTPUTS
+    inputs = {"contract": run.values["contract_uri"], "features": run.features_uri}
+    if run.values["parent"]:
+        # What a parent learned is true of the columns that were fitted for it: they are taken over.
+        inputs["parent"] = run.champion
     return Prepared(
         step=run.processing(
             "Prepare",
             display_name="Split the features and fit what is learned from the training part",
             command="prepare",
-            inputs={"contract": run.values["contract_uri"], "features": run.features_uri},
+            inputs=inputs,
             outputs={name: run.uri("prepare", name) for name in outputs},
         )
     )
