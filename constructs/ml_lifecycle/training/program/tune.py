@@ -40,7 +40,8 @@ class Tuner(HyperparameterTuner):  # type: ignore[misc]
         request = self.sagemaker_session.context.args
         request["HyperParameterTuningJobConfig"] = values["tuning_config"]
         definition = request["TrainingJobDefinition"]
-        definition["EnableNetworkIsolation"] = True
+        # A tracked training reaches its tracking server, see train.trainer.
+        definition["EnableNetworkIsolation"] = not values["tracked"]
         definition["EnableInterContainerTrafficEncryption"] = True
         definition["ResourceConfig"]["VolumeKmsKeyId"] = values["training_volume_key"]
         if values["algorithm"] != "built_in":
