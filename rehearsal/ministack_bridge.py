@@ -255,6 +255,11 @@ def checks_of(
             checks += [Check(action=action, resource=arn) for arn in arns]
         elif service == "monitoring":
             context.update(_cloudwatch_context(action, headers, body, params))
+            if action == "cloudwatch:DescribeAlarms":
+                # By name each alarm is the resource, else all of them; ministack leaves it open.
+                names = _cloudwatch_data(headers, body, params).get("AlarmNames") or ["*"]
+                resource, *further = [f"arn:aws:cloudwatch:{region}:{account}:alarm:{name}" for name in names]
+                checks += [Check(action=action, resource=arn) for arn in further]
         elif service == "glue" and action in ("glue:GetConnection", "glue:DeleteConnection"):
             # The catalog and the connection (Service Authorization Reference); ministack says a table.
             base = f"arn:aws:glue:{region}:{account}"
@@ -289,14 +294,24 @@ def _cloudwatch_context(
     """Return the condition keys of CloudWatch that ministack does not fill: the namespace of metric data."""
     if action != "cloudwatch:PutMetricData":
         return {}
+    data = _cloudwatch_data(headers, body, params)
+    return {"cloudwatch:namespace": str(data.get("Namespace", ""))}
+
+
+def _cloudwatch_data(headers: Mapping[str, str], body: bytes, params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The parameters of a request to CloudWatch in whichever of its protocols it came."""
     if "cbor" in headers.get("smithy-protocol", headers.get("content-type", "")):
-        data: Any = importlib.import_module("cbor2").loads(body)
+        found: Any = importlib.import_module("cbor2").loads(body)
     elif "json" in headers.get("content-type", ""):
-        data = json.loads(body)
+        found = json.loads(body)
     else:
         given = params.get("Namespace", "")
-        data = {"Namespace": given[0] if isinstance(given, list) else given}
-    return {"cloudwatch:namespace": str(data.get("Namespace", ""))}
+        names = [params[key] for key in sorted(params) if key.startswith("AlarmNames.member.")]
+        found = {
+            "Namespace": given[0] if isinstance(given, list) else given,
+            "AlarmNames": [name[0] if isinstance(name, list) else name for name in names],
+        }
+    return dict(found)
 
 
 def role_policies(role_arn: str) -> tuple[tuple[Policy, ...], list[list[list[Any]]]] | None:

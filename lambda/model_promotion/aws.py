@@ -64,8 +64,9 @@ class AwsCloud:
     ``cloudformation:UpdateStack`` on the serving stack, and ``ssm:GetParameters`` on the parameter, which
     CloudFormation reads for the caller.
 
-    Trying challengers (``test``) needs the same on their parameter, ``cloudwatch:DescribeAlarms`` on the
-    stack's alarms, ``cloudwatch:GetMetricStatistics``, ``scheduler:CreateSchedule`` in the group and
+    Trying challengers (``test``) needs the same on their parameter, ``cloudformation:ListStackResources`` on
+    the stack, ``cloudwatch:DescribeAlarms`` on its alarms, ``cloudwatch:GetMetricStatistics``,
+    ``scheduler:CreateSchedule`` in the group and
     ``iam:PassRole`` on the schedule's role.
     """
 
@@ -255,13 +256,23 @@ class AwsCloud:
         test = self._tried()
         wanted = {"Name": "VariantName", "Value": test.variant}
         with _translated():
-            pages = self._cloudwatch.get_paginator("describe_alarms").paginate(
-                AlarmNamePrefix=f"{self._stack_name}-", AlarmTypes=["MetricAlarm"]
+            resources = self._cloudformation.get_paginator("list_stack_resources").paginate(
+                StackName=self._stack_name
             )
+            names = [
+                resource["PhysicalResourceId"]
+                for page in resources
+                for resource in page["StackResourceSummaries"]
+                if resource["ResourceType"] == "AWS::CloudWatch::Alarm" and "PhysicalResourceId" in resource
+            ]
+            if not names:
+                return {}
+            # By name: without one CloudWatch asks for the right to see every alarm of the account. A stack
+            # of ours has fewer than the 100 that one call takes.
+            found = self._cloudwatch.describe_alarms(AlarmNames=names[:100], AlarmTypes=["MetricAlarm"])
             return {
                 alarm["AlarmName"]: alarm["StateValue"] == "ALARM"
-                for page in pages
-                for alarm in page["MetricAlarms"]
+                for alarm in found["MetricAlarms"]
                 if wanted in alarm.get("Dimensions", ())
             }
 

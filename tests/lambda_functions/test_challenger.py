@@ -438,6 +438,21 @@ def test_should_read_only_the_challengers_alarms(aws: tuple[AwsCloud, dict[str, 
             "Dimensions": [{"Name": "VariantName", "Value": variant}],
         }
 
+    resources = [
+        {"ResourceType": kind, "PhysicalResourceId": name}
+        for kind, name in (
+            ("AWS::CloudWatch::Alarm", "a"),
+            ("AWS::SageMaker::Endpoint", "x"),
+            ("AWS::CloudWatch::Alarm", "b"),
+            ("AWS::CloudWatch::Alarm", "c"),
+        )
+    ]
+    more = {"LogicalResourceId": "r", "LastUpdatedTimestamp": T0, "ResourceStatus": "CREATE_COMPLETE"}
+    stubs["cloudformation"].add_response(
+        "list_stack_resources",
+        {"StackResourceSummaries": [{**more, **resource} for resource in resources]},
+        {"StackName": STACK},
+    )
     stubs["cloudwatch"].add_response(
         "describe_alarms",
         {
@@ -447,7 +462,7 @@ def test_should_read_only_the_challengers_alarms(aws: tuple[AwsCloud, dict[str, 
                 alarm("c", "Challenger", "OK"),
             ]
         },
-        {"AlarmNamePrefix": f"{STACK}-", "AlarmTypes": ["MetricAlarm"]},
+        {"AlarmNames": ["a", "b", "c"], "AlarmTypes": ["MetricAlarm"]},
     )
 
     assert cloud.alarms() == {"b": True, "c": False}

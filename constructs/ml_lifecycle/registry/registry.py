@@ -316,6 +316,12 @@ class ModelRegistry(Construct):
         }.items():
             function.add_environment(name, value)
         alarms = arn("cloudwatch", f"alarm:{self.serving_stack_name}-*")
+        # Which alarms there are stands in the stack: CloudWatch lists by name or all of the account.
+        iam.Grant.add_to_principal(
+            grantee=function,
+            actions=["cloudformation:ListStackResources"],
+            resource_arns=[self._stack_arn("*")],
+        )
         iam.Grant.add_to_principal(
             grantee=function, actions=["cloudwatch:DescribeAlarms"], resource_arns=[alarms]
         )
