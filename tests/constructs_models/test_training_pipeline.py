@@ -15,6 +15,9 @@ from model_support import NAME, Around, granted, parcels, pipeline_definition, s
 
 SPOT = """
 training:
+  # An image of somebody else, whose hyperparameters nobody here knows.
+  algorithm: image
+  image: {uri: 123456789012.dkr.ecr.us-east-1.amazonaws.com/trainer:1}
   spot: true
   cache_hours: 12
   max_runtime_minutes: 30000
@@ -355,9 +358,13 @@ def test_should_refuse_a_request_that_sagemaker_would_refuse(
         pipeline(cdk.Stack(), parcels(folder))
 
 
-def test_should_refuse_too_many_hyperparameters(folder: Path) -> None:
+def test_should_refuse_too_many_hyperparameters(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    render, ours = definition.render, definition.shape(higher_is_better=False)
     many = ", ".join(f"p{number}: 1" for number in range(100))
-    workload = parcels(folder, f"training: {{hyperparameters: {{{many}}}}}\n")
+    image = "algorithm: image, image: {uri: 123456789012.dkr.ecr.us-east-1.amazonaws.com/trainer:1}"
+    workload = parcels(folder, f"training: {{{image}, hyperparameters: {{{many}}}}}\n")
+    # The shape of an image of ours is the same, but for what is checked before.
+    monkeypatch.setattr(definition, "render", lambda program, _: render(program, ours))
     with pytest.raises(
         ValueError, match=r"Train: CreateTrainingJob\.HyperParameters: must have between 0 and 100"
     ):

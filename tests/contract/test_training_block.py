@@ -53,6 +53,8 @@ def load(folder: Path, block: str, *files: str) -> LoadedWorkload:
         ("file_system: lustre", None),
         ("parent: approved", None),
         ("k_folds: 5", None),
+        ("hyperparameters: {reg_lambda: 2, grow_policy: lossguide}", None),
+        (f"algorithm: image, image: {{uri: '{URI}'}}, hyperparameters: {{anything: at all}}", None),
     ],
 )
 def test_should_take(tmp_path: Path, block: str, file: str | None) -> None:
@@ -124,6 +126,31 @@ def test_should_train_one_xgboost_on_demand_unless_told_otherwise(tmp_path: Path
         (f"{BUILT_IN}, k_folds: 5", "training.k_folds", "goes with algorithm xgboost or pytorch"),
         (f"{BUILT_IN}, balance: class_weight", "training.balance", "use oversample or smote"),
         ("k_folds: 1", "training.k_folds", "at least 2 is allowed"),
+        (
+            "hyperparameters: {max_dept: 4}",
+            "training.hyperparameters.max_dept",
+            "got 'max_dept', which is no hyperparameter of xgboost; did you mean max_depth?",
+        ),
+        (
+            "hyperparameters: {eta: 2}",
+            "training.hyperparameters.eta",
+            "got 2; must be a number above 0 up to 1",
+        ),
+        (
+            "hyperparameters: {eta: 0.1, learning_rate: 0.2}",
+            "training.hyperparameters.learning_rate",
+            "is the same hyperparameter as eta",
+        ),
+        (
+            "hyperparameters: {objective: 'reg:squarederror'}",
+            "training.hyperparameters.objective",
+            "must be one of binary:logistic",
+        ),
+        (
+            "algorithm: pytorch, hyperparameters: {max_depth: 4}",
+            "training.hyperparameters.max_depth",
+            "is no hyperparameter of pytorch",
+        ),
     ],
 )
 def test_should_refuse_with_the_place_and_the_fix(tmp_path: Path, block: str, path: str, said: str) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ml_contract.algorithms import pytorch, xgboost
+from ml_contract.algorithms.values import Choice, Number
 from ml_contract.checks.rules_checks import check_rules
+from ml_contract.problems import suggest
 
 if TYPE_CHECKING:
     from ml_contract.checks.workload import Checks
+    from ml_contract.problems import Location
 
 __all__ = ["BUILT_IN_NAMES", "OUR_IMAGES", "check_training"]
 
@@ -23,6 +27,7 @@ def check_training(checks: Checks) -> None:
     _check_algorithm(checks)
     _check_spot(checks)
     _check_distribution(checks)
+    _check_hyperparameters(checks)
     check_rules(checks)
     training = checks.workload.training
     if training.file_system is not None and training.input_mode != "File":
@@ -136,3 +141,31 @@ def _check_distribution(checks: Checks) -> None:
             ("training", "instance_count"),
             f"got {training.instance_count}; each instance would train the same model by itself, {fix}",
         )
+
+
+def _check_hyperparameters(checks: Checks) -> None:
+    """What our images would refuse an hour later is refused here: one table for both."""
+    training, task = checks.workload.training, checks.workload.label.task
+    known: dict[str, Number | Choice]
+    if training.algorithm == "xgboost":
+        known = {**xgboost.PARAMETERS, "objective": Choice(xgboost.OBJECTIVES[task])}
+        aliases = xgboost.ALIASES
+    elif training.algorithm == "pytorch":
+        known, aliases = dict(pytorch.PARAMETERS), pytorch.ALIASES
+    else:
+        return
+    seen: dict[str, str] = {}
+    for given, value in training.hyperparameters.items():
+        path: Location = ("training", "hyperparameters", given)
+        name = aliases.get(given, given)
+        if name not in known:
+            hint = suggest(given, [*known, *aliases])
+            checks.wrong(path, f"got {given!r}, which is no hyperparameter of {training.algorithm}{hint}")
+            continue
+        if name in seen:
+            checks.wrong(path, f"is the same hyperparameter as {seen[name]}; give one")
+        seen[name] = given
+        try:
+            known[name].read(str(value))
+        except ValueError as error:
+            checks.wrong(path, f"got {value!r}; {error}")
