@@ -118,7 +118,8 @@ def _judged(tale: Tale, evidence: Evidence) -> None:
     for name, one in report["metrics"].items():
         low, high = one["interval"]
         require(
-            low <= one["value"] <= high, f"{name} {one['value']} lies outside its interval {low} to {high}"
+            low - 1e-9 <= one["value"] <= high + 1e-9,
+            f"{name} {one['value']} lies outside its interval {low} to {high}",
         )
     if wanted.subgroups:
         evidence["subgroups"] = {
