@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rehearsal.story.matrix.resuming import _told
-from rehearsal.story.telling import StoryError, _require_no_new_failure
+from rehearsal.story.telling import StoryError, require_no_new_failure
 
 
 def tale(*failed: str) -> Any:
@@ -25,12 +25,12 @@ def tale(*failed: str) -> Any:
 def test_should_expect_the_failure_of_the_job_that_was_to_fail() -> None:
     told = tale("older", "watched-1")
     _told(told, "watched-1")
-    _require_no_new_failure(told)
+    require_no_new_failure(told)
 
 
 @pytest.mark.parametrize("failed", [("older", "another"), ("older", "watched-1", "another")])
 def test_should_expect_no_other_failure(failed: tuple[str, ...]) -> None:
     told = tale(*failed)
     _told(told, "watched-1")
-    with pytest.raises(StoryError, match="failed in the background: .*another"):
-        _require_no_new_failure(told)
+    with pytest.raises(StoryError, match=r"failed in the background: .*another"):
+        require_no_new_failure(told)
