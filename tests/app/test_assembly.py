@@ -29,6 +29,10 @@ STACKS = (
     "HotlineDemandModels",
     "HotlineDemandServing",
     "HotlineDemandOperations",
+    "MachineHealthData",
+    "MachineHealthModels",
+    "MachineHealthServing",
+    "MachineHealthOperations",
 )
 #: What one environment alone has switched on.
 MORE = {"Dev/Governance"}
