@@ -274,6 +274,17 @@ def test_should_mark_a_cell_that_only_an_account_runs() -> None:
     assert (row["outcome"], row["why"]) == ("recorded", "needs a GPU")
 
 
+def test_should_not_count_a_cell_that_somebody_interrupted_as_passed() -> None:
+    def play(tale: Any, row: Row) -> None:
+        raise KeyboardInterrupt
+
+    tale = cast(Any, SimpleNamespace(report=SimpleNamespace(matrix=[]), server=None))
+    with pytest.raises(KeyboardInterrupt):
+        step_of(cell("a.b", play), lambda tale, cell: None).run(tale, {})
+
+    assert tale.report.matrix[0]["outcome"] == "failed"
+
+
 def test_should_show_the_matrix_first_with_a_plot_per_rollout() -> None:
     report = example()
     report.matrix = [

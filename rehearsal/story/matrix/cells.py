@@ -102,15 +102,16 @@ def step_of(cell: Cell, prepare: Callable[[Tale, Cell], None]) -> Step:
 
 
 def _play(cell: Cell, prepare: Callable[[Tale, Cell], None], tale: Tale, evidence: Evidence) -> None:
-    row = Row(cell=cell.id, title=cell.title)
-    if cell.why_recorded is not None:
-        row.outcome, row.why = "recorded", cell.why_recorded
+    # Until it has been played to its end: a cell that somebody interrupts has not passed.
+    row = Row(cell=cell.id, title=cell.title, outcome="failed", why="stopped before its end")
     started = time.monotonic()
     try:
         prepare(tale, cell)
         evidence["prepared_after_seconds"] = round(time.monotonic() - started, 1)
         cell.play(tale, row)
         require_no_new_failure(tale)
+        row.outcome = "passed" if cell.why_recorded is None else "recorded"
+        row.why = cell.why_recorded
     except StoryError as error:
         row.outcome, row.why = "failed", str(error)[:MOST_TEXT]
         raise
