@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ml_contract.checks.serving_checks import STRATEGIES
+from ml_contract.checks.serving import STRATEGIES
 from ml_contract.load import ContractError, load_workload
 from ml_contract.spec.serving import DEFAULT_STRATEGY, STYLE_BLOCKS, Serving
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import botocore.session
 import pytest
 from ml_contract.algorithms import xgboost
-from ml_contract.checks.tuning_checks import objective_of, tuned
+from ml_contract.checks.tuning import objective_of, tuned
 from ml_contract.load import ContractError, LoadedWorkload, load_workload
 from ml_contract.spec.tuning import Hyperband, Tuning
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ml_contract.checks.training_checks import OUR_IMAGES
+from ml_contract.checks.training import OUR_IMAGES
 from ml_contract.spec.workload import Workload
 
 from ml_lifecycle.training import definition

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ml_contract.checks.training_checks import OUR_IMAGES
-from ml_contract.checks.tuning_checks import objective_of, tuned
+from ml_contract.checks.training import OUR_IMAGES
+from ml_contract.checks.tuning import objective_of, tuned
 from ml_contract.spec.tuning import CategoricalRange, Tuning
 from ml_contract.spec.workload import Workload
 

@@ -7,18 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from ml_contract.checks.alternatives_checks import check_alternatives
+from ml_contract.checks.alternatives import check_alternatives
 from ml_contract.checks.enrich import check_enrich
-from ml_contract.checks.evaluation_checks import check_evaluation
+from ml_contract.checks.evaluation import check_evaluation
 from ml_contract.checks.feature_store import check_feature_store
 from ml_contract.checks.governance import check_governance
 from ml_contract.checks.labelling import check_labelling
 from ml_contract.checks.preparation import check_preparation
-from ml_contract.checks.serving_checks import check_serving
+from ml_contract.checks.serving import check_serving
 from ml_contract.checks.sources import source_problems
 from ml_contract.checks.streaming import check_stream
-from ml_contract.checks.training_checks import check_training
-from ml_contract.checks.tuning_checks import check_tuning
+from ml_contract.checks.training import check_training
+from ml_contract.checks.tuning import check_tuning
 from ml_contract.checks.windows import check_windows
 from ml_contract.expressions import Expr, ExpressionError, type_of
 from ml_contract.problems import Lines, Location, Problem, closest, join, nearest, short, suggest

@@ -1,7 +1,7 @@
 """The ``serving`` block: how the approved model answers, and how traffic moves to it.
 
 One switch, ``style``, says how; a style's own block goes with that style only. What holds between style,
-scaling and rollout stands in ``checks.serving_checks``.
+scaling and rollout stands in ``checks.serving``.
 """
 
 from __future__ import annotations

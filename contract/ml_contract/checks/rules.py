@@ -26,9 +26,7 @@ def check_rules(checks: Checks) -> None:
     rules = training.rules
     if rules is not None:
         if rules.class_imbalance is not None and checks.workload.label.task == "regression":
-            checks.wrong(
-                ("training", "rules", "class_imbalance"), "a number has no classes; remove the rule"
-            )
+            checks.wrong(("training", "rules", "class_imbalance"), "a number has no classes; remove the rule")
         norm = rules.exploding is not None and rules.exploding.largest_gradient is not None
         if norm and training.algorithm == "xgboost":
             checks.wrong(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ml_contract.algorithms import pytorch, xgboost
 from ml_contract.algorithms.values import Choice, Number
-from ml_contract.checks.rules_checks import check_rules
+from ml_contract.checks.rules import check_rules
 from ml_contract.problems import suggest
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ml_contract.algorithms import xgboost
 from ml_contract.algorithms.values import Choice, Number
-from ml_contract.checks.training_checks import OUR_IMAGES
+from ml_contract.checks.training import OUR_IMAGES
 from ml_contract.problems import Location, suggest
 from ml_contract.spec.tuning import MAX_JOBS, CategoricalRange, Objective, Tuning
 
