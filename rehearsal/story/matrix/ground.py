@@ -196,7 +196,12 @@ def _quiet_alarms(tale: Tale) -> None:
     prefix = f"{serving_stack(tale)['StackName']}-"
     for _ in range(QUIET_MINUTES):
         found = alarms.describe_alarms(AlarmNamePrefix=prefix, StateValue="ALARM")["MetricAlarms"]
-        ringing = [alarm["AlarmName"] for alarm in found if "TargetTracking" not in alarm["AlarmName"]]
+        # One that makes a fleet smaller rings as long as nobody asks; it ends no rollout.
+        ringing = [
+            alarm["AlarmName"]
+            for alarm in found
+            if not any(":scalingPolicy:" in action for action in alarm.get("AlarmActions", ()))
+        ]
         if not ringing:
             return
         tale.cloud.advance(minutes=1)
