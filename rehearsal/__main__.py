@@ -69,7 +69,7 @@ def run(  # noqa: PLR0917 - typer calls it by name, one parameter per option
             app=app_folder,
             port=port,
             until=until,
-        trials=trials,
+            trials=trials,
             hold=hold,
             story=BREADTH if breadth else STORY,
         )

@@ -22,9 +22,7 @@ __all__ = ["handler"]
 def _pipelines() -> Pipelines:
     # The function's own retries end well before its timeout; what is left over is Lambda's to try again.
     config = Config(retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=3, read_timeout=10)
-    return SageMakerPipelines(
-        boto3.client("sagemaker", config=config), boto3.client("ssm", config=config)
-    )
+    return SageMakerPipelines(boto3.client("sagemaker", config=config), boto3.client("ssm", config=config))
 
 
 def handler(event: object, context: object) -> dict[str, object]:
