@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -52,6 +52,23 @@ class Served(Protocol):
         ...
 
 
+class _Common(TypedDict):
+    """What every style is given."""
+
+    workload: LoadedWorkload
+    approval_parameter_name: str
+    artifacts: Zone
+
+
+class _OnSageMaker(_Common):
+    volume_key: kms.IKey
+
+
+class _Logged(TypedDict):
+    log_key: kms.IKey
+    log_retention_days: int
+
+
 def served(
     scope: Construct,
     construct_id: str,
@@ -93,118 +110,91 @@ def served(
         log_retention_days: how long our own log groups keep.
         alarm_topic: style batch_transform: who is told of a failed job.
     """
+    common: _Common = {
+        "workload": workload,
+        "approval_parameter_name": approval_parameter_name,
+        "artifacts": artifacts,
+    }
+    sagemaker: _OnSageMaker = {**common, "volume_key": volume_key}
+    logged: _Logged = {"log_key": log_key, "log_retention_days": log_retention_days}
+    repository = image.repository
     made: Served
     match workload.workload.serving.style:
         case "batch_transform":
             made = BatchTransform(
                 scope,
                 construct_id,
-                workload=workload,
                 name=name,
-                approval_parameter_name=approval_parameter_name,
-                artifacts=artifacts,
-                volume_key=volume_key,
-                log_key=log_key,
-                repository=image.repository,
+                repository=repository,
                 network=network,
-                log_retention_days=log_retention_days,
                 alarm_topic=alarm_topic,
+                **sagemaker,
+                **logged,
             )
         case "lambda":
             made = LambdaTarget(
                 scope,
                 construct_id,
-                workload=workload,
                 function_name=f"{name}-serving",
-                approval_parameter_name=approval_parameter_name,
                 model_package_group_name=model_package_group_name,
-                artifacts=artifacts,
-                log_key=log_key,
                 image=image,
                 vpc=vpc,
                 subnets=ec2.SubnetSelection(subnets=list(network.subnets)),
                 security_groups=list(network.security_groups),
-                log_retention_days=log_retention_days,
+                **common,
+                **logged,
             )
         case "ecs":
             made = EcsService(
                 scope,
                 construct_id,
-                workload=workload,
                 service_name=name,
-                approval_parameter_name=approval_parameter_name,
                 model_package_group_name=model_package_group_name,
-                artifacts=artifacts,
-                log_key=log_key,
                 image=image,
                 vpc=vpc,
                 subnets=list(network.subnets),
                 callers=network.security_groups[0],
                 certificate_arn=certificate_arn,
-                log_retention_days=log_retention_days,
+                **common,
+                **logged,
             )
         case "multi_model":
             made = MultiModelEndpoint(
                 scope,
                 construct_id,
-                workload=workload,
                 endpoint_name=name,
-                approval_parameter_name=approval_parameter_name,
                 model_package_group_name=model_package_group_name,
-                artifacts=artifacts,
-                volume_key=volume_key,
-                log_key=log_key,
                 image=image,
                 network=network,
-                log_retention_days=log_retention_days,
+                **sagemaker,
+                **logged,
             )
         case "asynchronous":
             made = AsynchronousEndpoint(
                 scope,
                 construct_id,
-                workload=workload,
                 endpoint_name=name,
-                approval_parameter_name=approval_parameter_name,
-                artifacts=artifacts,
-                volume_key=volume_key,
                 message_key=message_key,
-                repository=image.repository,
+                repository=repository,
                 network=network,
+                **sagemaker,
             )
         case "serverless":
             made = ServerlessEndpoint(
-                scope,
-                construct_id,
-                workload=workload,
-                endpoint_name=name,
-                approval_parameter_name=approval_parameter_name,
-                artifacts=artifacts,
-                volume_key=volume_key,
-                repository=image.repository,
+                scope, construct_id, endpoint_name=name, repository=repository, **sagemaker
             )
         case "inference_components":
             made = InferenceComponents(
-                scope,
-                construct_id,
-                workload=workload,
-                endpoint_name=name,
-                approval_parameter_name=approval_parameter_name,
-                artifacts=artifacts,
-                volume_key=volume_key,
-                repository=image.repository,
-                network=network,
+                scope, construct_id, endpoint_name=name, repository=repository, network=network, **sagemaker
             )
         case "real_time":
             made = ModelEndpoint(
                 scope,
                 construct_id,
-                workload=workload,
                 endpoint_name=name,
-                approval_parameter_name=approval_parameter_name,
-                artifacts=artifacts,
-                volume_key=volume_key,
-                repository=image.repository,
+                repository=repository,
                 network=network,
                 challenger_parameter_name=challenger_parameter_name,
+                **sagemaker,
             )
     return made
