@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 
 from rehearsal import ministack_bridge as bridge
-from rehearsal.ministack_bridge import Check
+from rehearsal.ministack_bridge import Check, server
+from rehearsal.ministack_bridge._inside import CFN
 
 ROOT = Path(__file__).resolve().parents[2]
+ROOM = ROOT / "rehearsal" / "ministack_bridge"
 ACCOUNT, REGION = "123456789012", "us-east-1"
 
 
@@ -33,9 +35,9 @@ def _configured(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def _reaches() -> list[tuple[str, str]]:
-    """Return each (module, attribute) of ministack that the bridge's source uses."""
-    tree = ast.parse((ROOT / "rehearsal" / "ministack_bridge.py").read_text())
-    constants = {"_CFN": bridge._CFN}
+    """Return each (module, attribute) of ministack that the bridge's sources use."""
+    trees = [ast.parse(path.read_text()) for path in sorted(ROOM.glob("*.py"))]
+    constants = {"CFN": CFN}
     found: set[tuple[str, str]] = set()
 
     def module_of(node: ast.expr) -> str | None:
@@ -47,13 +49,13 @@ def _reaches() -> list[tuple[str, str]]:
         if isinstance(name, ast.Name):
             return constants.get(name.id)
         if isinstance(name, ast.JoinedStr) and all(
-            isinstance(part, ast.Constant) or ast.unparse(part) == "{_CFN}" for part in name.values
+            isinstance(part, ast.Constant) or ast.unparse(part) == "{CFN}" for part in name.values
         ):
-            parts = [part.value if isinstance(part, ast.Constant) else bridge._CFN for part in name.values]
+            parts = [part.value if isinstance(part, ast.Constant) else CFN for part in name.values]
             return "".join(map(str, parts))
         return None
 
-    for function in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
+    for function in [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
         modules: dict[str, str] = {}
         for node in ast.walk(function):
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
@@ -83,7 +85,7 @@ def test_should_find_what_the_bridge_leans_on(module: str, attribute: str) -> No
 def test_should_import_ministack_nowhere_else() -> None:
     importing = []
     for path in (ROOT / "rehearsal").rglob("*.py"):
-        if path.name == "ministack_bridge.py":
+        if path.is_relative_to(ROOM):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -92,8 +94,13 @@ def test_should_import_ministack_nowhere_else() -> None:
     assert importing == []
 
 
+def test_should_say_which_version_it_is_pinned_to() -> None:
+    assert f"pinned to {bridge.PINNED_VERSION}." in str(bridge.__doc__)
+    assert f'"ministack=={bridge.PINNED_VERSION}"' in (ROOT / "pyproject.toml").read_text()
+
+
 def test_should_refuse_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bridge, "version", lambda name: "9.9.9")
+    monkeypatch.setattr(server, "version", lambda name: "9.9.9")
     with pytest.raises(
         RuntimeError, match=r"ministack 9\.9\.9 is installed, but the rehearsal reaches into 1\.5\.33"
     ):

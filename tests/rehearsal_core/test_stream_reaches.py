@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from rehearsal import ministack_bridge as bridge
+from rehearsal.ministack_bridge import streams
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 
@@ -23,12 +24,12 @@ def _clean(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
         importlib.import_module(f"ministack.services.{n}") for n in ("kinesis", "lambda_svc", "firehose")
     ]
     kept = [dict(vars(module)) for module in modules]
-    listeners = list(bridge._STREAM_LISTENERS)
+    listeners = list(streams._STREAM_LISTENERS)
     with bridge.account_scope(ACCOUNT, REGION):
         modules[0].reset()
         yield
         modules[0].reset()
-    bridge._STREAM_LISTENERS[:] = listeners
+    streams._STREAM_LISTENERS[:] = listeners
     for module, known in zip(modules, kept, strict=True):
         vars(module).update(known)
     modules[2]._HANDLERS["CreateDeliveryStream"] = kept[2]["_create_delivery_stream"]

@@ -1,0 +1,210 @@
+"""The one room that reaches into ministack, the embedded AWS, whose version is pinned to 1.5.33.
+
+Everything else uses AWS's public APIs, and of this room the names below. Each function in its modules leans
+on something that ministack does not promise, so its version is pinned and checked, and each has a test in
+``tests/rehearsal_core/test_ministack_bridge.py``. ministack is imported inside the functions: it reads its
+environment when it is imported, which `configure` sets first.
+"""
+
+from __future__ import annotations
+
+from rehearsal.ministack_bridge._inside import PINNED_VERSION, account_scope, current_region
+from rehearsal.ministack_bridge.alarms import (
+    alarm_state,
+    composite_states,
+    metric_alarms,
+    metric_statistics,
+    newest_metric_time,
+    put_metric,
+    set_alarm_state,
+    use_own_alarms,
+    watch_alarm_states,
+)
+from rehearsal.ministack_bridge.aliases import (
+    AliasMove,
+    keep_version_workers,
+    measure_aliases,
+    move_aliases,
+    weigh_aliases,
+)
+from rehearsal.ministack_bridge.clock import (
+    fire_rule,
+    forget_schedule,
+    next_cron,
+    scheduled_rules,
+    schedules,
+    use_clock,
+)
+from rehearsal.ministack_bridge.cloudformation_types import (
+    add_attributes,
+    delete_predecessor,
+    extend_type,
+    let_dashboards_be_of_collections,
+    refer_to_secrets_by_arn,
+    register_type,
+    replace_by_schema,
+    resource_types,
+)
+from rehearsal.ministack_bridge.containers import (
+    BalancedRequest,
+    TaskFacts,
+    correct_ecr,
+    service_deployment,
+    task_facts,
+    use_task_containers,
+    watch_load_balancers,
+)
+from rehearsal.ministack_bridge.deliveries import delivery_refusal, has_trails, object_refusal
+from rehearsal.ministack_bridge.events import emit_event, guard_event_targets, route_event_target
+from rehearsal.ministack_bridge.functions import (
+    FunctionCode,
+    end_function_workers,
+    function_arn,
+    function_role,
+    isolate_functions,
+    use_image_functions,
+    use_lambda_credentials,
+    watch_functions,
+)
+from rehearsal.ministack_bridge.keys import bucket_kms_key, give_s3_its_key, kms_checks, kms_key_arn
+from rehearsal.ministack_bridge.permissions import (
+    Check,
+    Decision,
+    Policy,
+    access_denied,
+    action_matches,
+    add_resource_policies,
+    decide,
+    denial_message,
+)
+from rehearsal.ministack_bridge.queues import see_again
+from rehearsal.ministack_bridge.requests import checks_of, request_service
+from rehearsal.ministack_bridge.roles import (
+    hold_strangers_to_trust,
+    register_session,
+    role_arns,
+    role_exists,
+    role_policies,
+    session_role,
+    trusts,
+)
+from rehearsal.ministack_bridge.server import application, check_version, configure, service_names
+from rehearsal.ministack_bridge.stacks import (
+    StackEvent,
+    answer_resolved_parameters,
+    correct_conditions,
+    deployers_of,
+    judge_resources,
+    stack_role,
+    watch_stacks,
+)
+from rehearsal.ministack_bridge.state_machines import Task, TaskError, guard_state_machines
+from rehearsal.ministack_bridge.streams import (
+    dict_of,
+    largest_record,
+    set_largest_record,
+    stream_mapping,
+    stream_mappings,
+    take_large_records,
+    use_own_delivery,
+    use_own_stream_polling,
+)
+
+__all__ = [
+    "PINNED_VERSION",
+    "AliasMove",
+    "BalancedRequest",
+    "Check",
+    "Decision",
+    "FunctionCode",
+    "Policy",
+    "StackEvent",
+    "Task",
+    "TaskError",
+    "TaskFacts",
+    "access_denied",
+    "account_scope",
+    "action_matches",
+    "add_attributes",
+    "add_resource_policies",
+    "alarm_state",
+    "answer_resolved_parameters",
+    "application",
+    "bucket_kms_key",
+    "check_version",
+    "checks_of",
+    "composite_states",
+    "configure",
+    "correct_conditions",
+    "correct_ecr",
+    "current_region",
+    "decide",
+    "delete_predecessor",
+    "delivery_refusal",
+    "denial_message",
+    "deployers_of",
+    "dict_of",
+    "emit_event",
+    "end_function_workers",
+    "extend_type",
+    "fire_rule",
+    "forget_schedule",
+    "function_arn",
+    "function_role",
+    "give_s3_its_key",
+    "guard_event_targets",
+    "guard_state_machines",
+    "has_trails",
+    "hold_strangers_to_trust",
+    "isolate_functions",
+    "judge_resources",
+    "keep_version_workers",
+    "kms_checks",
+    "kms_key_arn",
+    "largest_record",
+    "let_dashboards_be_of_collections",
+    "measure_aliases",
+    "metric_alarms",
+    "metric_statistics",
+    "move_aliases",
+    "newest_metric_time",
+    "next_cron",
+    "object_refusal",
+    "put_metric",
+    "refer_to_secrets_by_arn",
+    "register_session",
+    "register_type",
+    "replace_by_schema",
+    "request_service",
+    "resource_types",
+    "role_arns",
+    "role_exists",
+    "role_policies",
+    "route_event_target",
+    "scheduled_rules",
+    "schedules",
+    "see_again",
+    "service_deployment",
+    "service_names",
+    "session_role",
+    "set_alarm_state",
+    "set_largest_record",
+    "stack_role",
+    "stream_mapping",
+    "stream_mappings",
+    "take_large_records",
+    "task_facts",
+    "trusts",
+    "use_clock",
+    "use_image_functions",
+    "use_lambda_credentials",
+    "use_own_alarms",
+    "use_own_delivery",
+    "use_own_stream_polling",
+    "use_task_containers",
+    "watch_alarm_states",
+    "watch_functions",
+    "watch_load_balancers",
+    "watch_stacks",
+    "weigh_aliases",
+]

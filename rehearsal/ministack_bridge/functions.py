@@ -1,0 +1,117 @@
+"""Lambda functions: what they run, as whom, and who hears of it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rehearsal.ministack_bridge._inside import substitute
+
+
+def use_lambda_credentials(credentials: Callable[[str, str], Mapping[str, str]]) -> None:
+    """Give each function the credentials that ``credentials(role_arn, function_name)`` returns.
+
+    Without this a function acts as the account's root.
+    """
+
+    def execution_credentials(config: Mapping[str, Any]) -> dict[str, str]:
+        return dict(credentials(config["Role"], config["FunctionName"]))
+
+    for name in ("ministack.core.lambda_runtime", "ministack.services.lambda_svc"):
+        substitute(importlib.import_module(name), "execution_credentials", execution_credentials)
+
+
+def function_role(name: str) -> str | None:
+    """Return the role of a function given by name or ARN, None when there is no such function."""
+    functions = importlib.import_module("ministack.services.lambda_svc")
+    found = functions._functions.get(functions._resolve_request_scoped_name(name))
+    return None if found is None else str(found["config"]["Role"])
+
+
+def function_arn(reference: str) -> str:
+    """Return the ARN of a function that a state machine names by name or ARN."""
+    functions = importlib.import_module("ministack.services.lambda_svc")
+    found = functions._functions.get(functions._resolve_request_scoped_name(reference))
+    return reference if found is None else str(found["config"]["FunctionArn"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionCode:
+    """A zip function that does what a container-image function would."""
+
+    zip: bytes
+    handler: str
+    runtime: str = "python3.13"
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def use_image_functions(translate: Callable[[Mapping[str, Any]], FunctionCode]) -> None:
+    """Run functions of ``PackageType: Image`` as zip functions, made by ``translate(function
+    configuration)``.
+
+    ministack would start a container. ``translate`` is called for each cold start; what it raises fails the
+    invocation.
+    """
+    functions = importlib.import_module("ministack.services.lambda_svc")
+    original = functions._execute_function_docker
+    code_of: dict[tuple[str, str], FunctionCode] = {}
+
+    def execute(func: Mapping[str, Any], event: Any, request_id: str) -> Any:
+        config = func.get("config") or func
+        if config.get("PackageType") != "Image":
+            return original(func, event, request_id)
+        key = (str(config["FunctionArn"]), str(config["ImageUri"]))
+        try:
+            if key not in code_of:
+                code_of[key] = translate(config)
+        except Exception as error:  # noqa: BLE001 - AWS reports it as the invocation's error
+            text = {"errorType": "Runtime.InvalidEntrypoint", "errorMessage": str(error)}
+            return {"body": text, "error": True, "log": f"{type(error).__name__}: {error}"}
+        code = code_of[key]
+        variables = {**code.environment, **(config.get("Environment") or {}).get("Variables", {})}
+        shadow = {
+            **config,
+            "PackageType": "Zip",
+            "Handler": code.handler,
+            "Runtime": code.runtime,
+            "Environment": {"Variables": variables},
+        }
+        return functions._execute_function_warm(
+            {**func, "config": shadow, "code_zip": code.zip}, event, request_id
+        )
+
+    substitute(functions, "_execute_function_docker", execute)
+
+
+def watch_functions(watcher: Callable[[Mapping[str, Any], str | None], None]) -> None:
+    """Call ``watcher(configuration, error)`` after each invocation of a function, whoever invoked it."""
+    functions = importlib.import_module("ministack.services.lambda_svc")
+    original = functions._execute_function_dispatch
+
+    def dispatch(func: Any, config: Mapping[str, Any], event: Any, request_id: str, started: float) -> Any:
+        result = original(func, config, event, request_id, started)
+        failed = isinstance(result, Mapping) and result.get("error")
+        body = result.get("body") if isinstance(result, Mapping) else None
+        text = str(body.get("errorMessage", body)) if isinstance(body, Mapping) else str(body)
+        watcher(config, text if failed else None)
+        return result
+
+    substitute(functions, "_execute_function_dispatch", dispatch)
+
+
+def isolate_functions(hidden: Sequence[str]) -> None:
+    """Hide folders from the import path of Python functions, so that code missing from a package is missed.
+
+    A function runs with the Python of this project, in which its sources are installed in editable mode.
+    """
+    runtime = importlib.import_module("ministack.core.lambda_runtime")
+    kept = f"[p for p in _sys.path if p not in {sorted(hidden)!r}]"
+    guard = f"import sys as _sys\n_sys.path[:] = {kept}\ndel _sys\n"
+    substitute(runtime, "_PYTHON_WORKER_SCRIPT", guard + runtime._PYTHON_WORKER_SCRIPT.lstrip())
+
+
+def end_function_workers() -> None:
+    """End the processes of warm functions."""
+    importlib.import_module("ministack.core.lambda_runtime").reset()
