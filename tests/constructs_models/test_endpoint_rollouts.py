@@ -155,12 +155,13 @@ def test_should_take_steps_up_and_down(templates: dict[str, Template]) -> None:
         if "AlarmActions" in a["Properties"]
     }
     out, back = alarms[by_name["ScaleOut"][0]], alarms[by_name["ScaleIn"][0]]
-    for alarm in (out, back):
-        assert (alarm["MetricName"], alarm["Statistic"], alarm["Period"]) == (
-            "InvocationsPerInstance",
-            "Sum",
-            60,
-        )
+    load = ("InvocationsPerInstance", "Sum", 60)
+    assert (out["MetricName"], out["Statistic"], out["Period"]) == load
+    # A step is taken by a value: where nobody asks there is no data point, and 0 stands for it.
+    filled, metric = back["Metrics"]
+    assert (filled["Expression"], filled["ReturnData"]) == ("FILL(load, 0)", True)
+    stat = metric["MetricStat"]
+    assert (stat["Metric"]["MetricName"], stat["Stat"], stat["Period"]) == load
     assert (out["Threshold"], out["ComparisonOperator"], out["TreatMissingData"]) == (
         1_500,
         "GreaterThanThreshold",

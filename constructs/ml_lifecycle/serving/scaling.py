@@ -177,6 +177,8 @@ def _steps(
             policy=policy,
             # No request is no load: then the fleet may shrink.
             missing="notBreaching" if construct_id == "ScaleOut" else "breaching",
+            # A policy takes a step by the metric's value; where nobody asks there is none, and no step fits.
+            filled=construct_id == "ScaleIn",
         )
         made += [policy, alarm]
     return made
@@ -252,22 +254,42 @@ def _alarm(
     minutes: int,
     policy: autoscaling.CfnScalingPolicy,
     missing: str,
+    filled: bool = False,
 ) -> cloudwatch.CfnAlarm:
-    return cloudwatch.CfnAlarm(
-        scope,
-        construct_id,
-        alarm_description=description,
-        namespace=metric.namespace,
-        metric_name=metric.metric_name,
-        dimensions=[
-            cloudwatch.CfnAlarm.DimensionProperty(name=name, value=str(value))
-            for name, value in sorted((metric.dimensions or {}).items())
-        ],
-        statistic=metric.statistic,
+    """Define an alarm whose action is a policy; ``filled`` takes 0 for a minute without a data point."""
+    part = cloudwatch.CfnAlarm
+    dimensions = [
+        part.DimensionProperty(name=name, value=str(value))
+        for name, value in sorted((metric.dimensions or {}).items())
+    ]
+    common: dict[str, Any] = {
+        "alarm_description": description,
+        "evaluation_periods": minutes,
+        "threshold": threshold,
+        "comparison_operator": comparison,
+        "treat_missing_data": missing,
+        "alarm_actions": [policy.ref],
+    }
+    if not filled:
+        return part(
+            scope,
+            construct_id,
+            namespace=metric.namespace,
+            metric_name=metric.metric_name,
+            dimensions=dimensions,
+            statistic=metric.statistic,
+            period=60,
+            **common,
+        )
+    stat = part.MetricStatProperty(
+        metric=part.MetricProperty(
+            namespace=metric.namespace, metric_name=metric.metric_name, dimensions=dimensions
+        ),
         period=60,
-        evaluation_periods=minutes,
-        threshold=threshold,
-        comparison_operator=comparison,
-        treat_missing_data=missing,
-        alarm_actions=[policy.ref],
+        stat=metric.statistic,
     )
+    queries = [
+        part.MetricDataQueryProperty(id="filled", expression="FILL(load, 0)", return_data=True),
+        part.MetricDataQueryProperty(id="load", metric_stat=stat, return_data=False),
+    ]
+    return part(scope, construct_id, metrics=queries, **common)
