@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import aws_cdk as cdk
+
+# jsii knows an interface once its module was imported; synthesis metadata holds some of this one.
+import aws_cdk.cloud_assembly_schema
 import pytest
 from aws_cdk import aws_iam as iam
 from cdk_nag import AwsSolutionsChecks

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import aws_cdk as cdk
+
+# jsii knows an interface once its module was imported; synthesis metadata holds some of this one.
+import aws_cdk.cloud_assembly_schema
 import pytest
 from cdk_nag import AwsSolutionsChecks
 from cdk_support import Template, actions, cdk_context, only, resources, statements, synthesise_stacks

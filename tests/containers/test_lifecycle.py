@@ -86,10 +86,11 @@ def test_should_print_metrics_that_a_regular_expression_finds(workload: Trained)
     metric = {"binary": "auc", "multiclass": "mlogloss", "regression": "rmse"}[workload.task]
     values = re.findall(rf"validation-{metric}:([-+0-9.eE]+)", workload.training_log)
     metadata = json.loads((workload.model / "metadata.json").read_text())
-    assert len(values) == metadata["rounds_run"]
-    assert float(values[metadata["rounds"] - 1]) == pytest.approx(
-        metadata["metrics"][f"validation-{metric}"], abs=1e-6
-    )
+    # One a round, and a last one of the model that is kept: a search judges a training by it.
+    assert len(values) == metadata["rounds_run"] + 1
+    kept = pytest.approx(metadata["metrics"][f"validation-{metric}"], abs=1e-6)
+    assert float(values[metadata["rounds"] - 1]) == kept
+    assert float(values[-1]) == kept
     assert f"best_iteration:{metadata['rounds'] - 1}\n" in workload.training_log
 
 

@@ -30,7 +30,7 @@ from ml_runtime.job import BadInputError
 from ml_runtime.model import Model
 from ml_runtime.tables import read_table
 from ml_serving.predictor import Predictor
-from ml_training.train import class_weights
+from ml_trainer.data import class_weights
 
 ALL_KINDS = """features:
   impute:
