@@ -59,6 +59,7 @@ WITHOUT_RESOURCE = {
     "ec2:DescribeVpcEndpoints": None,
     "ec2:DescribeVpcs": None,
     "lakeformation:GetDataAccess": None,
+    "sagemaker:ListModelPackages": None,
     # A state machine's log delivery (Step Functions Developer Guide, "Logging using CloudWatch Logs").
     "logs:CreateLogDelivery": None,
     "logs:DeleteLogDelivery": None,

@@ -58,7 +58,8 @@ class ModelArchive(Construct):
         iam.Grant.add_to_principal(
             grantee=self.function,
             actions=["sagemaker:ListModelPackages"],
-            resource_arns=[arn("sagemaker", f"model-package-group/{group_name}")],
+            # Service Authorization Reference, "Amazon SageMaker": it has no resource type.
+            resource_arns=["*"],
         )
         iam.Grant.add_to_principal(
             grantee=self.function,
@@ -73,8 +74,9 @@ class ModelArchive(Construct):
         if self.function.role is not None:
             acknowledge_wildcards(
                 self.function.role,
-                "A version's number is not known before it is registered; the group is one.",
-                resources=[versions],
+                "A version's number is not known before it is registered; the group is one. Listing "
+                "versions has no resource type.",
+                resources=[versions, "*"],
             )
         self._schedule(group_name, dead_letters)
 

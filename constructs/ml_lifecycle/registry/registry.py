@@ -195,9 +195,17 @@ class ModelRegistry(Construct):
 
     def grant_approve(self, grantee: iam.IGrantable) -> iam.Grant:
         """Grant seeing the group's versions and approving or rejecting them."""
+        # Service Authorization Reference, "Amazon SageMaker": listing model packages has no resource type.
         iam.Grant.add_to_principal(
-            grantee=grantee, actions=["sagemaker:ListModelPackages"], resource_arns=[self.group_arn]
+            grantee=grantee, actions=["sagemaker:ListModelPackages"], resource_arns=["*"]
         )
+        principal = grantee.grant_principal
+        if isinstance(principal, Construct):
+            acknowledge_wildcards(
+                principal,
+                "Listing model packages has no resource type; it reads names only.",
+                resources=["*"],
+            )
         return self._on_versions(grantee, ["sagemaker:DescribeModelPackage", "sagemaker:UpdateModelPackage"])
 
     def grant_read(self, grantee: iam.IGrantable) -> iam.Grant:
