@@ -15,6 +15,7 @@ from typing import Any
 
 from rehearsal.cdk import StackArtifact, cdk_cli, node_binary, stack_artifacts
 from rehearsal.server import DEFAULT_ACCOUNT, DEFAULT_REGION
+from rehearsal.story.databases import make_tables
 from rehearsal.story.tale import Tale
 from rehearsal.story.telling import Evidence, Step, StoryError, require
 
@@ -165,6 +166,7 @@ def _start(tale: Tale, evidence: Evidence) -> None:
     account = next(iter(accounts), DEFAULT_ACCOUNT)
     region = next(iter(regions), DEFAULT_REGION)
     tale.server = tale.start_server(account, region)
+    make_tables(tale)
     evidence |= {"endpoint": tale.server.endpoint, "account": account, "region": region}
     tale.cdk.bootstrap()
     stack = tale.cloud.client("cloudformation").describe_stacks(StackName="CDKToolkit")["Stacks"][0]

@@ -5,15 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rehearsal.story.databases import insert
 from rehearsal.story.ingestion import read_parquet
 from rehearsal.story.shares import dropping, reading, shares
 from rehearsal.story.tale import Tale
@@ -325,8 +323,6 @@ def _denied(what: str, call: Callable[[], object]) -> str:
 
 # --- databases -----------------------------------------------------------------------------------------
 
-#: Type of a field and of the column that stands for it; dates are texts in the field's own format.
-_COLUMN_TYPES = {"integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN"}
 #: Rows that come after the first run, and whether the second reads only these.
 LATER_ROWS = 5
 JOB_SECONDS = 300
@@ -344,13 +340,11 @@ def _table(tale: Tale, name: str) -> Evidence:
     records = batches[name]
     key = contract.by_name[contract.identifier].source
     rows = [{**records[0], key: None}, *records]
-    file = tale.state / "databases" / source.host / f"{source.database}.sqlite"
-    file.parent.mkdir(parents=True, exist_ok=True)
     audits = []
     read = []
     numbered = list(enumerate(rows, start=1))
     for part in (numbered[:-LATER_ROWS], numbered[-LATER_ROWS:]):
-        _insert(tale, source, file, part)
+        insert(tale, source, part)
         found = _read_table(tale, name)
         read.append(sum(a["read"] for a in found))
         audits += found
@@ -368,36 +362,6 @@ def _table(tale: Tale, name: str) -> Evidence:
         f"{name}: the runs read {read} rows; the bookmark should have left {LATER_ROWS} to the second",
     )
     return evidence
-
-
-def _insert(tale: Tale, source: Any, file: Path, rows: Sequence[tuple[int, Raw]]) -> None:
-    """Write numbered records into the table; the number is each bookmark column."""
-    column_of = {field: column for column, field in source.rename.items()}
-    # A field that has texts for 'no value' is a column of texts.
-    fields = {
-        c.source: "TEXT" if c.missing else _COLUMN_TYPES.get(c.type, "TEXT") for c in tale.contract.columns
-    }
-    columns = [*(column_of.get(f, f) for f in fields), *(b for b in source.bookmark if b in source.ignore)]
-    types = [*fields.values(), *("BIGINT" for b in source.bookmark if b in source.ignore)]
-    names = ", ".join(f'"{column}" {kind}' for column, kind in zip(columns, types, strict=True))
-    values = [
-        (
-            *(_stored(record.get(field)) for field in fields),
-            *(number for b in source.bookmark if b in source.ignore),
-        )
-        for number, record in rows
-    ]
-    with closing(sqlite3.connect(file)) as connection, connection:
-        connection.execute(f'CREATE TABLE IF NOT EXISTS "{source.table}" ({names})')
-        places = ", ".join("?" * len(columns))
-        connection.executemany(f'INSERT INTO "{source.table}" VALUES ({places})', values)  # noqa: S608 - our own names
-
-
-def _stored(value: Any) -> Any:
-    """A truth value as a database has it, also when a data file brought it as a text."""
-    if isinstance(value, str) and value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    return value
 
 
 def _read_table(tale: Tale, name: str) -> list[Raw]:
