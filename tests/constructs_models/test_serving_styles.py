@@ -554,3 +554,21 @@ def test_should_refuse_a_fleet_that_begins_larger_than_it_may_be(folder: Path) -
     block = "serving: {style: inference_components, initial_instance_count: 9}\n"
     with pytest.raises(ValueError, match=r"at most components\.max_instances 4, got 9"):
         build(cdk.Stack(), parcels(folder, block))
+
+
+def test_should_never_change_a_role_under_an_endpoint_that_still_answers(
+    templates: dict[str, Template],
+) -> None:
+    """A workload that changes its style keeps the old endpoint until the new target stands, and its role."""
+
+    def roles(style: str, service: str) -> set[str]:
+        return {
+            name
+            for name, role in resources(templates[style], "AWS::IAM::Role").items()
+            if service in json.dumps(role["Properties"]["AssumeRolePolicyDocument"])
+        }
+
+    endpoints = set().union(*(roles(style, "sagemaker.amazonaws.com") for style in templates))
+    for style, service in (("Lambda", "lambda.amazonaws.com"), ("Ecs", "ecs-tasks.amazonaws.com")):
+        assert roles(style, service)
+        assert not roles(style, service) & endpoints

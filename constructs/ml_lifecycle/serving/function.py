@@ -87,7 +87,12 @@ class LambdaTarget(Construct):
         )
         group = log_group(self, "Logs", key=log_key, retention_days=log_retention_days)
         self.role = iam.Role(
-            self, "Role", description=f"Serves {spec.slug}", assumed_by=service_principal("lambda")
+            # Not the id of an endpoint's role: a change of style would change that role under the endpoint
+            # that still answers.
+            self,
+            "FunctionRole",
+            description=f"Serves {spec.slug}",
+            assumed_by=service_principal("lambda"),
         )
         group.grant_write(self.role)
         self.shelf.grant_read(self.role)

@@ -302,7 +302,8 @@ class EcsService(Construct):
         size = workload.workload.serving.service
         self.role = iam.Role(
             self,
-            "Role",
+            # As with a function: never the id of an endpoint's role.
+            "TaskRole",
             description=f"What {self._name} acts as: it reads its model",
             assumed_by=service_principal("ecs-tasks", own_account=True),
         )
