@@ -149,7 +149,7 @@ class InferenceComponents(SageMakerEndpoint):
     def _config(self, volume_key: kms.IKey, network: JobNetwork | None) -> sagemaker.CfnEndpointConfig:
         part = sagemaker.CfnEndpointConfig
         instance_type = self._serving.instance_type
-        return part(
+        config = part(
             self,
             "Config",
             # What the fleet acts as and where it stands belongs to it, not to one of its models.
@@ -176,6 +176,9 @@ class InferenceComponents(SageMakerEndpoint):
             data_capture_config=data_capture(self._serving, str(self.capture_uri)),
             kms_key_id=None if instance_types.has_local_disk(instance_type) else volume_key.key_arn,
         )
+        # The policy is a resource beside the role: the fleet writes what it captured until it is gone.
+        config.node.add_dependency(self.role)
+        return config
 
     def _component(self) -> sagemaker.CfnInferenceComponent:
         wants = self._serving.components
