@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rehearsal.story.retraining import MARGIN_SECONDS
@@ -21,7 +22,7 @@ from rehearsal.story.telling import Evidence, Step, StoryError, require, wait_un
 from rehearsal.story.traffic import SAME_SCORE, Traffic, ask, questions
 from rehearsal.story.training import add_version, set_status
 
-__all__ = ["STEPS", "poisoned"]
+__all__ = ["STEPS", "poisoned", "with_model"]
 
 CHAPTER = "Roll back"
 MODEL_FILE = "model.onnx"
@@ -31,11 +32,11 @@ LEAF_ATTRIBUTES = frozenset(
 )
 
 
-def poisoned(archive: bytes) -> bytes:
-    """Return a model archive whose model answers with no number: NaN for what it learned; all else stays.
+def with_model(archive: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    """Return a model archive whose ONNX model was changed, and nothing else.
 
     Raises:
-        StoryError: the archive holds no ONNX model, or one that has learned nothing.
+        StoryError: the archive holds no ONNX model.
     """
     source = io.BytesIO(archive)
     target = io.BytesIO()
@@ -47,12 +48,21 @@ def poisoned(archive: bytes) -> bytes:
                 continue
             body = content.read()
             if member.name.removeprefix("./") == MODEL_FILE:
-                body, found = _without_numbers(body), True
+                body, found = change(body), True
             entry = tarfile.TarInfo(member.name)
             entry.size = len(body)
             new.addfile(entry, io.BytesIO(body))
     require(found, f"the model archive holds no {MODEL_FILE}")
     return target.getvalue()
+
+
+def poisoned(archive: bytes) -> bytes:
+    """Return a model archive whose model answers with no number: NaN for what it learned; all else stays.
+
+    Raises:
+        StoryError: the archive holds no ONNX model, or one that has learned nothing.
+    """
+    return with_model(archive, _without_numbers)
 
 
 def _without_numbers(model: bytes) -> bytes:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from rehearsal.story.rollback import MODEL_FILE
-from rehearsal.story.telling import StoryError
+from rehearsal.story.rollback import with_model
 
 if TYPE_CHECKING:
     from rehearsal.story.tale import Tale
@@ -64,22 +61,7 @@ def slowed(archive: bytes) -> bytes:
     Raises:
         StoryError: the archive holds no ONNX model.
     """
-    source, target = io.BytesIO(archive), io.BytesIO()
-    found = False
-    with tarfile.open(fileobj=source) as old, tarfile.open(fileobj=target, mode="w:gz") as new:
-        for member in old.getmembers():
-            content = old.extractfile(member)
-            if content is None:
-                continue
-            body = content.read()
-            if member.name.removeprefix("./") == MODEL_FILE:
-                body, found = _with_work(body), True
-            entry = tarfile.TarInfo(member.name)
-            entry.size = len(body)
-            new.addfile(entry, io.BytesIO(body))
-    if not found:
-        raise StoryError(f"the model archive holds no {MODEL_FILE}")
-    return target.getvalue()
+    return with_model(archive, _with_work)
 
 
 def _with_work(model: bytes) -> bytes:
