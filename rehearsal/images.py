@@ -69,6 +69,8 @@ class Dockerfile:
     command: list[str] = field(default_factory=list)
     user: str | None = None
     skipped: list[str] = field(default_factory=list)
+    #: Folders that WORKDIR has made: what is copied to one of them goes into it.
+    folders: set[PurePosixPath] = field(default_factory=set)
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
@@ -162,6 +164,7 @@ def _apply(stage: Dockerfile, name: str, rest: str, values: dict[str, str]) -> N
         stage.env.update({key: _expanded(value, known) for key, value in _pairs(rest).items()})
     elif name == "WORKDIR":
         stage.workdir = stage.workdir / _expanded(rest, known)
+        stage.folders.add(stage.workdir)
     elif name == "USER":
         stage.user = _expanded(rest, known)
     elif name == "ENTRYPOINT":
@@ -180,7 +183,9 @@ def _apply(stage: Dockerfile, name: str, rest: str, values: dict[str, str]) -> N
         words = json.loads(text) if text.startswith("[") else shlex.split(_expanded(text, known))
         if len(words) < 2:
             raise ValueError("needs a source and a destination")
-        stage.copies.append((words[:-1], str(stage.workdir / words[-1]) + "/" * words[-1].endswith("/")))
+        destination = stage.workdir / words[-1]
+        into = words[-1].endswith("/") or destination in stage.folders
+        stage.copies.append((words[:-1], str(destination).rstrip("/") + "/" * into))
 
 
 class Images:

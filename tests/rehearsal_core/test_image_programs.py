@@ -104,6 +104,17 @@ def test_should_copy_files_folders_and_patterns(tmp_path: Path, state: Path) -> 
     assert (root / "etc/other.txt").read_text() == "one.txt"
 
 
+@pytest.mark.parametrize("destination", [".", "./", "/opt/program", "/opt/program/"])
+def test_should_copy_a_file_into_the_working_folder(tmp_path: Path, state: Path, destination: str) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "requirements.txt").write_text("numpy\n")
+    _dockerfile(context, f"FROM scratch\nWORKDIR /opt/program\nCOPY requirements.txt {destination}\n")
+    docker_shim.main(["build", "-t", "probe", str(context)])
+    program = Images(state).program("probe")
+    assert (program.cwd / "requirements.txt").read_text() == "numpy\n"
+
+
 def test_should_refuse_to_copy_what_is_not_there_or_outside(tmp_path: Path, state: Path) -> None:
     for number, (source, message) in enumerate(
         [("nope", "nothing in"), ("../secret", "outside of the build context")]
