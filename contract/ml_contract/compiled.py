@@ -191,12 +191,13 @@ class CompiledContract:
 
     @cached_property
     def audit(self) -> tuple[Feature, ...]:
-        """Fields that models are judged by and never see: facets and subgroups that are no features.
+        """Fields that models are judged by and never see: facets, subgroups, segments that are no features.
 
         They are computed as features are, stand last in the features table, and end with the held-out rows.
         """
         bias = self.evaluation.get("bias") or {}
         named = {*self.evaluation.get("subgroups", ()), *bias.get("facets", ()), bias.get("group")}
+        named |= set(self.monitoring.get("segments", ()))
         there = {self.identifier, self.event_time, self.label.field, *(f.name for f in self.features)}
         return tuple(
             Feature(

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ml_contract.checks.workload import Checks
     from ml_contract.spec.evaluation import Bias, Facet
 
-__all__ = ["check_evaluation"]
+__all__ = ["check_evaluation", "told_apart_by"]
 
 
 def check_evaluation(checks: Checks, features: dict[str, str]) -> None:
@@ -24,7 +24,7 @@ def check_evaluation(checks: Checks, features: dict[str, str]) -> None:
     evaluation = checks.workload.evaluation
     for i, name in enumerate(evaluation.subgroups):
         here: Location = ("evaluation", "subgroups", i)
-        kind = _judged_by(checks, here, name, features)
+        kind = told_apart_by(checks, here, name, features)
         if kind == "number":
             checks.wrong(here, f"{name} is a number; derive a bin of it and name that")
     if len(set(evaluation.subgroups)) != len(evaluation.subgroups):
@@ -34,7 +34,7 @@ def check_evaluation(checks: Checks, features: dict[str, str]) -> None:
             _facet(checks, name, facet, features)
         _favourable(checks, evaluation.bias)
         if evaluation.bias.group is not None:
-            _judged_by(checks, ("evaluation", "bias", "group"), evaluation.bias.group, features)
+            told_apart_by(checks, ("evaluation", "bias", "group"), evaluation.bias.group, features)
     task = checks.workload.label.task
     if evaluation.costs is not None and task != "binary":
         checks.wrong(
@@ -43,7 +43,7 @@ def check_evaluation(checks: Checks, features: dict[str, str]) -> None:
         )
 
 
-def _judged_by(checks: Checks, path: Location, name: str, features: dict[str, str]) -> str | None:
+def told_apart_by(checks: Checks, path: Location, name: str, features: dict[str, str]) -> str | None:
     """Type of a field or derived feature that rows are told apart by: text, boolean or number."""
     if name in features:
         return "number" if features[name] == "number" else "text"
@@ -66,7 +66,7 @@ def _judged_by(checks: Checks, path: Location, name: str, features: dict[str, st
 
 def _facet(checks: Checks, name: str, facet: Facet, features: dict[str, str]) -> None:
     path: Location = ("evaluation", "bias", "facets", name)
-    kind = _judged_by(checks, path, name, features)
+    kind = told_apart_by(checks, path, name, features)
     if kind is None:
         return
     if facet.above is not None and kind != "number":

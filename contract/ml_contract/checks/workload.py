@@ -13,6 +13,7 @@ from ml_contract.checks.evaluation import check_evaluation
 from ml_contract.checks.feature_store import check_feature_store
 from ml_contract.checks.governance import check_governance
 from ml_contract.checks.labelling import check_labelling
+from ml_contract.checks.monitoring import check_monitoring
 from ml_contract.checks.preparation import check_preparation
 from ml_contract.checks.serving import check_serving
 from ml_contract.checks.sources import source_problems
@@ -69,7 +70,7 @@ class Checks:
         """Every check; the expressions of the workload's ``features.py``."""
         self.record()
         self.label()
-        self.acceptance_and_monitoring()
+        self.acceptance()
         check_labelling(self.workload, self.wrong)
         check_stream(self)
         check_training(self)
@@ -84,6 +85,7 @@ class Checks:
         expressions = self.python(features_file)
         self.features(expressions)
         check_evaluation(self, self._derived_types())
+        check_monitoring(self, field_features(self.workload), self._derived_types())
         check_windows(self)
         return expressions
 
@@ -182,7 +184,7 @@ class Checks:
         if field.sensitive == "pii":
             self.wrong(path, f"{label.field} is pii; a label goes into training data, so it cannot be")
 
-    def acceptance_and_monitoring(self) -> None:
+    def acceptance(self) -> None:
         workload = self.workload
         allowed = METRICS[workload.label.task]
         metric = workload.acceptance.metric
@@ -191,19 +193,6 @@ class Checks:
                 ("acceptance", "metric"),
                 f"got {metric!r}; for a {workload.label.task} label: {', '.join(allowed)}",
             )
-        names = self._feature_names()
-        known = [*self.fields, *names]
-        for where, listed in (
-            ("fields", list(workload.monitoring.fields)),
-            ("ignore", list(workload.monitoring.ignore)),
-        ):
-            for i, name in enumerate(listed):
-                if name not in known:
-                    key: str | int = name if where == "fields" else i
-                    self.wrong(
-                        ("monitoring", where, key),
-                        f"got {name!r}, which is no field and no feature{suggest(name, known)}",
-                    )
 
     def _feature_names(self) -> list[str]:
         windows = self.workload.windows
