@@ -16,7 +16,7 @@ WORKERS ?= 2
 # dev -> Dev: the id of the environment's stage
 stage = $(shell printf '%s' '$(ENV)' | awk '{print toupper(substr($$0,1,1)) substr($$0,2)}')
 
-.PHONY: help setup rehearse rehearse-matrix rehearse-everything test unit fuzz lint format synth list diff deploy destroy snapshot-update bench lock clean
+.PHONY: help setup rehearse rehearse-matrix rehearse-operations rehearse-everything test unit fuzz lint format synth list diff deploy destroy snapshot-update bench lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-20s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ rehearse: setup ## Deploy and run the whole lifecycle here [WORKLOAD= DATA= RECO
 
 rehearse-matrix: setup ## Play every way to serve, to scale and to roll out [ONLY=rollout.canary,style.serverless OUT=]
 	@$(RUN) -m rehearsal matrix --workload '$(WORKLOAD)' --seed '$(SEED)' --out '$(OUT)' $(if $(ONLY),--only '$(ONLY)')
+
+rehearse-operations: setup ## Play how a deployed lifecycle is watched, retrained and secured [ONLY=retrain,monitor OUT=]
+	@$(RUN) -m rehearsal operations --workload '$(WORKLOAD)' --seed '$(SEED)' --out '$(OUT)' $(if $(ONLY),--only '$(ONLY)')
 
 rehearse-everything: setup ## Deploy the example with every option switched on; record what only an account runs [OUT=]
 	@$(RUN) -m rehearsal run --breadth --app examples/everything --stage Every --workload everything --records 200 --out '$(OUT)'

@@ -27,7 +27,7 @@ __all__ = ["REPORT_HTML", "REPORT_JSON", "Options", "clear", "rehearse"]
 REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"
 #: What a run leaves in its folder; all that an earlier one left is removed before the next.
-OURS = (REPORT_JSON, REPORT_HTML, "rehearsal.log", "cdk.out", "state", "matrix")
+OURS = (REPORT_JSON, REPORT_HTML, "rehearsal.log", "cdk.out", "state", "matrix", "operations")
 MARKER = ".rehearsal-output"
 
 

@@ -75,6 +75,8 @@ class Report:
     traffic: dict[str, Any] = field(default_factory=dict)
     #: A row per cell of the serving matrix: what was played and what came of it.
     matrix: list[dict[str, Any]] = field(default_factory=list)
+    #: A row per cell of any other play.
+    cells: list[dict[str, Any]] = field(default_factory=list)
     stacks: list[dict[str, Any]] = field(default_factory=list)
     steps: list[StepResult] = field(default_factory=list)
     ledger: dict[str, Any] = field(default_factory=lambda: {"ran": [], "recorded": [], "failed": []})

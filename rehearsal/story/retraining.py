@@ -17,7 +17,14 @@ from rehearsal.story.serving import await_service as await_service_of
 from rehearsal.story.tale import Tale
 from rehearsal.story.telling import Evidence, Step, require, wait_until
 from rehearsal.story.traffic import Answer, Traffic, ask, questions
-from rehearsal.story.training import _invoke, add_version, executions, finish, latest_package, set_status
+from rehearsal.story.training import (
+    add_version,
+    executions,
+    finish,
+    invoke_trigger,
+    latest_package,
+    set_status,
+)
 
 __all__ = ["STEPS", "rollout_capabilities", "scores_of"]
 
@@ -32,7 +39,7 @@ def _retrain(tale: Tale, evidence: Evidence) -> None:
     allowed = {"drift: ": retraining.on_drift, "new data: ": retraining.on_new_data}
     if not any(allowed.values()):
         evidence["why_started_by_hand"] = "the workload says neither retraining.on_drift nor on_new_data"
-        evidence["answer"] = _invoke(tale, {"reason": "drift, seen by a person"})
+        evidence["answer"] = invoke_trigger(tale, {"reason": "drift, seen by a person"})
         allowed["on demand: "] = True
 
     def started() -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 from rehearsal.story.tale import Tale
 from rehearsal.story.telling import Evidence, Step, StoryError, require, wait_until
 
-__all__ = ["STEPS", "add_version", "finish", "latest_package"]
+__all__ = ["STEPS", "add_version", "finish", "invoke_trigger", "latest_package"]
 
 CHAPTER = "Train"
 PIPELINE_SECONDS = 900
@@ -18,7 +18,8 @@ PIPELINE_SECONDS = 900
 CROWD = 3
 
 
-def _invoke(tale: Tale, payload: dict[str, Any]) -> dict[str, Any]:
+def invoke_trigger(tale: Tale, payload: dict[str, Any]) -> dict[str, Any]:
+    """Ask the retraining function, as a person may; return its answer."""
     name = tale.outputs("Operations")["RetrainFunctionName"]
     answer = tale.cloud.client("lambda").invoke(FunctionName=name, Payload=json.dumps(payload).encode())
     body = json.loads(answer["Payload"].read())
@@ -121,14 +122,16 @@ def _train(tale: Tale, evidence: Evidence) -> None:
     before = executions(tale)
     if not before:
         with ThreadPoolExecutor(CROWD) as pool:
-            answers = list(pool.map(lambda _: _invoke(tale, {"reason": "the first model"}), range(CROWD)))
+            answers = list(
+                pool.map(lambda _: invoke_trigger(tale, {"reason": "the first model"}), range(CROWD))
+            )
         evidence["triggers_at_once"] = CROWD
         evidence["answers"] = answers
     found = executions(tale)
     require(len(found) == 1, f"{CROWD} triggers at once must start one execution, there are {len(found)}")
     evidence["executions_started"] = len(found)
     finish(tale, found[0]["PipelineExecutionArn"], evidence)
-    again = _invoke(tale, {"reason": "asked again too early"})
+    again = invoke_trigger(tale, {"reason": "asked again too early"})
     evidence["asked_again_within_the_cooldown"] = again
     if tale.workload.retraining.cooldown_hours > 0:
         require(not again["started"], "a trigger within the cooldown started another training")

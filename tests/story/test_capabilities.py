@@ -21,7 +21,10 @@ from environments.model import Environment
 from rehearsal.preflight import app_folder
 from rehearsal.story import STORY
 from rehearsal.story.breadth import BREADTH
-from rehearsal.story.matrix import CELLS
+from rehearsal.story.matrix import CELLS as MATRIX
+from rehearsal.story.operations import CELLS as OPERATIONS
+
+CELLS = (*MATRIX, *OPERATIONS)
 
 ROOT = app_folder(None)
 ROWS: list[dict[str, Any]] = YAML(typ="safe").load((ROOT / "docs" / "capabilities.yaml").read_text())
@@ -56,7 +59,7 @@ def exercised(*, examples: Sequence[Workload] = EXAMPLES, recorded: bool = True)
 
 
 def played(*, recorded: bool = True) -> dict[str, str]:
-    """Row -> a cell of the matrix that exercises it; what a cell claims stands with the cell itself."""
+    """Row -> a cell of a play that exercises it; what a cell claims stands with the cell itself."""
     return {c: cell.id for cell in CELLS if recorded or cell.why_recorded is None for c in cell.capabilities}
 
 

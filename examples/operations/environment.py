@@ -1,0 +1,16 @@
+"""The environment of the example: what operations can switch on, on a small account."""
+
+from __future__ import annotations
+
+from environments import Environment, Governance, Network, Retention, Tables
+
+OPERATIONS = Environment(
+    name="ops",
+    network=Network(cidr="10.80.0.0/16", max_azs=2, interface_endpoints=False),
+    retention=Retention(log_days=30, access_log_days=90, noncurrent_version_days=30, capture_days=30),
+    tables=Tables(snapshot_days=2, snapshots_kept=2),
+    destroy_data=True,
+    alarm_email="platform@example.com",
+    budget_usd=500,
+    governance=Governance(),
+)
