@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from container_support import make_contract
 from ml_contract.spec.evaluation import BIAS_AFTER, BIAS_BEFORE
-from ml_processing.judging.bias import (
+from ml_judging.bias import (
     DESCRIPTIONS,
     Outcomes,
     after,

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 import xgboost as xgb
 from container_support import Trained
-from ml_processing.judging.explain import (
+from ml_judging.explain import (
     clarify_report,
     columns_of,
     explain,

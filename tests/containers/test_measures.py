@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from ml_contract.spec.judging import LOSS_METRICS, METRICS
-from ml_processing.judging.measures import LOSSES, Measures, measures_of
-from ml_processing.judging.resampling import SAMPLE_ROWS, Bootstrap, difference, strata_of, with_intervals
+from ml_judging.measures import LOSSES, Measures, measures_of
+from ml_judging.resampling import SAMPLE_ROWS, Bootstrap, difference, strata_of, with_intervals
 from ml_runtime.job import BadInputError
 from scipy import stats
 from sklearn import metrics as sk

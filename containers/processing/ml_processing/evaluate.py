@@ -13,18 +13,19 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 from ml_contract.compiled import CompiledContract
+from ml_judging import bias, explain
+from ml_judging.measures import Measures, measures_of
+from ml_judging.resampling import Bootstrap, strata_of, with_intervals
 from ml_runtime.archive import unpack
 from ml_runtime.job import BadInputError, base_folder, only_file, say
 from ml_runtime.model import METADATA_FILE, Matrix, Model
 
-from ml_processing.judging import bias, explain, rows
+from ml_processing.judging import rows
 from ml_processing.judging.acceptance import accept
 from ml_processing.judging.card import model_card
 from ml_processing.judging.champion import Contender, Duel, incomparable, read_champion
 from ml_processing.judging.curves import curves
-from ml_processing.judging.measures import Measures, measures_of
 from ml_processing.judging.report.page import page
-from ml_processing.judging.resampling import Bootstrap, strata_of, with_intervals
 from ml_processing.judging.threshold import Chosen, cheapest, cost_per_row
 
 __all__ = ["Case", "evaluate", "judged"]

@@ -10,13 +10,13 @@ from typing import Any
 import polars as pl
 from ml_contract.compiled import CompiledContract
 from ml_contract.features.fit import CategoryFit, Fitted, NumberFit, fit
+from ml_judging.bias import before_training
 from ml_runtime.job import BadInputError, base_folder, only_file, say
 from ml_runtime.model import FITTED_FILE
 from ml_runtime.tables import read_table, write_table
 from ml_statistics.baseline import baseline
 
 from ml_processing.balance import balanced
-from ml_processing.judging.bias import before_training
 from ml_processing.judging.rows import labels_of, write_beside
 from ml_processing.lineage import write_lineage
 from ml_processing.matrix import write_matrices

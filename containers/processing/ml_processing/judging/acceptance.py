@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ml_contract.compiled import CompiledContract
-
-from ml_processing.judging.bias import unfairness
+from ml_judging.bias import unfairness
 
 __all__ = ["accept"]
 

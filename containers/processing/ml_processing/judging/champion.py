@@ -9,12 +9,12 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 from ml_contract.compiled import CompiledContract
+from ml_judging.measures import measures_of
+from ml_judging.resampling import Bootstrap, difference, strata_of
 from ml_runtime.archive import unpack
 from ml_runtime.model import Model
 from ml_runtime.tables import read_table
 
-from ml_processing.judging.measures import measures_of
-from ml_processing.judging.resampling import Bootstrap, difference, strata_of
 from ml_processing.judging.rows import keys_of, labels_of, seen
 
 __all__ = ["Contender", "Duel", "incomparable", "read_champion"]

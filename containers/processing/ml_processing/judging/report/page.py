@@ -7,8 +7,7 @@ from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from ml_contract.compiled import CompiledContract
-
-from ml_processing.judging.report import plots
+from ml_judging import plots
 
 __all__ = ["page"]
 

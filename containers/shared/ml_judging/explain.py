@@ -21,7 +21,7 @@ import numpy.typing as npt
 import polars as pl
 from ml_runtime.model import BOOSTER_FILE, Matrix, Model
 
-__all__ = ["Shares", "explain", "permutation_shares", "tree_shares"]
+__all__ = ["Shares", "explain", "permutation_shares", "shares_of", "tree_shares"]
 
 SEED: Final = 7
 #: Orders of the features, each walked forth and back, that a row is explained by without trees.
@@ -103,6 +103,20 @@ def permutation_shares(model: Model, matrix: Matrix, background: Matrix) -> Shar
     return Shares("permutation", "score", names, values / (2 * ORDERS), empty.mean(axis=0))
 
 
+def shares_of(folder: pathlib.Path, model: Model, matrix: Matrix, *, background: Matrix) -> Shares:
+    """Shapley values in the way that fits the model: its trees where it has some, else by its answers.
+
+    Args:
+        folder: the unpacked model.
+        model: the same, loaded.
+        matrix: rows that are explained.
+        background: rows whose values stand for "not known" where there are no trees.
+    """
+    if (folder / BOOSTER_FILE).is_file():
+        return tree_shares(folder, model, matrix)
+    return permutation_shares(model, matrix, background)
+
+
 def partial_dependence(model: Model, frame: pl.DataFrame, features: Sequence[str]) -> list[dict[str, Any]]:
     """The mean score when every row had one value of a feature (Friedman 2001), for some values of it."""
     rows = frame.head(DEPENDENCE_ROWS)
@@ -144,8 +158,7 @@ def explain(
     rng = np.random.default_rng(SEED)
     chosen = np.sort(rng.permutation(len(matrix))[:rows])
     part = matrix[chosen]
-    trees = (folder / BOOSTER_FILE).is_file()
-    shares = tree_shares(folder, model, part) if trees else permutation_shares(model, part, matrix)
+    shares = shares_of(folder, model, part, background=matrix)
     importance = shares.importance()
     return {
         "method": shares.method,

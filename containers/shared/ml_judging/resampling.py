@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ml_processing.judging.measures import Floats, Ints, Measures, better_by
+from ml_judging.measures import Floats, Ints, Measures, better_by
 
 __all__ = ["Bootstrap", "difference", "strata_of", "with_intervals"]
 

@@ -49,7 +49,13 @@ class Measures(ABC):
 
 
 def measures_of(
-    task: str, labels: npt.NDArray[Any], scores: npt.NDArray[Any], *, threshold: float, columns: int
+    task: str,
+    labels: npt.NDArray[Any],
+    scores: npt.NDArray[Any],
+    *,
+    threshold: float,
+    columns: int,
+    decided: Ints | None = None,
 ) -> Measures:
     """The measures that go with a task.
 
@@ -59,6 +65,7 @@ def measures_of(
         scores: what ``Model.scores`` gives.
         threshold: binary only; positive from this score on.
         columns: of the feature matrix; regression only, for the adjusted R².
+        decided: binary only; what was decided of each row, where that is known better than by a threshold.
 
     Raises BadInputError when a score is no finite number.
     """
@@ -68,7 +75,7 @@ def measures_of(
             f"the model answers {int((~np.isfinite(given)).sum())} test scores that are not finite numbers"
         )
     if task == "binary":
-        return Binary(np.asarray(labels, dtype=np.int64), given, threshold)
+        return Binary(np.asarray(labels, dtype=np.int64), given, threshold, decided)
     if task == "multiclass":
         return Multiclass(np.asarray(labels, dtype=np.int64), given)
     return Regression(np.asarray(labels, dtype=np.float64), given, columns)
@@ -103,10 +110,10 @@ class Ranking:
 class Binary(Measures):
     """Two classes; ``scores`` are the positive one's probability."""
 
-    def __init__(self, labels: Ints, scores: Floats, threshold: float) -> None:
+    def __init__(self, labels: Ints, scores: Floats, threshold: float, decided: Ints | None = None) -> None:
         self.labels, self.scores, self.threshold = labels, scores, threshold
         self.rows = len(labels)
-        self.decided = (scores >= threshold).astype(np.int64)
+        self.decided = (scores >= threshold).astype(np.int64) if decided is None else decided
         self._ranking = Ranking(labels == 1, scores)
         sure = np.clip(scores, _EPSILON, 1 - _EPSILON)
         positive, chosen = labels == 1, self.decided == 1
@@ -158,7 +165,7 @@ class Binary(Measures):
         }
 
     def take(self, rows: Ints) -> Binary:
-        return Binary(self.labels[rows], self.scores[rows], self.threshold)
+        return Binary(self.labels[rows], self.scores[rows], self.threshold, self.decided[rows])
 
 
 class Multiclass(Measures):
