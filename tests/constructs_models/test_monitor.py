@@ -109,12 +109,13 @@ def test_should_ask_for_a_job_that_sagemaker_takes(templates: dict[str, Template
 def test_should_tell_the_run_what_to_judge(templates: dict[str, Template]) -> None:
     request = run(templates["Default"])
     environment = request["Environment"]
-    capture = environment.pop("CAPTURE_URI")
-    assert capture.endswith("/parcel-delay/capture")
+    for name, end in (("CAPTURE_URI", "capture"), ("REPORTS_URI", "monitoring")):
+        assert environment.pop(name).endswith(f"/parcel-delay/{end}")
     assert environment == {
         "APPROVED_MODEL_PARAMETER": PARAMETER,
         "ENDPOINT_NAME": NAME,
         "ENVIRONMENT": "test",
+        "KIND": "data",
         "SCHEDULED_TIME": "<aws.scheduler.scheduled-time>",
         "WINDOW_HOURS": "1",
         "WORKLOAD": "parcel_delay",

@@ -1,6 +1,8 @@
 """Watch what the endpoint is asked and how it answers."""
 
 from ml_lifecycle.monitoring.dashboard import OperationsDashboard
-from ml_lifecycle.monitoring.monitor import METRIC_NAMESPACE, Engine, ModelMonitor
+from ml_lifecycle.monitoring.job import METRIC_NAMESPACE
+from ml_lifecycle.monitoring.kinds import KINDS, Engine, Kind
+from ml_lifecycle.monitoring.monitor import ModelMonitor
 
-__all__ = ["METRIC_NAMESPACE", "Engine", "ModelMonitor", "OperationsDashboard"]
+__all__ = ["KINDS", "METRIC_NAMESPACE", "Engine", "Kind", "ModelMonitor", "OperationsDashboard"]

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from aws_cdk import aws_cloudwatch as cloudwatch
 
 from constructs import Construct
-from ml_lifecycle.monitoring.monitor import METRIC_NAMESPACE, ModelMonitor
+from ml_lifecycle.monitoring.job import METRIC_NAMESPACE
+from ml_lifecycle.monitoring.monitor import ModelMonitor
 from ml_lifecycle.registry import ModelRegistry
 from ml_lifecycle.retraining import Retraining
 from ml_lifecycle.serving import Watch, traffic_widgets
