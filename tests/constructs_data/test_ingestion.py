@@ -218,6 +218,7 @@ def test_should_alarm_on_late_reading_failing_function_and_failing_conversion(
         "Errors",
         "FailedConversion.Records",
         "ExecuteProcessing.Success",
+        "DeliveryToS3.DataFreshness",
     }
     for alarm in alarms.values():
         assert [action["Ref"][:5] for action in alarm["AlarmActions"]] == ["Topic"]

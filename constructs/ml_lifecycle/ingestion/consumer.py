@@ -15,6 +15,7 @@ from aws_cdk import aws_sns as sns
 from ml_contract.compiled import CompiledContract
 
 from constructs import Construct
+from ml_lifecycle.alarms import alarm
 from ml_lifecycle.code import lambda_context
 from ml_lifecycle.features import FeatureGroup
 from ml_lifecycle.foundation import grant_encrypt_decrypt, log_group
@@ -246,59 +247,51 @@ class StreamConsumer(Construct):
         )
 
     def _alarms(self, topic: sns.ITopic | None, maximum_age_minutes: int) -> tuple[cloudwatch.CfnAlarm, ...]:
-        def alarm(
-            construct_id: str,
-            description: str,
-            metric: str,
-            dimension: tuple[str, str],
-            *,
-            statistic: str = "Sum",
-            threshold: float = 0,
-            periods: int = 1,
-        ) -> cloudwatch.CfnAlarm:
-            actions = [] if topic is None else [topic.topic_arn]
-            return cloudwatch.CfnAlarm(
-                self,
-                construct_id,
-                alarm_description=description,
-                namespace="AWS/Lambda",
-                metric_name=metric,
-                dimensions=[cloudwatch.CfnAlarm.DimensionProperty(name=dimension[0], value=dimension[1])],
-                statistic=statistic,
-                period=300,
-                evaluation_periods=periods,
-                threshold=threshold,
-                comparison_operator="GreaterThanThreshold",
-                # No data is no traffic.
-                treat_missing_data="notBreaching",
-                alarm_actions=actions,
-                ok_actions=actions,
-            )
-
-        function = ("FunctionName", self.function.function_name)
-        mapping = ("EventSourceMappingUUID", self.mapping.ref)
+        function = {"FunctionName": self.function.function_name}
+        mapping = {"EventSourceMappingUUID": self.mapping.ref}
         return (
             alarm(
+                self,
                 "ConsumesLate",
-                "Records wait too long for the consumer: past their age they are kept aside, not put",
-                "IteratorAge",
-                function,
+                what="Records wait too long for the consumer: past their age they are kept aside, not put",
+                runbook="stream-read-late",
+                namespace="AWS/Lambda",
+                metric="IteratorAge",
+                dimensions=function,
                 statistic="Maximum",
                 threshold=maximum_age_minutes * 60_000 / 2,
                 periods=2,
+                topic=topic,
             ),
             alarm(
+                self,
                 "KeptAside",
-                "Lambda gave up records: they lie below aws/lambda/ of the raw zone; the batch path brings "
-                "their features",
-                "OnFailureDestinationDeliveredEventCount",
-                mapping,
+                what="Lambda gave up records: they lie below aws/lambda/ of the raw zone; the batch path "
+                "brings their features",
+                runbook="records-kept-aside",
+                namespace="AWS/Lambda",
+                metric="OnFailureDestinationDeliveredEventCount",
+                dimensions=mapping,
+                topic=topic,
             ),
             alarm(
+                self,
                 "Dropped",
-                "Lambda gave up records and could not keep them: the batch path brings their features",
-                "DroppedEventCount",
-                mapping,
+                what="Lambda gave up records and could not keep them: the batch path brings their features",
+                runbook="records-kept-aside",
+                namespace="AWS/Lambda",
+                metric="DroppedEventCount",
+                dimensions=mapping,
+                topic=topic,
             ),
-            alarm("ConsumerFails", "The consumer function fails", "Errors", function),
+            alarm(
+                self,
+                "ConsumerFails",
+                what="The consumer function fails: its records wait in the stream",
+                runbook="function-fails",
+                namespace="AWS/Lambda",
+                metric="Errors",
+                dimensions=function,
+                topic=topic,
+            ),
         )

@@ -20,6 +20,7 @@ from ml_contract.compiled import CompiledContract
 
 from constructs import Construct
 from ml_lifecycle.acknowledge import acknowledge
+from ml_lifecycle.alarms import alarm
 from ml_lifecycle.code import lambda_context
 from ml_lifecycle.data_lake import IcebergTable, Zone, parquet_table
 from ml_lifecycle.foundation import log_group
@@ -157,7 +158,7 @@ class StreamIngestion(Construct):
         )
         self.delivery_role = self._delivery_role()
         self.delivery_stream = self._delivery_stream(contract.name, buffer_seconds, buffer_mib)
-        self.alarms = self._alarms(alarm_topic)
+        self.alarms = self._alarms(alarm_topic, buffer_seconds)
 
     @property
     def stream_name(self) -> str:
@@ -495,83 +496,72 @@ class StreamIngestion(Construct):
             period=cdk.Duration.minutes(5) if period is None else period,
         )
 
-    def _alarms(self, topic: sns.ITopic | None) -> tuple[cloudwatch.CfnAlarm, ...]:
-        def alarm(
-            construct_id: str,
-            description: str,
-            namespace: str,
-            metric: str,
-            dimension: tuple[str, str],
-            *,
-            statistic: str,
-            threshold: float,
-            periods: int,
-            below: bool = False,
-        ) -> cloudwatch.CfnAlarm:
-            actions = [] if topic is None else [topic.topic_arn]
-            return cloudwatch.CfnAlarm(
-                self,
-                construct_id,
-                alarm_description=description,
-                namespace=namespace,
-                metric_name=metric,
-                dimensions=[cloudwatch.CfnAlarm.DimensionProperty(name=dimension[0], value=dimension[1])],
-                statistic=statistic,
-                period=300,
-                evaluation_periods=periods,
-                threshold=threshold,
-                comparison_operator="LessThanThreshold" if below else "GreaterThanThreshold",
-                # No data is no traffic.
-                treat_missing_data="notBreaching",
-                alarm_actions=actions,
-                ok_actions=actions,
-            )
-
-        delivery = ("DeliveryStreamName", self.delivery_stream_name)
-        return (
-            alarm(
-                "ReadLate",
-                "Firehose reads the stream more than 15 minutes late: records are lost after its retention",
-                "AWS/Firehose",
-                "KinesisMillisBehindLatest",
-                delivery,
-                statistic="Maximum",
-                threshold=15 * 60 * 1000,
-                periods=3,
-            ),
-            alarm(
-                "TransformFails",
-                "The transform function fails: nothing is delivered until it works again",
-                "AWS/Lambda",
-                "Errors",
-                ("FunctionName", self.function.function_name),
-                statistic="Sum",
-                threshold=0,
-                periods=1,
-            ),
-            alarm(
-                "ConversionFails",
-                "Records do not convert to Parquet: look below delivery-errors of the raw zone",
-                "AWS/Firehose",
-                self._failed,
-                delivery,
-                statistic="Sum",
-                threshold=0,
-                periods=1,
-            ),
-            alarm(
-                "TransformNotAsked",
-                "The transform function gave no answer or could not be asked, as for a record that no "
-                "invocation holds: look below delivery-errors of the raw zone",
-                "AWS/Firehose",
-                "ExecuteProcessing.Success",
-                delivery,
-                statistic="Average",
-                threshold=1,
-                periods=1,
-                below=True,
-            ),
+    def _alarms(self, topic: sns.ITopic | None, buffer_seconds: int) -> tuple[cloudwatch.CfnAlarm, ...]:
+        delivery = {"DeliveryStreamName": self.delivery_stream_name}
+        late = alarm(
+            self,
+            "ReadLate",
+            what="Firehose reads the stream more than 15 minutes late: records are lost after its retention",
+            runbook="stream-read-late",
+            namespace="AWS/Firehose",
+            metric="KinesisMillisBehindLatest",
+            dimensions=delivery,
+            statistic="Maximum",
+            threshold=15 * 60 * 1000,
+            periods=3,
+            topic=topic,
         )
+        failing = alarm(
+            self,
+            "TransformFails",
+            what="The transform function fails: nothing is delivered until it works again",
+            runbook="transform-fails",
+            namespace="AWS/Lambda",
+            metric="Errors",
+            dimensions={"FunctionName": self.function.function_name},
+            topic=topic,
+        )
+        unconverted = alarm(
+            self,
+            "ConversionFails",
+            what="Records do not convert to Parquet: look below delivery-errors of the raw zone",
+            runbook="conversion-fails",
+            namespace="AWS/Firehose",
+            metric=self._failed,
+            dimensions=delivery,
+            topic=topic,
+        )
+        unasked = alarm(
+            self,
+            "TransformNotAsked",
+            what="The transform function gave no answer or could not be asked, as for a record that no "
+            "invocation holds: look below delivery-errors of the raw zone",
+            runbook="transform-fails",
+            namespace="AWS/Firehose",
+            metric="ExecuteProcessing.Success",
+            dimensions=delivery,
+            statistic="Average",
+            threshold=1,
+            comparison="LessThanThreshold",
+            topic=topic,
+        )
+        if self.format == "iceberg":
+            # Firehose tells no freshness of Iceberg tables.
+            return (late, failing, unconverted, unasked)
+        stuck = alarm(
+            self,
+            "DeliveryLate",
+            what="What Firehose holds has waited 15 minutes longer than its buffer for the raw zone",
+            runbook="delivery-late",
+            namespace="AWS/Firehose",
+            metric="DeliveryToS3.DataFreshness",
+            dimensions=delivery,
+            statistic="Maximum",
+            threshold=buffer_seconds + 15 * 60,
+            periods=3,
+            topic=topic,
+        )
+        return (late, failing, unconverted, unasked, stuck)
 
 
 def _problems(**given: int) -> list[str]:

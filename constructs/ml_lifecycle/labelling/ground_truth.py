@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import aws_cdk as cdk
-from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
@@ -19,6 +18,7 @@ from ml_contract.load import LoadedWorkload
 
 from constructs import Construct
 from ml_lifecycle.acknowledge import acknowledge
+from ml_lifecycle.alarms import alarm
 from ml_lifecycle.code import code_root, lambda_folder
 from ml_lifecycle.data_lake import Zone, labels_place
 from ml_lifecycle.foundation import grant_logs_and_traces, log_group, logging_to
@@ -104,24 +104,15 @@ class GroundTruthLabelling(Construct):
         self.steps = self._steps()
         self.state_machine = self._state_machine()
         self._schedule()
-        self.alarm = cloudwatch.CfnAlarm(
+        self.alarm = alarm(
             self,
             "JobsFail",
-            alarm_description="A labelling job has failed: its items wait again",
+            what="A labelling job has failed: its items wait again",
+            runbook="labelling",
             namespace="AWS/States",
-            metric_name="ExecutionsFailed",
-            dimensions=[
-                cloudwatch.CfnAlarm.DimensionProperty(
-                    name="StateMachineArn", value=self.state_machine.attr_arn
-                )
-            ],
-            statistic="Sum",
-            period=300,
-            evaluation_periods=1,
-            threshold=0,
-            comparison_operator="GreaterThanThreshold",
-            treat_missing_data="notBreaching",
-            alarm_actions=[] if alarm_topic is None else [alarm_topic.topic_arn],
+            metric="ExecutionsFailed",
+            dimensions={"StateMachineArn": self.state_machine.attr_arn},
+            topic=alarm_topic,
         )
 
     @property

@@ -17,6 +17,7 @@ from ml_contract.load import LoadedWorkload
 
 from constructs import Construct
 from ml_lifecycle.acknowledge import acknowledge
+from ml_lifecycle.alarms import alarm
 from ml_lifecycle.code import lambda_folder
 from ml_lifecycle.data_lake import Zone, labels_place
 from ml_lifecycle.foundation import grant_logs_and_traces, log_group, logging_to
@@ -268,65 +269,42 @@ class OwnLabelling(Construct):
         return schedule
 
     def _alarms(self, topic: sns.ITopic | None, expires_hours: int) -> tuple[cloudwatch.CfnAlarm, ...]:
-        arns = [] if topic is None else [topic.topic_arn]
-
-        def alarm(
-            construct_id: str,
-            description: str,
-            namespace: str,
-            metric: str,
-            dimension: tuple[str, str],
-            *,
-            threshold: float,
-            statistic: str = "Sum",
-            period: int = 300,
-        ) -> cloudwatch.CfnAlarm:
-            return cloudwatch.CfnAlarm(
-                self,
-                construct_id,
-                alarm_description=description,
-                namespace=namespace,
-                metric_name=metric,
-                dimensions=[cloudwatch.CfnAlarm.DimensionProperty(name=dimension[0], value=dimension[1])],
-                statistic=statistic,
-                period=period,
-                evaluation_periods=1,
-                threshold=threshold,
-                comparison_operator="GreaterThanThreshold",
-                treat_missing_data="notBreaching",
-                alarm_actions=arns,
-                ok_actions=arns,
-            )
-
         waiting = alarm(
+            self,
             "ItemsWait",
-            f"An item has waited longer than half of its {expires_hours} h: nobody labels, or too few do",
-            NAMESPACE,
-            "OldestItemAge",
-            ("Workload", self._workload),
+            what=f"An item has waited longer than half of its {expires_hours} h: nobody labels, or too few",
+            runbook="labelling",
+            namespace=NAMESPACE,
+            metric="OldestItemAge",
+            dimensions={"Workload": self._workload},
             threshold=expires_hours * 3_600 / 2,
             statistic="Maximum",
-            period=3_600,
+            period_seconds=3_600,
+            topic=topic,
         )
         failing = alarm(
+            self,
             "StepsFail",
-            "An execution that waits for votes has failed: its item is not labelled",
-            "AWS/States",
-            "ExecutionsFailed",
-            ("StateMachineArn", self.state_machine.attr_arn),
-            threshold=0,
+            what="An execution that waits for votes has failed: its item is not labelled",
+            runbook="labelling",
+            namespace="AWS/States",
+            metric="ExecutionsFailed",
+            dimensions={"StateMachineArn": self.state_machine.attr_arn},
+            topic=topic,
         )
         given_up = [
             alarm(
+                self,
                 construct_id,
-                description,
-                "AWS/SQS",
-                "ApproximateNumberOfMessagesVisible",
-                ("QueueName", queue.queue_name),
-                threshold=0,
+                what=what,
+                runbook="dead-letters",
+                namespace="AWS/SQS",
+                metric="ApproximateNumberOfMessagesVisible",
+                dimensions={"QueueName": queue.queue_name},
                 statistic="Maximum",
+                topic=topic,
             )
-            for construct_id, description, queue in (
+            for construct_id, what, queue in (
                 ("EventsGivenUp", "A capture file was not read for items", self.routing.dead_letters.queue),
                 ("LabelsGivenUp", "A label did not land", self.landing.dead_letters.queue),
             )

@@ -18,6 +18,7 @@ from ml_contract.compiled import HIVE_TYPES, CompiledContract
 
 from constructs import Construct
 from ml_lifecycle.acknowledge import acknowledge
+from ml_lifecycle.alarms import alarm
 from ml_lifecycle.code import lake_lambda_context
 from ml_lifecycle.data_lake import DataLake, IcebergTable
 from ml_lifecycle.foundation import RETRY_LAMBDA, grant_logs_and_traces, log_group, logging_to
@@ -129,25 +130,15 @@ class TextEnrichment(Construct):
         self.state_machine = self._machine(name, log_key, log_retention_days)
         if started_by is not None:
             self._start_on(started_by)
-        actions = [] if alarm_topic is None else [alarm_topic.topic_arn]
-        self.alarm = cloudwatch.CfnAlarm(
+        self.alarm = alarm(
             self,
             "Failed",
-            alarm_description=f"Texts of {contract.name} were not enriched: a run failed",
+            what=f"Texts of {contract.name} were not enriched: a run failed",
+            runbook="texts-not-enriched",
             namespace="AWS/States",
-            metric_name="ExecutionsFailed",
-            dimensions=[
-                cloudwatch.CfnAlarm.DimensionProperty(name="StateMachineArn", value=self.state_machine.ref)
-            ],
-            statistic="Sum",
-            period=300,
-            evaluation_periods=1,
-            threshold=0,
-            comparison_operator="GreaterThanThreshold",
-            # No data is no run.
-            treat_missing_data="notBreaching",
-            alarm_actions=actions,
-            ok_actions=actions,
+            metric="ExecutionsFailed",
+            dimensions={"StateMachineArn": self.state_machine.ref},
+            topic=alarm_topic,
         )
 
     @property

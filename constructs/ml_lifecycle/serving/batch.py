@@ -18,6 +18,7 @@ from ml_contract.load import LoadedWorkload
 
 from constructs import Construct
 from ml_lifecycle import instance_types
+from ml_lifecycle.alarms import described
 from ml_lifecycle.data_lake import Zone
 from ml_lifecycle.foundation import grant_logs_and_traces, log_group, logging_to
 from ml_lifecycle.processing.workflow import RANDOM
@@ -111,7 +112,9 @@ class BatchTransform(Construct):
         self.error_alarm = self.metric_failed().create_alarm(
             self,
             "Failed",
-            alarm_description=f"Files of {name} were not scored: a batch transform job failed",
+            alarm_description=described(
+                f"Files of {name} were not scored: a batch transform job failed", runbook="files-not-scored"
+            ),
             threshold=1,
             evaluation_periods=1,
             treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,

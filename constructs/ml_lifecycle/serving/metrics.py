@@ -10,6 +10,7 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from ml_contract.spec.serving import Rollout
 
 from constructs import Construct
+from ml_lifecycle.alarms import described
 
 __all__ = ["EndpointMetrics", "Watch", "rollout_alarms", "traffic_widgets"]
 
@@ -73,7 +74,11 @@ def rollout_alarms(
         scope,
         f"{prefix}Errors",
         metric=error_rate,
-        alarm_description=f"More than {rollout.max_error_percent:g} % of requests to {who} answered 5xx",
+        alarm_description=described(
+            f"More than {rollout.max_error_percent:g} % of requests to {who} answered 5xx; "
+            "a rollout under way goes back",
+            runbook="endpoint-errors",
+        ),
         comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
         threshold=rollout.max_error_percent / 100,
         evaluation_periods=minutes,
@@ -84,7 +89,10 @@ def rollout_alarms(
         scope,
         f"{prefix}Latency",
         metric=latency,
-        alarm_description=f"p99 of {who} above {rollout.max_latency_ms} ms",
+        alarm_description=described(
+            f"p99 of {who} above {rollout.max_latency_ms} ms; a rollout under way goes back",
+            runbook="endpoint-latency",
+        ),
         comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
         threshold=rollout.max_latency_ms * latency_per_ms,
         evaluation_periods=minutes,

@@ -12,6 +12,7 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from ml_contract.spec.scaling import ServingScaling, Step
 
 from constructs import Construct
+from ml_lifecycle.alarms import described
 
 __all__ = ["Fleet", "from_zero", "scale"]
 
@@ -263,7 +264,7 @@ def _alarm(
         for name, value in sorted((metric.dimensions or {}).items())
     ]
     common: dict[str, Any] = {
-        "alarm_description": description,
+        "alarm_description": described(f"{description}: the fleet changes by itself", runbook="scaling"),
         "evaluation_periods": minutes,
         "threshold": threshold,
         "comparison_operator": comparison,

@@ -22,6 +22,7 @@ from ml_contract.spec.sources import DmsSource, JdbcSource, Source
 
 from constructs import Construct
 from ml_lifecycle.acknowledge import acknowledge
+from ml_lifecycle.alarms import alarm
 from ml_lifecycle.code import lambda_context
 from ml_lifecycle.data_lake import Zone
 from ml_lifecycle.dead_letters import DeadLetterQueue
@@ -505,69 +506,48 @@ class BatchLanding(Construct):
         # CloudWatch, PutMetricAlarm: periods of an hour, a week of them at most.
         if not 1 <= hours <= 168:
             raise ValueError(f"hours must be between 1 and 168, got {hours}")
-        actions = [] if topic is None else [topic.topic_arn]
-        return cloudwatch.CfnAlarm(
+        return alarm(
             scope,
             "Stale",
-            alarm_description=f"No batch of {source} for {hours} hours",
+            what=f"No batch of {source} for {hours} hours",
+            runbook="source-stale",
             namespace=METRICS,
-            metric_name="Batches",
-            dimensions=[
-                cloudwatch.CfnAlarm.DimensionProperty(name=name, value=value)
-                for name, value in (
-                    ("Environment", self.environment_name),
-                    ("Workload", self.contract.name),
-                    ("Source", source),
-                )
-            ],
-            statistic="Sum",
-            period=3_600,
-            evaluation_periods=hours,
-            datapoints_to_alarm=hours,
+            metric="Batches",
+            dimensions={
+                "Environment": self.environment_name,
+                "Workload": self.contract.name,
+                "Source": source,
+            },
+            period_seconds=3_600,
+            periods=hours,
             threshold=1,
-            comparison_operator="LessThanThreshold",
+            comparison="LessThanThreshold",
             # No data is no batch.
-            treat_missing_data="breaching",
-            alarm_actions=actions,
-            ok_actions=actions,
+            missing="breaching",
+            topic=topic,
         )
 
     def _alarms(self, topic: sns.ITopic | None) -> tuple[cloudwatch.CfnAlarm, ...]:
-        actions = [] if topic is None else [topic.topic_arn]
-
-        def alarm(
-            construct_id: str, description: str, namespace: str, metric: str, dimension: tuple[str, str]
-        ) -> cloudwatch.CfnAlarm:
-            return cloudwatch.CfnAlarm(
-                self,
-                construct_id,
-                alarm_description=description,
-                namespace=namespace,
-                metric_name=metric,
-                dimensions=[cloudwatch.CfnAlarm.DimensionProperty(name=dimension[0], value=dimension[1])],
-                statistic="Maximum" if namespace == "AWS/SQS" else "Sum",
-                period=300,
-                evaluation_periods=1,
-                threshold=0,
-                comparison_operator="GreaterThanThreshold",
-                treat_missing_data="notBreaching",
-                alarm_actions=actions,
-                ok_actions=actions,
-            )
-
         return (
             alarm(
+                self,
                 "BatchFails",
-                "A batch could not be landed: its audit record names the files",
-                "AWS/States",
-                "ExecutionsFailed",
-                ("StateMachineArn", self.state_machine.ref),
+                what="A batch could not be landed: its audit record names the files",
+                runbook="batch-not-landed",
+                namespace="AWS/States",
+                metric="ExecutionsFailed",
+                dimensions={"StateMachineArn": self.state_machine.ref},
+                topic=topic,
             ),
             alarm(
+                self,
                 "NotStarted",
-                "Events of dropped files wait in the dead-letter queue: drop the files again",
-                "AWS/SQS",
-                "ApproximateNumberOfMessagesVisible",
-                ("QueueName", self.dead_letters.queue.queue_name),
+                what="Events of dropped files wait in the dead-letter queue: drop the files again",
+                runbook="dead-letters",
+                namespace="AWS/SQS",
+                metric="ApproximateNumberOfMessagesVisible",
+                dimensions={"QueueName": self.dead_letters.queue.queue_name},
+                statistic="Maximum",
+                topic=topic,
             ),
         )

@@ -19,6 +19,7 @@ from ml_contract.windows.flink_job import window_definitions, window_job
 
 from constructs import Construct
 from ml_lifecycle.acknowledge import acknowledge
+from ml_lifecycle.alarms import alarm
 from ml_lifecycle.code import code_root, staged
 from ml_lifecycle.data_lake import Zone
 from ml_lifecycle.dead_letters import DeadLetterQueue
@@ -372,50 +373,39 @@ class WindowedFeatures(Construct):
         )
 
     def _alarms(self, topic: sns.ITopic | None) -> tuple[cloudwatch.CfnAlarm, ...]:
-        actions = [] if topic is None else [topic.topic_arn]
-
-        def alarm(
-            construct_id: str, description: str, namespace: str, metric: str, dimension: tuple[str, str]
-        ) -> cloudwatch.CfnAlarm:
-            return cloudwatch.CfnAlarm(
-                self,
-                construct_id,
-                alarm_description=description,
-                namespace=namespace,
-                metric_name=metric,
-                dimensions=[cloudwatch.CfnAlarm.DimensionProperty(name=dimension[0], value=dimension[1])],
-                statistic="Maximum",
-                period=300,
-                evaluation_periods=1,
-                threshold=0,
-                comparison_operator="GreaterThanThreshold",
-                # An application that is stopped on purpose reports nothing.
-                treat_missing_data="notBreaching",
-                alarm_actions=actions,
-                ok_actions=actions,
-            )
-
-        application = ("Application", self.name)
         return (
             alarm(
+                self,
                 "Down",
-                "The window job is down: windows in the online store grow old",
-                "AWS/KinesisAnalytics",
-                "downtime",
-                application,
+                # An application that is stopped on purpose reports nothing: no data is no trouble.
+                what="The window job is down: windows in the online store grow old",
+                runbook="windows-down",
+                namespace="AWS/KinesisAnalytics",
+                metric="downtime",
+                dimensions={"Application": self.name},
+                statistic="Maximum",
+                topic=topic,
             ),
             alarm(
+                self,
                 "KeptRows",
-                "Rows of the window job could not be put; the next row of the same key heals it",
-                "AWS/SQS",
-                "ApproximateNumberOfMessagesVisible",
-                ("QueueName", self.dead_letters.queue.queue_name),
+                what="Rows of the window job could not be put; the next row of the same key heals it",
+                runbook="dead-letters",
+                namespace="AWS/SQS",
+                metric="ApproximateNumberOfMessagesVisible",
+                dimensions={"QueueName": self.dead_letters.queue.queue_name},
+                statistic="Maximum",
+                topic=topic,
             ),
             alarm(
+                self,
                 "WriterFails",
-                "The writer of windows fails",
-                "AWS/Lambda",
-                "Errors",
-                ("FunctionName", self.writer.function_name),
+                what="The writer of windows fails: rows wait in their stream",
+                runbook="function-fails",
+                namespace="AWS/Lambda",
+                metric="Errors",
+                dimensions={"FunctionName": self.writer.function_name},
+                statistic="Maximum",
+                topic=topic,
             ),
         )
