@@ -10,7 +10,7 @@ import datetime as dt
 import pathlib
 import random
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import polars as pl
@@ -18,12 +18,14 @@ from ml_contract.compiled import CompiledContract
 from ml_contract.features.row import row_function
 from ml_contract.records.codec import Rejected
 from ml_runtime.content import BadBodyError, BodyReader, RawRecord, UnsupportedTypeError
+from ml_statistics.baseline import segments_of
 from ml_statistics.checks import Observed
 from ml_statistics.describe import Kind
 
 #: Records that are judged at most; of more, this many are drawn evenly. More would not make a verdict surer.
 RECORDS_LIMIT = 200_000
 SEED = 7
+Item = TypeVar("Item")
 POLARS_TYPES: dict[Kind, type[pl.DataType]] = {"number": pl.Float64, "category": pl.String}
 
 
@@ -35,13 +37,35 @@ class _Payload(msgspec.Struct, rename="camel"):
 
 class _Data(msgspec.Struct, rename="camel"):
     endpoint_input: _Payload
+    endpoint_output: _Payload | None = None
 
 
-class _Line(msgspec.Struct, rename="camel"):
+class _Metadata(msgspec.Struct, rename="camel"):
+    event_id: str = ""
+    inference_id: str | None = None
+
+
+class GroundTruthData(msgspec.Struct, rename="camel"):
+    """What was true, as SageMaker's ground-truth files and merged lines have it."""
+
+    data: str | None = None
+    encoding: str = "CSV"
+
+
+class Line(msgspec.Struct, rename="camel"):
+    """One captured invocation; merged ones bring what was true."""
+
     capture_data: _Data
+    event_metadata: _Metadata = _Metadata()
+    ground_truth_data: GroundTruthData | None = None
+
+    @property
+    def id(self) -> str:
+        """What the caller named the inference, else what SageMaker did."""
+        return self.event_metadata.inference_id or self.event_metadata.event_id
 
 
-_DECODER = msgspec.json.Decoder(_Line)
+_DECODER = msgspec.json.Decoder(Line)
 #: What a body is when its content type was not recorded.
 _TYPE_OF_ENCODING = {"JSON": "application/json", "CSV": "text/csv", "BASE64": "application/json"}
 
@@ -50,21 +74,30 @@ class DamagedLineError(ValueError):
     """A line of a capture file that is none."""
 
 
-def payload(line: bytes) -> tuple[bytes, str]:
-    """Return the request body and its content type of one captured invocation."""
+def decoded(line: bytes) -> Line:
+    """Return a line of a capture file. Raises DamagedLineError when it is none."""
     try:
-        captured = _DECODER.decode(line).capture_data.endpoint_input
+        return _DECODER.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedLineError(f"no captured invocation: {error}") from error
-    kind = captured.observed_content_type or _TYPE_OF_ENCODING.get(captured.encoding, "")
-    if captured.encoding == "BASE64":
+
+
+def body_of(side: _Payload) -> tuple[bytes, str]:
+    """Return a captured body and its content type. Raises DamagedLineError when it cannot be read."""
+    kind = side.observed_content_type or _TYPE_OF_ENCODING.get(side.encoding, "")
+    if side.encoding == "BASE64":
         try:
-            return base64.b64decode(captured.data, validate=True), kind
+            return base64.b64decode(side.data, validate=True), kind
         except (binascii.Error, ValueError) as error:
             raise DamagedLineError(f"no base64: {error}") from error
-    if captured.encoding not in ("JSON", "CSV"):
-        raise DamagedLineError(f"encoding {captured.encoding!r} is not known")
-    return captured.data.encode("utf-8", "surrogatepass"), kind
+    if side.encoding not in ("JSON", "CSV"):
+        raise DamagedLineError(f"encoding {side.encoding!r} is not known")
+    return side.data.encode("utf-8", "surrogatepass"), kind
+
+
+def payload(line: bytes) -> tuple[bytes, str]:
+    """Return the request body and its content type of one captured invocation."""
+    return body_of(decoded(line).capture_data.endpoint_input)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,17 +136,22 @@ def read_folder(folder: pathlib.Path) -> Iterator[bytes]:
         yield path.read_bytes()
 
 
-def _drawn(records: Iterable[RawRecord]) -> tuple[list[RawRecord], int]:
-    """Return at most the limit of records, drawn evenly in one pass, and how many there were."""
-    kept: list[RawRecord] = []
+def drawn(items: Iterable[Item], limit: int) -> tuple[list[Item], int]:
+    """Return at most so many items, drawn evenly in one pass, and how many there were."""
+    kept: list[Item] = []
     count = 0
     rng = random.Random(SEED)  # noqa: S311 - a sample, no secret
-    for count, record in enumerate(records, 1):
-        if len(kept) < RECORDS_LIMIT:
-            kept.append(record)
-        elif (place := rng.randrange(count)) < RECORDS_LIMIT:
-            kept[place] = record
+    for count, item in enumerate(items, 1):
+        if len(kept) < limit:
+            kept.append(item)
+        elif (place := rng.randrange(count)) < limit:
+            kept[place] = item
     return kept, count
+
+
+def with_audit(contract: CompiledContract) -> CompiledContract:
+    """Return the contract whose features are also the fields that models are judged by and never see."""
+    return dataclasses.replace(contract, features=(*contract.features, *contract.audit))
 
 
 def read_capture(files: Iterable[bytes], contract: CompiledContract) -> Capture:
@@ -137,8 +175,9 @@ def read_capture(files: Iterable[bytes], contract: CompiledContract) -> Capture:
                     damaged[f"body: {str(error)[:100]}"] += 1
                     seen["unreadable_bodies"] += 1
 
-    kept, total = _drawn(records())
-    features = row_function(contract)
+    kept, total = drawn(records(), RECORDS_LIMIT)
+    everything = with_audit(contract)
+    features = row_function(everything)
     named = dict.fromkeys(
         (c.name for c in contract.for_requests.columns if c.name != contract.label.field), 0
     )
@@ -153,10 +192,12 @@ def read_capture(files: Iterable[bytes], contract: CompiledContract) -> Capture:
             reasons.update({(reason.code, reason.field) for reason in record.reasons})
         else:
             rows.append(features(record.values))
-    frame = pl.DataFrame(rows, schema={f.name: POLARS_TYPES[f.type] for f in contract.features}, orient="row")
+    schema = {f.name: POLARS_TYPES[f.type] for f in everything.features}
+    wide = pl.DataFrame(rows, schema=schema, orient="row")
+    frame = wide.select(f.name for f in contract.features)
     unreadable = seen["unreadable_bodies"]
     if unreadable:
         # Somebody sent it: it counts as a record that the contract refuses.
         reasons["unreadable_body", None] = unreadable
-    observed = Observed(len(kept) + unreadable, frame, named, reasons)
+    observed = Observed(len(kept) + unreadable, frame, named, reasons, segments_of(wide, contract))
     return Capture(observed, seen["files"], seen["invocations"], total + unreadable, dict(damaged))

@@ -107,6 +107,7 @@ def prepare() -> None:
         )
     parts = split_rows(labelled, contract)
     earlier = before_training(parts["train"], labels_of(parts["train"], contract), contract)
+    statistics, constraints = baseline(parts["train"], contract)
     # What models are judged by and never see ends with the held-out rows.
     unseen = [feature.name for feature in contract.audit]
     parts |= {name: parts[name].drop(unseen) for name in ("train", "validation")}
@@ -121,7 +122,6 @@ def prepare() -> None:
     write_matrices(written, fitted, contract, output)
     (output / "transform").mkdir(parents=True, exist_ok=True)
     (output / "transform" / FITTED_FILE).write_text(fitted.to_json())
-    statistics, constraints = baseline(parts["train"], contract)
     _write(output / "baseline" / "statistics.json", statistics)
     _write(output / "baseline" / "constraints.json", constraints)
     write_lineage(

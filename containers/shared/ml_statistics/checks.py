@@ -122,12 +122,14 @@ class Observed:
         frame: features of the records that the contract accepts.
         named: for each column of the record, in how many records it stands at all, with or without a value.
         reasons: why records were refused: (code, field) to the number of records.
+        segments: for each row of ``frame`` its value of every field that is judged apart.
     """
 
     total: int
     frame: pl.DataFrame
     named: Mapping[str, int]
     reasons: Mapping[tuple[str, str | None], int]
+    segments: pl.DataFrame | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,10 +143,19 @@ class Violation:
 
 @dataclasses.dataclass(frozen=True)
 class Judgement:
-    """Violations, and the distance of every column that could be compared."""
+    """Violations, and the distance of every column that could be compared.
+
+    Args:
+        violations: what is wrong.
+        drift: distances, of all records and of each segment.
+        segments: records of each segment, ``field=value``.
+        unjudged_segments: why a segment was not judged apart.
+    """
 
     violations: tuple[Violation, ...]
     drift: tuple[Drift, ...]
+    segments: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    unjudged_segments: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         """Return ``constraint_violations.json``."""
@@ -185,7 +196,11 @@ def _missing_columns(observed: Observed, constraints: Mapping[str, Any]) -> Iter
 
 
 def _values(
-    observed: Observed, constraints: Mapping[str, Any], minimum_completeness: float, ignored: frozenset[str]
+    observed: Observed,
+    constraints: Mapping[str, Any],
+    minimum_completeness: float,
+    ignored: frozenset[str],
+    rate: float,
 ) -> Iterator[Violation]:
     rows = observed.frame.height
     domain_threshold = constraints["monitoring_config"]["domain_content_threshold"]
@@ -199,7 +214,7 @@ def _values(
         promised = entry["completeness"] * minimum_completeness
         if len(present) / rows < promised:
             chance = stats.binomtest(len(present), rows, entry["completeness"], alternative="less").pvalue
-            if chance < SIGNIFICANCE:
+            if chance < rate:
                 text = (
                     f"{len(present) / rows:.3f} of {rows} records have a value; the baseline has"
                     f" {entry['completeness']:.3f}, of which {minimum_completeness:.2f} must remain"
@@ -213,12 +228,42 @@ def _values(
                 chance = stats.binomtest(
                     len(present) - len(unknown), len(present), domain_threshold, alternative="less"
                 ).pvalue
-                if chance < SIGNIFICANCE:
+                if chance < rate:
                     text = (
                         f"{known_share:.3f} of {len(present)} values are known categories,"
                         f" {domain_threshold:.3f} must be; {unknown.n_unique()} new ones"
                     )
                     yield Violation(name, "categorical_values_check", text)
+
+
+def segment_name(field: str, value: str) -> str:
+    """How a segment is called: in reports, and in the description of a violation."""
+    return f"{field}={value}"
+
+
+def _segments(
+    observed: Observed, statistics: Mapping[str, Any], minimum: int
+) -> tuple[list[tuple[str, Mapping[str, Any], pl.DataFrame]], dict[str, int], dict[str, str]]:
+    """Return the segments to judge with baselines and rows, the size of all, and why some are left out."""
+    known = {(one["field"], one["value"]): one for one in statistics.get("segments", ())}
+    chosen, sizes, left_out = [], {}, {}
+    for column in () if observed.segments is None else observed.segments.iter_columns():
+        for value in sorted(column.drop_nulls().unique()):
+            rows = observed.frame.filter(column == value)
+            name = segment_name(column.name, value)
+            sizes[name] = rows.height
+            described = known.get((column.name, value))
+            if described is None:
+                left_out[name] = "the baseline has too few records of it"
+            elif rows.height < minimum:
+                left_out[name] = f"{rows.height} records, at least {minimum} are needed"
+            else:
+                chosen.append((name, described, rows))
+        for field, value in known:
+            name = segment_name(field, value)
+            if field == column.name and name not in sizes:
+                sizes[name], left_out[name] = 0, "no record of it"
+    return chosen, sizes, left_out
 
 
 def judge(
@@ -229,31 +274,50 @@ def judge(
     rule_of: Callable[[str], Rule],
     minimum_completeness: float,
     ignored: frozenset[str] = frozenset(),
+    rate: float = SIGNIFICANCE,
+    minimum_records: int = 1,
 ) -> Judgement:
-    """Compare a window of at least one record with its baseline, by Model Monitor's six checks."""
+    """Compare a window of at least one record with its baseline, by Model Monitor's six checks.
+
+    Args:
+        observed: the window.
+        statistics: of the baseline.
+        constraints: of the baseline.
+        rule_of: from a feature to its drift rule.
+        minimum_completeness: share of the baseline's share of values that must remain.
+        ignored: features that are not judged.
+        rate: false discovery rate over all fields and segments.
+        minimum_records: of a segment; one with fewer is not judged apart.
+    """
     if observed.total < 1:
         raise ValueError("an empty window cannot be judged")
+    segments, sizes, left_out = _segments(observed, statistics, minimum_records)
     measured = [
         drift
-        for feature in statistics["features"]
-        if feature["name"] in observed.frame.columns and feature["name"] not in ignored
-        for drift in [measure(feature, observed.frame[feature["name"]], rule_of(feature["name"]))]
+        for name, described, rows in [(None, statistics, observed.frame), *segments]
+        for feature in described["features"]
+        if feature["name"] in rows.columns
+        and feature["name"] not in ignored
+        # All records of a segment share its value.
+        and (name is None or not name.startswith(f"{feature['name']}="))
+        for drift in [measure(feature, rows[feature["name"]], rule_of(feature["name"]), segment=name)]
         if drift is not None
     ]
-    drifts = correct(measured)
+    drifts = correct(measured, rate=rate)
     violations = [
         *_refused(observed, constraints),
         *_missing_columns(observed, constraints),
-        *_values(observed, constraints, minimum_completeness, ignored),
-        *(
-            Violation(
-                drift.feature,
-                "baseline_drift_check",
-                f"{drift.distance} distance {drift.value:.3f} exceeds {drift.threshold:g}"
-                f" on {drift.records} values (chance {drift.chance:.1g})",
-            )
-            for drift in drifts
-            if drift.drifted
-        ),
+        *_values(observed, constraints, minimum_completeness, ignored, rate),
+        *(_drifted(drift) for drift in drifts if drift.drifted),
     ]
-    return Judgement(tuple(violations), drifts)
+    return Judgement(tuple(violations), drifts, sizes, left_out)
+
+
+def _drifted(drift: Drift) -> Violation:
+    among = "" if drift.segment is None else f"among {drift.segment}: "
+    return Violation(
+        drift.feature,
+        "baseline_drift_check",
+        f"{among}{drift.distance} distance {drift.value:.3f} exceeds {drift.threshold:g}"
+        f" on {drift.records} values (chance {drift.chance:.1g})",
+    )

@@ -12,13 +12,13 @@ import polars as pl
 from scipy import stats
 from scipy.spatial import distance as distances
 
-from ml_statistics.describe import OTHER, Floats, Kind, bucket_counts, finite
+from ml_statistics.describe import OTHER, Floats, Kind, finite
 
-Distance = Literal["psi", "ks", "js"]
+Distance = Literal["psi", "ks", "js", "chi2", "wasserstein"]
 
 #: A distance counts only when chance explains it in fewer than one of this many windows (after the
 #: correction for looking at many columns): on 100 records the population stability index of an unchanged
-#: column often passes 0.1.
+#: column often passes 0.1. The default of ``monitoring.false_discovery_rate``.
 SIGNIFICANCE = 0.001
 #: Buckets that hold fewer values than this in both samples together are judged as one: the chi-squared test
 #: asks for it.
@@ -36,9 +36,11 @@ class Drift:
         distance: which distance; on a category ``ks`` is the largest difference of any category's share.
         value: its value.
         threshold: from which value on it counts.
-        chance: probability of such a sample from an unchanged column, corrected for the number of columns
-            judged.
+        chance: probability of such a sample from an unchanged column, corrected for everything that was
+            judged at once.
         records: present values it was measured on.
+        segment: of which records, ``field=value``; None: of all.
+        rate: below which chance it counts.
     """
 
     feature: str
@@ -47,11 +49,13 @@ class Drift:
     threshold: float
     chance: float
     records: int
+    segment: str | None = None
+    rate: float = SIGNIFICANCE
 
     @property
     def drifted(self) -> bool:
         """Whether the distance is both large and no chance."""
-        return self.value > self.threshold and self.chance < SIGNIFICANCE
+        return self.value > self.threshold and self.chance < self.rate
 
 
 def population_stability_index(expected: Floats, actual: Floats) -> float:
@@ -65,10 +69,19 @@ def population_stability_index(expected: Floats, actual: Floats) -> float:
 def _of_counts(expected: Floats, actual: Floats, which: Distance) -> float:
     if which == "psi":
         return population_stability_index(expected, actual)
+    if which == "chi2":
+        return cramers_v(expected, actual)
     p, q = expected / expected.sum(), actual / actual.sum()
     if which == "js":
         return float(distances.jensenshannon(p, q, base=2))
     return float(distances.chebyshev(p, q))
+
+
+def cramers_v(expected: Floats, actual: Floats) -> float:
+    """Return how far two rows of counts depend on which row it is: 0 not at all, 1 wholly (Cramér 1946)."""
+    table = np.array([expected, actual]).astype(np.int64)
+    table = table[:, table.sum(axis=0) > 0]
+    return float(stats.contingency.association(table, method="cramer")) if table.shape[1] > 1 else 0.0
 
 
 def _chance_of_counts(expected: Floats, actual: Floats) -> float:
@@ -84,11 +97,18 @@ def _chance_of_counts(expected: Floats, actual: Floats) -> float:
 def number_counts(baseline: dict[str, Any], values: Floats) -> tuple[Floats, Floats]:
     """Return the baseline's and the values' counts over its buckets, with one bucket more on either side."""
     buckets = baseline["distribution"]["kll"]["buckets"]
-    edges = np.array([buckets[0]["lower_bound"], *(bucket["upper_bound"] for bucket in buckets)])
-    inside = bucket_counts(values, edges)
-    below, above = np.count_nonzero(values < edges[0]), np.count_nonzero(values > edges[-1])
+    bounds = [buckets[0]["lower_bound"], *(bucket["upper_bound"] for bucket in buckets)]
+    # Of a column with one value the only bucket has no width.
+    edges = np.unique(np.array(bounds, dtype=np.float64))
     expected = np.array([0.0, *(bucket["count"] for bucket in buckets), 0.0])
-    return expected, np.array([below, *inside, above], dtype=np.float64)
+    if edges.size == 1:
+        below, above = np.count_nonzero(values < edges[0]), np.count_nonzero(values > edges[0])
+        return expected, np.array([below, values.size - below - above, above], dtype=np.float64)
+    # One pass over the values for every bucket, [edge, next edge), the last one closed.
+    actual = np.bincount(np.searchsorted(edges, values, side="right"), minlength=edges.size + 1)
+    at_the_end = np.count_nonzero(values == edges[-1])
+    actual[-2:] += [at_the_end, -at_the_end]
+    return expected, actual.astype(np.float64)
 
 
 def category_counts(baseline: dict[str, Any], values: pl.Series) -> tuple[Floats, Floats]:
@@ -107,6 +127,43 @@ def category_counts(baseline: dict[str, Any], values: pl.Series) -> tuple[Floats
     return np.array([*known.values()]), np.array([*actual.values()])
 
 
+def kolmogorov_smirnov(sketch: Floats, ordered: Floats) -> tuple[float, float]:
+    """Return the distance of two rising samples and the chance of it, as SciPy's ``ks_2samp`` has them.
+
+    SciPy sorts both anew and looks the one up in the other. The largest difference lies at a value of the
+    smaller one or right before it, because its share stands still between two of its values: so many
+    look-ups are enough.
+    """
+    if sketch.size * ordered.size <= EXACT_PAIRS:
+        with warnings.catch_warnings():
+            # A chance that rounding lifts above 1 makes SciPy take the approximation, which serves.
+            warnings.filterwarnings("ignore", "ks_2samp: Exact calculation unsuccessful", RuntimeWarning)
+            tested = stats.ks_2samp(sketch, ordered, method="exact")
+        return float(tested.statistic), float(tested.pvalue)
+    share_before = np.searchsorted(sketch, sketch, side="left") / sketch.size
+    share_after = np.searchsorted(sketch, sketch, side="right") / sketch.size
+    before = np.searchsorted(ordered, sketch, side="left") / ordered.size
+    after = np.searchsorted(ordered, sketch, side="right") / ordered.size
+    value = float(max(np.abs(share_before - before).max(), np.abs(share_after - after).max()))
+    # The approximation of ks_2samp: the exact one-sample law at the effective size.
+    size = sketch.size * ordered.size / (sketch.size + ordered.size)
+    return value, float(np.clip(stats.kstwo.sf(value, np.round(size)), 0, 1))
+
+
+def _of_sorted(baseline: dict[str, Any], values: Floats, which: Distance) -> tuple[float, float]:
+    sketch = np.asarray(baseline["distribution"]["kll"]["sketch"]["data"][0], dtype=np.float64)
+    ordered = pl.Series(values).sort().to_numpy()
+    value, chance = kolmogorov_smirnov(sketch, ordered)
+    if which == "wasserstein":
+        # Deviations of a constant column are counted in its own units. Numbers near the largest that a float
+        # holds have no deviation, and no mean distance either: those of other sign count as far apart.
+        width = baseline["std_dev"] or 1.0
+        with np.errstate(over="ignore", invalid="ignore"):
+            moved = stats.wasserstein_distance(sketch / width, ordered / width)
+        value = float(moved) if np.isfinite(moved) else float(np.finfo(np.float64).max)
+    return value, chance
+
+
 @dataclasses.dataclass(frozen=True)
 class Rule:
     """From which distance on a column counts as drifted."""
@@ -115,53 +172,39 @@ class Rule:
     threshold: float
 
 
-def measure(feature: dict[str, Any], column: pl.Series, rule: Rule) -> Drift | None:
+def measure(
+    feature: dict[str, Any], column: pl.Series, rule: Rule, *, segment: str | None = None
+) -> Drift | None:
     """Measure one column against its entry of ``statistics.json``; none when either side holds no value.
 
-    The chance is not yet corrected for the number of columns: ``correct`` does it.
+    The chance is not yet corrected for what else is judged: ``correct`` does it. That of a
+    ``wasserstein`` distance is the Kolmogorov-Smirnov test's: both ask whether two samples of numbers are of
+    one distribution.
     """
     kind: Kind = "number" if "numerical_statistics" in feature else "category"
     baseline = feature["numerical_statistics" if kind == "number" else "string_statistics"]
     present = finite(column) if kind == "number" else column.drop_nulls()
     if not len(present) or not baseline["common"]["num_present"]:
         return None
-    if kind == "number":
-        values = np.asarray(present, dtype=np.float64)
-        if rule.distance == "ks":
-            sketch = np.asarray(baseline["distribution"]["kll"]["sketch"]["data"][0])
-            # The approximation says nothing of tiny samples; the exact way is slow for large ones.
-            few = sketch.size * values.size <= EXACT_PAIRS
-            with warnings.catch_warnings():
-                # A chance that rounding lifts above 1 makes SciPy take the approximation, which serves.
-                warnings.filterwarnings("ignore", "ks_2samp: Exact calculation unsuccessful", RuntimeWarning)
-                tested = stats.ks_2samp(sketch, values, method="exact" if few else "asymp")
-            return Drift(
-                feature["name"],
-                "ks",
-                float(tested.statistic),
-                rule.threshold,
-                float(tested.pvalue),
-                values.size,
-            )
-        expected, actual = number_counts(baseline, values)
+    which = rule.distance
+    if kind == "number" and which in ("ks", "wasserstein"):
+        value, chance = _of_sorted(baseline, np.asarray(present), which)
     else:
-        expected, actual = category_counts(baseline, column)
-    return Drift(
-        feature["name"],
-        rule.distance,
-        _of_counts(expected, actual, rule.distance),
-        rule.threshold,
-        _chance_of_counts(expected, actual),
-        len(present),
-    )
+        expected, actual = (
+            number_counts(baseline, np.asarray(present))
+            if kind == "number"
+            else category_counts(baseline, column)
+        )
+        value, chance = _of_counts(expected, actual, which), _chance_of_counts(expected, actual)
+    return Drift(feature["name"], which, value, rule.threshold, chance, len(present), segment)
 
 
-def correct(measured: Sequence[Drift]) -> tuple[Drift, ...]:
-    """Correct the chances for the number of columns judged at once (Benjamini-Hochberg)."""
+def correct(measured: Sequence[Drift], *, rate: float = SIGNIFICANCE) -> tuple[Drift, ...]:
+    """Correct the chances for everything that was judged at once (Benjamini-Hochberg)."""
     if not measured:
         return ()
     chances = stats.false_discovery_control([drift.chance for drift in measured], method="bh")
     return tuple(
-        dataclasses.replace(drift, chance=float(chance))
+        dataclasses.replace(drift, chance=float(chance), rate=rate)
         for drift, chance in zip(measured, chances, strict=True)
     )
