@@ -40,7 +40,7 @@ class _Data(msgspec.Struct, rename="camel"):
     endpoint_output: _Payload | None = None
 
 
-class _Metadata(msgspec.Struct, rename="camel"):
+class _Metadata(msgspec.Struct, rename="camel", frozen=True):
     event_id: str = ""
     inference_id: str | None = None
 
