@@ -153,8 +153,9 @@ class LifecycleStage(cdk.Stage):
             lake=lake,
             models=models,
         )
+        labels: WorkloadLabelsStack | None = None
         if workload.workload.labelling is not None:
-            WorkloadLabelsStack(
+            labels = WorkloadLabelsStack(
                 self,
                 f"{name}Labels",
                 environment=environment,
@@ -174,5 +175,7 @@ class LifecycleStage(cdk.Stage):
             models=models,
             serving=serving,
             new_data_event=data.batch.new_data_event,
+            curated_table=data.batch.curated_table,
+            labels_table=None if labels is None else labels.labels_table,
         )
         return models

@@ -81,6 +81,11 @@ class WorkloadLabelsStack(LifecycleStack):
         for output, value in {"Workload": spec.name, **self.labelling.outputs()}.items():
             cdk.CfnOutput(self, output, value=value)
 
+    @property
+    def labels_table(self) -> IcebergTable:
+        """The labels that people gave."""
+        return self.labelling.engine.landing.table
+
     def _grant_reading(self, table: IcebergTable, role: iam.Role) -> None:
         # Lake Formation's part of BatchTables.grant_labels.
         name = lakeformation.CfnPrincipalPermissions

@@ -9,8 +9,9 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_events_targets as targets
 from ml_contract.load import LoadedWorkload
-from ml_lifecycle.data_lake import DataLake
-from ml_lifecycle.monitoring import ModelMonitor, OperationsDashboard
+from ml_lifecycle.alarms import described
+from ml_lifecycle.data_lake import DataLake, IcebergTable
+from ml_lifecycle.monitoring import KINDS, GroundTruth, ModelMonitor, OperationsDashboard
 from ml_lifecycle.registry.approval import NONE_APPROVED
 from ml_lifecycle.retraining import Retraining
 from ml_lifecycle.serving import SageMakerEndpoint
@@ -38,6 +39,8 @@ class WorkloadOperationsStack(LifecycleStack):
         models: WorkloadModelsStack,
         serving: WorkloadServingStack,
         new_data_event: Mapping[str, object] | None = None,
+        curated_table: IcebergTable | None = None,
+        labels_table: IcebergTable | None = None,
     ) -> None:
         spec = workload.workload
         super().__init__(
@@ -49,23 +52,31 @@ class WorkloadOperationsStack(LifecycleStack):
         )
         self.add_stack_dependency(serving)
         served = serving.served
-        #: Nothing where requests are not captured.
-        self.monitor: ModelMonitor | None = None
-        if isinstance(served, SageMakerEndpoint) and served.capture_uri is not None:
-            self.monitor = ModelMonitor(
+        #: Nothing where requests are not captured. The data monitor first.
+        self.monitors = self._monitors(
+            environment=environment,
+            workload=workload,
+            foundation=foundation,
+            lake=lake,
+            models=models,
+            served=served,
+        )
+        self.monitor = self.monitors[0] if self.monitors else None
+        self.ground_truth: GroundTruth | None = None
+        if any(monitor.facts.labelled for monitor in self.monitors) and curated_table is not None:
+            self.ground_truth = GroundTruth(
                 self,
-                "Monitor",
-                workload=workload,
-                environment_name=environment.name,
-                endpoint_name=served.endpoint_name,
-                registry=models.registry,
+                "GroundTruth",
+                contract=workload.compiled,
+                curated_table=curated_table,
                 artifacts=lake.artifacts,
-                volume_key=foundation.keys.data_key,
                 message_key=foundation.keys.messages,
-                # It calls CloudWatch, SageMaker and Parameter Store; in isolated subnets only endpoints lead
-                # there.
-                network=job_network(foundation) if environment.network.interface_endpoints else None,
-                condition=self._approved(models) if spec.monitoring.engine == "model_monitor" else None,
+                log_key=foundation.keys.logs,
+                started_by=new_data_event,
+                labels=labels_table,
+                every_hours=min(m.every_hours for m in self.monitors if m.facts.labelled),
+                log_retention_days=environment.retention.log_days,
+                alarm_topic=foundation.notices.topic,
             )
         self.retraining = Retraining(
             self,
@@ -80,17 +91,20 @@ class WorkloadOperationsStack(LifecycleStack):
             log_retention_days=environment.retention.log_days,
         )
         topic = foundation.notices.topic
-        watched = [] if self.monitor is None else [self.monitor.drift_alarm, self.monitor.unjudged_alarm]
+        watched = [alarm for m in self.monitors for alarm in (m.drift_alarm, m.unjudged_alarm)]
         for alarm in watched:
             alarm.add_alarm_action(actions.SnsAction(topic))
+            alarm.add_ok_action(actions.SnsAction(topic))
         given_up = [
             self._given_up("PromotionGivenUp", models.registry.metric_dead_letters(), "A promotion", topic),
             self._given_up(
                 "RetrainingGivenUp", self.retraining.metric_dead_letters(), "A retraining trigger", topic
             ),
+            self._failed("TrainingFailed", models.training_pipeline.metric_executions_failed(), topic),
         ]
-        if self.monitor is not None and self.monitor.engine == "processing":
-            self.monitor.on_run_failed("RunFailed", target=targets.SnsTopic(topic))
+        for monitor in self.monitors:
+            if monitor.engine == "processing":
+                monitor.on_run_failed("RunFailed", target=targets.SnsTopic(topic))
         batch = [] if serving.batch is None else serving.batch.alarms
         OperationsDashboard(
             self,
@@ -108,15 +122,62 @@ class WorkloadOperationsStack(LifecycleStack):
             "Workload": spec.name,
             "RetrainFunctionName": self.retraining.function.function_name,
         }
-        if self.monitor is not None:
+        for monitor in self.monitors:
+            before = "" if monitor.kind == "data" else monitor.facts.prefix
             outputs |= {
-                "MonitorScheduleName": self.monitor.schedule_name,
-                "DriftAlarmName": self.monitor.drift_alarm.alarm_name,
-                "UnjudgedAlarmName": self.monitor.unjudged_alarm.alarm_name,
-                "MonitoringUri": self.monitor.uri,
+                f"{before}MonitorScheduleName": monitor.schedule_name,
+                f"{before}DriftAlarmName": monitor.drift_alarm.alarm_name,
+                f"{before}UnjudgedAlarmName": monitor.unjudged_alarm.alarm_name,
+                f"{before}MonitoringUri": monitor.uri,
+            }
+        if self.ground_truth is not None:
+            outputs |= {
+                "GroundTruthFunctionName": self.ground_truth.function.function_name,
+                "GroundTruthUri": self.ground_truth.uri,
             }
         for output, value in outputs.items():
             cdk.CfnOutput(self, output, value=value)
+
+    def _monitors(
+        self,
+        *,
+        environment: Environment,
+        workload: LoadedWorkload,
+        foundation: FoundationStack,
+        lake: DataLake,
+        models: WorkloadModelsStack,
+        served: object,
+    ) -> list[ModelMonitor]:
+        """A monitor of each kind that the workload has switched on, where requests are captured."""
+        if not isinstance(served, SageMakerEndpoint) or served.capture_uri is None:
+            return []
+        monitoring = workload.workload.monitoring
+        managed = monitoring.engine == "model_monitor"
+        condition = self._approved(models) if managed else None
+        # They call CloudWatch, SageMaker and Parameter Store; in isolated subnets only endpoints lead there.
+        network = job_network(foundation) if environment.network.interface_endpoints else None
+        found: list[ModelMonitor] = []
+        for kind, facts in KINDS.items():
+            if kind != "data" and getattr(monitoring, kind) is None:
+                continue
+            found.append(
+                ModelMonitor(
+                    self,
+                    f"{facts.prefix}Monitor",
+                    kind=kind,
+                    workload=workload,
+                    environment_name=environment.name,
+                    endpoint_name=served.endpoint_name,
+                    registry=models.registry,
+                    artifacts=lake.artifacts,
+                    volume_key=foundation.keys.data_key,
+                    message_key=foundation.keys.messages,
+                    network=network,
+                    condition=condition,
+                    image=found[0].image if found else None,
+                )
+            )
+        return found
 
     def _approved(self, models: WorkloadModelsStack) -> cdk.CfnCondition:
         """Whether there is an endpoint: Model Monitor takes no schedule for one that does not exist."""
@@ -138,13 +199,26 @@ class WorkloadOperationsStack(LifecycleStack):
     def _given_up(
         self, alarm_id: str, metric: cloudwatch.Metric, what: str, topic: cdk.aws_sns.ITopic
     ) -> cloudwatch.Alarm:
+        text = f"{what} failed too often; it waits in a dead-letter queue to be redriven"
+        return self._alarm(alarm_id, metric, described(text, runbook="dead-letters"), topic)
+
+    def _failed(
+        self, alarm_id: str, metric: cloudwatch.Metric, topic: cdk.aws_sns.ITopic
+    ) -> cloudwatch.Alarm:
+        text = "A training has failed, or its model was refused: no new version waits for approval"
+        return self._alarm(alarm_id, metric, described(text, runbook="training-failed"), topic)
+
+    def _alarm(
+        self, alarm_id: str, metric: cloudwatch.Metric, description: str, topic: cdk.aws_sns.ITopic
+    ) -> cloudwatch.Alarm:
         alarm = metric.create_alarm(
             self,
             alarm_id,
-            alarm_description=f"{what} failed too often; it waits in a dead-letter queue to be redriven",
+            alarm_description=description,
             threshold=1,
             evaluation_periods=1,
             treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
         )
         alarm.add_alarm_action(actions.SnsAction(topic))
+        alarm.add_ok_action(actions.SnsAction(topic))
         return alarm

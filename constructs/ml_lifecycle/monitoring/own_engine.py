@@ -14,7 +14,10 @@ from ml_lifecycle.pseudo import arn, service_principal
 from ml_lifecycle.training.job_role import grant_key
 from ml_lifecycle.training.wildcards import acknowledge_wildcards
 
-__all__ = ["own_schedule"]
+__all__ = ["HOURS", "cron", "own_schedule"]
+
+#: Hours that divide a day: each run of a schedule is as far from the one before.
+HOURS = (1, 2, 3, 4, 6, 8, 12, 24)
 
 
 def own_schedule(
@@ -49,7 +52,7 @@ def own_schedule(
         scope,
         "Schedule",
         description=f"Judges the traffic of {job.endpoint_name}{told}",
-        schedule_expression=_cron(job.facts.minute, job.every_hours),
+        schedule_expression=cron(job.facts.minute, job.every_hours),
         flexible_time_window=scheduler.CfnSchedule.FlexibleTimeWindowProperty(mode="OFF"),
         target=scheduler.CfnSchedule.TargetProperty(
             arn=f"arn:{cdk.Aws.PARTITION}:scheduler:::aws-sdk:sagemaker:createProcessingJob",
@@ -68,5 +71,6 @@ def own_schedule(
     return schedule
 
 
-def _cron(minute: int, hours: int) -> str:
+def cron(minute: int, hours: int) -> str:
+    """Return EventBridge's expression for every ``hours`` from midnight (UTC), at a minute of the hour."""
     return f"cron({minute} {'*' if hours == 1 else '0' if hours == 24 else f'0/{hours}'} * * ? *)"

@@ -1,0 +1,1 @@
+"""Turns labels that arrive after the prediction into files that monitors merge with it."""
