@@ -5,6 +5,7 @@ from environments.governance import Audit, Governance, Personas
 from environments.gpu import GpuQueue
 from environments.hyperpod import HyperPod
 from environments.model import Environment, Network, Retention
+from environments.observability import Observability, Tracing
 from environments.orchestration import Airflow, Orchestration
 from environments.prod import PROD
 from environments.services import (
@@ -36,6 +37,7 @@ __all__ = [
     "HyperPod",
     "Lustre",
     "Network",
+    "Observability",
     "Orchestration",
     "Personas",
     "Retention",
@@ -43,6 +45,7 @@ __all__ = [
     "Services",
     "SharedStorage",
     "Tables",
+    "Tracing",
     "Tracking",
     "Video",
     "Warehouse",

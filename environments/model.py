@@ -15,6 +15,7 @@ from ml_lifecycle.foundation.logs import LOG_RETENTION_DAYS
 from environments.governance import CLASSIFICATIONS, Governance
 from environments.gpu import GpuQueue
 from environments.hyperpod import HyperPod
+from environments.observability import Observability, Tracing
 from environments.orchestration import Orchestration
 from environments.refusal import refuse
 from environments.services import Services
@@ -152,6 +153,9 @@ class Environment:
 
     ``orchestration`` says who else starts training pipelines: Step Functions, Airflow.
 
+    ``observability`` adds what watches the environment as a whole; ``tracing`` says where spans go;
+    ``None``: nothing is traced.
+
     ``flink_connector`` is the jar of Flink's Kinesis connector, for workloads whose windows run on Flink.
     """
 
@@ -174,6 +178,8 @@ class Environment:
     gpu: GpuQueue | None = None
     hyperpod: HyperPod | None = None
     share_models_with: tuple[str, ...] = ()
+    observability: Observability = field(default_factory=Observability)
+    tracing: Tracing | None = None
 
     def __post_init__(self) -> None:
         problems = []

@@ -153,4 +153,5 @@ class ServicesStack(LifecycleStack):
                 interval_seconds=video.interval_seconds,
                 log_retention_days=self._environment.retention.log_days,
                 removal_policy=self._removal_policy,
+                alarm_topic=self._foundation.notices.topic,
             )

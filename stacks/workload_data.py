@@ -155,6 +155,7 @@ class WorkloadDataStack(LifecycleStack):
                 log_key=foundation.keys.logs,
                 longest_record_kib=spec.stream.max_record_kib,
                 log_retention_days=environment.retention.log_days,
+                alarm_topic=foundation.notices.topic,
             )
         dashboards = environment.services.dashboards
         if dashboards is not None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import aws_cdk as cdk
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_cloudwatch_actions as cloudwatch_actions
 from ml_contract.load import LoadedWorkload
+from ml_lifecycle.alarms import described
 from ml_lifecycle.data_lake import DataLake
 from ml_lifecycle.edge import EdgeComponent
 from ml_lifecycle.serving import BatchTransform, InstanceRecommender, served
@@ -64,6 +67,7 @@ class WorkloadServingStack(LifecycleStack):
             certificate_arn=environment.network.certificate_arn,
             alarm_topic=foundation.notices.topic,
         )
+        self._tell(environment, foundation)
         self.batch: BatchTransform | None = None
         if spec.serving.batch is not None and spec.serving.style != "batch_transform":
             self.batch = BatchTransform(
@@ -116,3 +120,33 @@ class WorkloadServingStack(LifecycleStack):
             outputs["ServingStyle"] = spec.serving.style
         for output, value in outputs.items():
             cdk.CfnOutput(self, output, value=value)
+
+    def _tell(self, environment: Environment, foundation: FoundationStack) -> None:
+        """Whoever serves is turned back by its alarms; a person hears of them as well."""
+        notice = cloudwatch_actions.SnsAction(foundation.notices.topic)
+        for alarm in self.served.alarms:
+            # Batch transform tells the topic by itself.
+            if isinstance(alarm, cloudwatch.Alarm) and not isinstance(self.served, BatchTransform):
+                alarm.add_alarm_action(notice)
+                alarm.add_ok_action(notice)
+        hours = environment.observability.silent_endpoint_hours
+        requests = self.served.watch.requests
+        if hours is None or not isinstance(requests, cloudwatch.Metric):
+            return
+        silent = requests.with_(period=cdk.Duration.hours(1), statistic="Sum").create_alarm(
+            self,
+            "Silent",
+            alarm_description=described(
+                f"Nobody has asked for a prediction for {hours} hours", runbook="endpoint-silent"
+            ),
+            comparison_operator=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
+            threshold=1,
+            evaluation_periods=hours,
+            # No data is no request.
+            treat_missing_data=cloudwatch.TreatMissingData.BREACHING,
+        )
+        silent.add_alarm_action(notice)
+        silent.add_ok_action(notice)
+        # Before the first model there is nobody to ask.
+        if isinstance(child := silent.node.default_child, cdk.CfnResource):
+            child.cfn_options.condition = self.served.condition

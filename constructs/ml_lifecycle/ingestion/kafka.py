@@ -11,8 +11,10 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_msk as msk
+from aws_cdk import aws_sns as sns
 
 from constructs import Construct
+from ml_lifecycle.alarms import alarm
 from ml_lifecycle.dead_letters import DeadLetterQueue
 from ml_lifecycle.ingestion.stream import StreamIngestion
 from ml_lifecycle.pseudo import ACCOUNT, PARTITION, REGION, arn
@@ -54,6 +56,7 @@ class KafkaSource(Construct):
         log_key: kms.IKey,
         longest_record_kib: int = 1024,
         log_retention_days: int = 90,
+        alarm_topic: sns.ITopic | None = None,
     ) -> None:
         super().__init__(scope, construct_id)
         problems = []
@@ -113,6 +116,17 @@ class KafkaSource(Construct):
                 "LONGEST_RECORD": str(longest_record_kib * 1024),
                 "DEAD_LETTERS_URL": self.dead_letters.queue.queue_url,
             },
+        )
+        self.alarm = alarm(
+            self,
+            "DeadLettersWait",
+            what="Records of the topic could not be brought onto the stream",
+            runbook="dead-letters",
+            namespace="AWS/SQS",
+            metric="ApproximateNumberOfMessagesVisible",
+            dimensions={"QueueName": self.dead_letters.queue.queue_name},
+            statistic="Maximum",
+            topic=alarm_topic,
         )
         ingestion.grant_put_records(self.function)
         self._grant_poll(subnets, [self.security_group, clients])

@@ -9,8 +9,10 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kinesisvideo as video
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_scheduler as scheduler
+from aws_cdk import aws_sns as sns
 
 from constructs import Construct
+from ml_lifecycle.alarms import alarm
 from ml_lifecycle.data_lake import Zone
 from ml_lifecycle.dead_letters import DeadLetterQueue
 from ml_lifecycle.foundation import grant_encrypt_decrypt
@@ -44,6 +46,7 @@ class VideoSource(Construct):
         interval_seconds: int = 3,
         log_retention_days: int = 90,
         removal_policy: cdk.RemovalPolicy = cdk.RemovalPolicy.RETAIN,
+        alarm_topic: sns.ITopic | None = None,
     ) -> None:
         super().__init__(scope, construct_id)
         problems = []
@@ -93,6 +96,17 @@ class VideoSource(Construct):
         )
         zone.grant_write(self.function, prefix)
         self.dead_letters = DeadLetterQueue(self, "Missed", key=message_key)
+        self.alarm = alarm(
+            self,
+            "DeadLettersWait",
+            what="A picture was not taken: its minute waits in a dead-letter queue",
+            runbook="dead-letters",
+            namespace="AWS/SQS",
+            metric="ApproximateNumberOfMessagesVisible",
+            dimensions={"QueueName": self.dead_letters.queue.queue_name},
+            statistic="Maximum",
+            topic=alarm_topic,
+        )
         self._schedule()
 
     def _schedule(self) -> None:
