@@ -150,6 +150,7 @@ class Authorizer:
         """Raise `AccessDeniedError` for the first permission that a call needs and that is not given."""
         known = bridge.role_policies(principal.role_arn)
         policies, boundary = ((), []) if known is None else known
+        tags = bridge.role_tags(principal.role_arn)
         for check in checks:
             decision = bridge.decide(
                 check,
@@ -159,6 +160,7 @@ class Authorizer:
                 region=region,
                 policies=policies,
                 boundary=boundary,
+                principal_tags=tags,
             )
             if not decision.allowed:
                 denied = AccessDeniedError(check, decision, principal)

@@ -11,6 +11,7 @@ from aws_cdk import aws_s3 as s3
 from ml_lifecycle.analysis import QueryWorkgroup, SavedQuery
 from ml_lifecycle.data_lake import DataLake, Zone
 from ml_lifecycle.governance import AuditTrail, LakeTags, MaskKey, PersonaName, Personas
+from ml_lifecycle.security import PersonaWork
 
 from constructs import Construct
 from environments import Environment, Governance
@@ -96,6 +97,15 @@ class GovernanceStack(LifecycleStack):
             self.workgroups[persona] = workgroup
             cdk.CfnOutput(self, f"{role.node.id}RoleArn", value=role.role_arn)
             cdk.CfnOutput(self, f"{role.node.id}Workgroup", value=workgroup.name)
+        stage = cdk.Stage.of(self)
+        PersonaWork(
+            self,
+            "Work",
+            roles=self.personas.roles,
+            environment_name=environment.name,
+            stack_prefix=stage.stage_name if stage is not None and stage.stage_name else environment.id,
+            artifacts=lake.artifacts,
+        )
         cdk.CfnOutput(self, "ResultsUri", value=self.results.uri())
         self.audit = None
         if governance.audit is not None:

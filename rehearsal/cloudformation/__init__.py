@@ -55,6 +55,7 @@ def install(runtime: Runtime) -> None:
     for resource_type, row in ROWS.items():
         bridge.register_type(resource_type, Resources(runtime, resource_type, row).handlers())
     bridge.extend_type("AWS::S3::Bucket", after=lambda name, props: _bucket(runtime, name, props))
+    bridge.keep_boundaries()
     for resource_type, attributes in _MISSING_ATTRIBUTES.items():
         bridge.add_attributes(resource_type, attributes)
     supported = bridge.resource_types()

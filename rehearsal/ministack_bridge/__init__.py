@@ -81,10 +81,12 @@ from rehearsal.ministack_bridge.queues import see_again
 from rehearsal.ministack_bridge.requests import checks_of, request_service
 from rehearsal.ministack_bridge.roles import (
     hold_strangers_to_trust,
+    keep_boundaries,
     register_session,
     role_arns,
     role_exists,
     role_policies,
+    role_tags,
     session_role,
     trusts,
 )
@@ -158,6 +160,7 @@ __all__ = [
     "hold_strangers_to_trust",
     "isolate_functions",
     "judge_resources",
+    "keep_boundaries",
     "keep_version_workers",
     "kms_checks",
     "kms_key_arn",
@@ -180,6 +183,7 @@ __all__ = [
     "role_arns",
     "role_exists",
     "role_policies",
+    "role_tags",
     "route_event_target",
     "scheduled_rules",
     "schedules",

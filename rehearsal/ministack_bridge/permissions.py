@@ -52,10 +52,11 @@ def decide(
     region: str,
     policies: Iterable[Policy],
     boundary: list[list[list[Any]]],
+    principal_tags: Mapping[str, str] | None = None,
 ) -> Decision:
     """Evaluate a check against a role's policies and the resource's own, with ministack's evaluator.
 
-    ``principal`` is the assumed-role ARN of the caller.
+    ``principal`` is the assumed-role ARN of the caller, ``principal_tags`` are the tags of its role.
     """
     evaluator = importlib.import_module("ministack.core.iam_evaluator")
     documents = list(policies)
@@ -77,6 +78,9 @@ def decide(
             # The gateway listens on plain HTTP on this machine only; an SDK talks to AWS by TLS.
             secure_transport=True,
             service_context=context,
+            principal_keys={
+                f"aws:principaltag/{key}".lower(): value for key, value in (principal_tags or {}).items()
+            },
         )
         result = evaluator.evaluate(request, layers, *boundary)
         own = evaluator._resource_policy(service, check.resource)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
-from rehearsal.ministack_bridge._inside import account_scope, substitute
+from rehearsal.ministack_bridge._inside import CFN, account_scope, substitute
 from rehearsal.ministack_bridge.permissions import Policy
 
 
@@ -122,6 +122,52 @@ def hold_strangers_to_trust(account: str) -> None:
         return await original(method, path, headers, body, query)
 
     substitute(sts, "handle_request", handle)
+
+
+def role_tags(role_arn: str) -> dict[str, str]:
+    """Return the tags of a role, which are those of its sessions' principal; empty when there is no role."""
+    iam = importlib.import_module("ministack.services.iam")
+    role = iam._roles.get_scoped(role_arn.split(":")[4], None, role_arn.rsplit("/", 1)[-1])
+    return {} if role is None else {tag["Key"]: tag["Value"] for tag in role.get("Tags", [])}
+
+
+def keep_boundaries() -> None:
+    """Give a role the permissions boundary that its template names; ministack drops the property.
+
+    A boundary that is no policy of the account fails the resource, as IAM's NoSuchEntity does.
+    """
+    provisioners = importlib.import_module(f"{CFN}.provisioners")
+    iam = importlib.import_module("ministack.services.iam")
+    evaluator = importlib.import_module("ministack.core.iam_evaluator")
+    responses = importlib.import_module("ministack.core.responses")
+    handlers = provisioners._RESOURCE_HANDLERS["AWS::IAM::Role"]
+    create, update = handlers["create"], handlers["update"]
+
+    def check(props: Mapping[str, Any]) -> None:
+        arn = props.get("PermissionsBoundary")
+        if arn and not evaluator._resolve_managed_policy_document(arn, responses.get_account_id()):
+            raise ValueError(f"Policy {arn} does not exist or is not attachable.")
+
+    def keep(name: str, props: Mapping[str, Any]) -> None:
+        role = iam._roles.get(name)
+        if props.get("PermissionsBoundary"):
+            role["PermissionsBoundary"] = props["PermissionsBoundary"]
+        else:
+            role.pop("PermissionsBoundary", None)
+
+    def made(logical_id: str, props: Mapping[str, Any], stack: str) -> Any:
+        check(props)
+        result = create(logical_id, props, stack)
+        keep(result[0], props)
+        return result
+
+    def changed(physical_id: str, old: Any, new: Mapping[str, Any], stack: str, *rest: Any) -> Any:
+        check(new)
+        result = update(physical_id, old, new, stack, *rest)
+        keep(result[0], new)
+        return result
+
+    provisioners._RESOURCE_HANDLERS["AWS::IAM::Role"] = {**handlers, "create": made, "update": changed}
 
 
 def role_exists(role_arn: str) -> bool:

@@ -85,11 +85,12 @@ def checks_of_call(service: Service, call: Call) -> list[Check]:
     """Return the permissions that a call needs, the call's own first."""
     namespace = _NAMESPACES.get(service.name, service.name)
     action = f"{namespace}:{call.operation}"
-    context = {f"aws:RequestTag/{key}": value for key, value in service.traits.tags_in(call.params).items()}
+    tags = {f"aws:RequestTag/{key}": value for key, value in service.traits.tags_in(call.params).items()}
+    context = {**tags, **_conditions(call)}
     checks = [
         Check(action=action, resource=resource, context=context) for resource in _resources(service, call)
     ]
-    if context and namespace == "sagemaker" and call.operation.startswith("Create"):
+    if tags and namespace == "sagemaker" and call.operation.startswith("Create"):
         checks += [Check(action="sagemaker:AddTags", resource=check.resource) for check in checks]
     principal = _PASSED_TO.get(service.name)
     if principal is not None:
@@ -98,6 +99,14 @@ def checks_of_call(service: Service, call: Call) -> list[Check]:
             for arn in sorted(set(_roles(call.params)))
         ]
     return checks
+
+
+def _conditions(call: Call) -> dict[str, Any]:
+    """Return the condition keys that a service makes of its parameters."""
+    status = call.params.get("ModelApprovalStatus")
+    if call.operation in ("CreateModelPackage", "UpdateModelPackage") and status is not None:
+        return {"sagemaker:ModelApprovalStatus": status}
+    return {}
 
 
 def _resources(service: Service, call: Call) -> list[str]:  # noqa: PLR0911 - one per way to name them

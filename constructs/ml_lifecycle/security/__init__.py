@@ -1,0 +1,6 @@
+"""Who may do what: personas and their boundary, the rules of an organisation."""
+
+from ml_lifecycle.security.personas import PersonaWork
+from ml_lifecycle.security.rights import Right, rights
+
+__all__ = ["PersonaWork", "Right", "rights"]

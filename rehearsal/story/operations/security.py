@@ -1,0 +1,213 @@
+"""Cells of security: what each persona and each job's role is let and refused, by calls that are made."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from rehearsal.story.governance import Persona, persona
+from rehearsal.story.operations.cells import Cell
+from rehearsal.story.telling import Evidence, require
+
+if TYPE_CHECKING:
+    from rehearsal.story.tale import Tale
+
+__all__ = ["CELLS"]
+
+CHAPTER = "Security"
+#: Where the constructs leave their table of rights: the Metadata of a template.
+RIGHTS = "MLLifecycle::Rights"
+PERSONAS = ("data_scientist", "data_engineer", "mlops_engineer", "auditor")
+_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "AuthorizationError", "Forbidden"})
+_PLACEHOLDER = re.compile(r"\$\{(\w+)\}")
+_EVERYTHING = json.dumps(
+    {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+)
+
+
+def metadata(tale: Tale, part: str, key: str) -> Any:
+    """What a template of the stage says in its Metadata."""
+    found = [a for a in tale.stage_stacks if a.id.partition(" (")[0] == f"{tale.stage}/{part}"]
+    require(found, f"there is no stack {tale.stage}/{part}")
+    said = json.loads(found[0].template.read_text(encoding="utf-8")).get("Metadata", {})
+    require(key in said, f"the template of {part} has no {key} in its Metadata")
+    return said[key]
+
+
+def bucket_of(uri: str) -> str:
+    """The bucket of an S3 URI."""
+    return urlsplit(uri).netloc
+
+
+def values(tale: Tale) -> dict[str, str]:
+    """What the placeholders of the calls stand for."""
+    models, data = tale.outputs("Models"), tale.outputs("Data")
+    return {
+        "Account": tale.cloud.server.account,
+        "Region": tale.cloud.server.environment()["AWS_REGION"],
+        "Environment": tale.stage.lower(),
+        "Stage": tale.stage,
+        "Slug": tale.workload.slug,
+        "PipelineName": models["PipelineName"],
+        "ModelPackageGroupName": models["ModelPackageGroupName"],
+        "ArtifactsBucket": bucket_of(models["ArtifactsUri"]),
+        "LakeBucket": bucket_of(data["CuratedDataUri"]),
+    }
+
+
+def filled(value: Any, known: Mapping[str, str]) -> Any:
+    """The parameters of a call, its placeholders filled."""
+    if isinstance(value, str):
+        return _PLACEHOLDER.sub(lambda match: known[match.group(1)], value)
+    if isinstance(value, Mapping):
+        return {name: filled(part, known) for name, part in value.items()}
+    if isinstance(value, list):
+        return [filled(part, known) for part in value]
+    return value
+
+
+def made(client: Any, call: Mapping[str, Any], known: Mapping[str, str]) -> tuple[str | None, str]:
+    """Make a call; return its error code, None when it succeeded, and what was said."""
+    from botocore import xform_name
+    from botocore.exceptions import ClientError
+
+    try:
+        getattr(client, xform_name(call["operation"]))(**filled(call["parameters"], known))
+    except ClientError as error:
+        return str(error.response["Error"]["Code"]), str(error.response["Error"].get("Message", ""))
+    return None, ""
+
+
+def _attempt(who: Persona, call: Mapping[str, Any], known: Mapping[str, str]) -> tuple[str | None, str]:
+    other = next(role for name, role in known.items() if name.startswith("Role:") and role != who.role)
+    own = {"OwnRole": who.role.rsplit("/", 1)[-1], "OtherRoleArn": other}
+    return made(who.client(call["service"]), call, {**known, **own})
+
+
+def _known(tale: Tale) -> dict[str, str]:
+    return {**values(tale), **{f"Role:{name}": persona(tale, name).role for name in PERSONAS}}
+
+
+def _personas(tale: Tale, evidence: Evidence) -> None:
+    """Every right is had by those that the table lists, and refused to everybody else."""
+    table, known = metadata(tale, "Governance", RIGHTS), _known(tale)
+    shown: dict[str, dict[str, str]] = {}
+    evidence["rights"] = shown
+    counts = {"let": 0, "refused": 0}
+    for call in table["allowed"]:
+        row = shown.setdefault(f"{call['title']} ({call['operation']})", {})
+        for name in PERSONAS:
+            code, text = _attempt(persona(tale, name), call, known)
+            listed = name in call["personas"]
+            row[name] = "let" if code not in _DENIED else "refused"
+            counts[row[name]] += 1
+            if not listed:
+                require(code in _DENIED, f"{name} may {call['title']}: {code or 'it succeeded'} {text}")
+            else:
+                require(code not in _DENIED, f"{name} may not {call['title']}: {text}")
+                wanted = call.get("answers", [None])
+                require(
+                    code in wanted,
+                    f"{name}, {call['operation']}: one of {wanted} was expected, got {code} {text}",
+                )
+    evidence |= {"calls_let": counts["let"], "calls_refused": counts["refused"]}
+
+
+def _never(tale: Tale, evidence: Evidence) -> None:
+    """What none may, none may."""
+    table, known = metadata(tale, "Governance", RIGHTS), _known(tale)
+    for call in table["forbidden"]:
+        for name in PERSONAS:
+            code, text = _attempt(persona(tale, name), call, known)
+            require(code in _DENIED, f"{name}: {call['id']} was not refused: {code or 'it succeeded'} {text}")
+    evidence["refused_to_all"] = [f"{call['service']}:{call['operation']}" for call in table["forbidden"]]
+
+
+def _pending_only(tale: Tale, evidence: Evidence) -> None:
+    """Who registers cannot approve by the same call."""
+    known = _known(tale)
+    call = {
+        "service": "sagemaker",
+        "operation": "CreateModelPackage",
+        "parameters": {
+            "ModelPackageGroupName": "${ModelPackageGroupName}",
+            "ModelApprovalStatus": "Approved",
+        },
+    }
+    code, text = _attempt(persona(tale, "data_scientist"), call, known)
+    evidence |= {"registered_as_approved": code, "said": text[:240]}
+    require(code in _DENIED, f"the data scientist registered an approved version: {code} {text}")
+
+
+def _boundary(tale: Tale, evidence: Evidence) -> None:
+    """A policy that allows everything, attached to a persona, still does not lead beyond the boundary."""
+    table, known = metadata(tale, "Governance", RIGHTS), _known(tale)
+    iam = tale.cloud.client("iam")
+    evidence["boundary"] = {}
+    for name in PERSONAS:
+        who = persona(tale, name)
+        role = iam.get_role(RoleName=who.role.rsplit("/", 1)[-1])["Role"]
+        arn = role.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn")
+        require(arn, f"the role of {name} has no boundary")
+        beyond = next((call for call in table["allowed"] if name not in call["personas"]), None)
+        iam.put_role_policy(RoleName=role["RoleName"], PolicyName="Everything", PolicyDocument=_EVERYTHING)
+        try:
+            if beyond is not None:
+                code, text = _attempt(who, beyond, known)
+                # The policy is in force, or the refusals below would show nothing.
+                require(code not in _DENIED, f"the policy that allows everything changes nothing: {text}")
+            for call in table["forbidden"]:
+                code, text = _attempt(who, call, known)
+                require(
+                    code in _DENIED,
+                    f"{name}, allowed everything: {call['id']}: {code or 'it succeeded'} {text}",
+                )
+        finally:
+            iam.delete_role_policy(RoleName=role["RoleName"], PolicyName="Everything")
+        if beyond is not None:
+            code, text = _attempt(who, beyond, known)
+            require(code in _DENIED, f"{name} keeps what the removed policy gave: {code} {text}")
+        evidence["boundary"][name] = {
+            "policy": arn.rsplit("/", 1)[-1],
+            "let_by_the_policy": None if beyond is None else beyond["operation"],
+            "still_refused": len(table["forbidden"]),
+        }
+
+
+CELLS: Sequence[Cell] = (
+    Cell(
+        id="secure.personas.rights",
+        title="Each persona makes the calls of its table, and is refused those of the others",
+        chapter=CHAPTER,
+        run=_personas,
+        ground="deployed",
+        capabilities=("secure.personas",),
+    ),
+    Cell(
+        id="secure.personas.never",
+        title="No persona destroys keys, data, logs or trails, nor widens itself",
+        chapter=CHAPTER,
+        run=_never,
+        ground="deployed",
+        capabilities=("secure.personas",),
+    ),
+    Cell(
+        id="secure.personas.pending",
+        title="A data scientist registers versions that wait, never approved ones",
+        chapter=CHAPTER,
+        run=_pending_only,
+        ground="deployed",
+        capabilities=("secure.personas",),
+    ),
+    Cell(
+        id="secure.personas.boundary",
+        title="With a policy that allows everything, a persona still does not leave its boundary",
+        chapter=CHAPTER,
+        run=_boundary,
+        ground="deployed",
+        capabilities=("secure.personas",),
+    ),
+)
