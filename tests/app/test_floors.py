@@ -24,7 +24,17 @@ IMAGES = {
     for package in packages(f"containers/{image.name}")
 }
 OURS = (
-    {"ml_contract", "ml_lifecycle", "environments", "stacks", "rehearsal", "app", "benchmarks", "workloads"}
+    {
+        "ml_contract",
+        "ml_lifecycle",
+        "cost",
+        "environments",
+        "stacks",
+        "rehearsal",
+        "app",
+        "benchmarks",
+        "workloads",
+    }
     | LAMBDAS
     | GLUE
     | IMAGES
@@ -41,6 +51,7 @@ FLOORS: dict[str, set[str]] = {
     "constructs": {"ml_contract", "ml_lifecycle"},
     "environments": {"ml_contract", "ml_lifecycle", "environments"},
     "stacks": {"ml_contract", "ml_lifecycle", "environments", "stacks"},
+    "cost": {"ml_contract", "cost"},
     "rehearsal": {"ml_contract", "rehearsal"},
     "examples": {"ml_contract", "environments", "stacks"},
 }

@@ -18,6 +18,7 @@ from ml_contract.spec.alternatives import Alternatives
 from ml_contract.spec.batching import Batch
 from ml_contract.spec.blocks import Classification, Slug, Strict
 from ml_contract.spec.evaluation import Evaluation
+from ml_contract.spec.expected_load import ExpectedLoad
 from ml_contract.spec.features import Features
 from ml_contract.spec.governance import GovernanceSpec
 from ml_contract.spec.judging import Acceptance
@@ -60,6 +61,7 @@ class Workload(Strict):
     retraining: Retraining = Retraining()
     governance: GovernanceSpec = GovernanceSpec()
     labelling: Labelling | None = None
+    load: ExpectedLoad = ExpectedLoad()
 
     @property
     def id(self) -> str:
