@@ -15,6 +15,7 @@ from ml_contract.checks.governance import check_governance
 from ml_contract.checks.labelling import check_labelling
 from ml_contract.checks.monitoring import check_monitoring
 from ml_contract.checks.preparation import check_preparation
+from ml_contract.checks.retraining import check_retraining
 from ml_contract.checks.serving import check_serving
 from ml_contract.checks.sources import source_problems
 from ml_contract.checks.streaming import check_stream
@@ -86,6 +87,7 @@ class Checks:
         self.features(expressions)
         check_evaluation(self, self._derived_types())
         check_monitoring(self, field_features(self.workload), self._derived_types())
+        check_retraining(self)
         check_windows(self)
         return expressions
 
