@@ -16,7 +16,7 @@ WORKERS ?= 2
 # dev -> Dev: the id of the environment's stage
 stage = $(shell printf '%s' '$(ENV)' | awk '{print toupper(substr($$0,1,1)) substr($$0,2)}')
 
-.PHONY: help setup rehearse rehearse-matrix rehearse-operations rehearse-everything test unit fuzz lint format synth list diff deploy destroy cost snapshot-update bench lock clean
+.PHONY: help setup rehearse rehearse-matrix rehearse-operations rehearse-everything test unit fuzz lint format synth list diff deploy destroy cost verify snapshot-update bench lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-20s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,10 @@ deploy: setup ## Deploy an environment to the account of your credentials [ENV=d
 
 destroy: setup ## Destroy an environment; what holds data stays [ENV=dev]
 	@tools/cdk destroy '$(stage)/*' --no-notices
+
+verify: setup ## Cross-check the last synth: events, metrics, variables, parameters, rights, quotas; no credentials [OUT=out]
+	@mkdir -p '$(OUT)'
+	@$(RUN) -m verify --html '$(OUT)/verify.html'
 
 cost: setup ## Forecast what an environment costs a month, from the last synth; no credentials [ENV=dev OUT=out]
 	@test -f cdk.out/manifest.json || tools/cdk synth --quiet --no-notices --no-lookups

@@ -28,6 +28,7 @@ OURS = (
         "ml_contract",
         "ml_lifecycle",
         "cost",
+        "verify",
         "environments",
         "stacks",
         "rehearsal",
@@ -52,6 +53,7 @@ FLOORS: dict[str, set[str]] = {
     "environments": {"ml_contract", "ml_lifecycle", "environments"},
     "stacks": {"ml_contract", "ml_lifecycle", "environments", "stacks"},
     "cost": {"ml_contract", "cost"},
+    "verify": {"ml_contract", "verify"},
     "rehearsal": {"ml_contract", "rehearsal"},
     "examples": {"ml_contract", "environments", "stacks"},
 }

@@ -153,7 +153,7 @@ def test_should_tell_a_failure_where_it_is_asked_to(templates: dict[str, Templat
 
     assert not told(templates["Default"])
     (rule,) = told(templates["Options"])
-    assert rule["Properties"]["EventPattern"]["detail"]["state"] == ["FAILED", "ERROR"]
+    assert rule["Properties"]["EventPattern"]["detail"]["state"] == ["FAILED", "TIMEOUT"]
 
 
 def test_should_name_every_wrong_option_at_once(contract: CompiledContract) -> None:

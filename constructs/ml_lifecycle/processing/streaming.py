@@ -271,7 +271,7 @@ class StreamingTransform(Construct):
             event_pattern={
                 "source": ["aws.glue"],
                 "detail-type": ["Glue Job State Change"],
-                "detail": {"jobName": [self.job.ref], "state": ["FAILED", "ERROR"]},
+                "detail": {"jobName": [self.job.ref], "state": ["FAILED", "TIMEOUT"]},
             },
             targets=[events.CfnRule.TargetProperty(id="Topic", arn=topic.topic_arn)],
         )

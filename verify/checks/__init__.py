@@ -1,0 +1,1 @@
+"""One module a check; each brings ``CHECK``. ``verify.registry`` finds them."""

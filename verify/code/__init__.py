@@ -1,0 +1,1 @@
+"""The code that an assembly deploys, read without running it."""

@@ -1,0 +1,1 @@
+"""What AWS documents and no model holds, dated, each entry with its source."""
