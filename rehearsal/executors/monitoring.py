@@ -1,13 +1,15 @@
 """SageMaker Model Monitor: schedules that judge captured traffic with the container of a job definition.
 
-An execution is a Processing job under the definition's role. It reads the hour of capture before its
-scheduled time, gets Model Monitor's environment, and what it writes decides between Completed and
-CompletedWithViolations.
+An execution is a Processing job under the definition's role. It reads the capture of its window (the hour
+before its scheduled time, unless schedule and definition say otherwise), merged with the labels where its
+kind needs them, gets Model Monitor's environment, and what it writes decides between Completed and
+CompletedWithViolations. A window without data fails, as the service has it; no container runs then.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from rehearsal import ministack_bridge as bridge
 from rehearsal.clock import Due
-from rehearsal.executors import containers, processing
+from rehearsal.executors import containers, ground_truth_merge, processing, transfer
 from rehearsal.executors.serving import endpoints
 from rehearsal.services.engine import ApiError, Call, Record, Service, instead
 
 if TYPE_CHECKING:
     from rehearsal.runtime import Runtime
 
-__all__ = ["MonitoringClock", "create_schedule", "list_executions"]
+__all__ = ["NO_DATA", "MonitoringClock", "create_schedule", "list_executions"]
 
 _NAMESPACES = {
     "DataQuality": "aws/sagemaker/Endpoints/data-metrics",
@@ -33,6 +35,11 @@ _NAMESPACES = {
 }
 _INPUT = "/opt/ml/processing/input/endpoint"
 _BASELINE = "/opt/ml/processing/baseline"
+_CONFIG = "/opt/ml/processing/input/config"
+#: What ListMonitoringExecutions shows of a window in which nothing was captured, or nothing labelled.
+NO_DATA = "Job inputs had no data"
+#: Kinds whose capture is merged with labels first.
+_LABELLED = ("ModelQuality", "ModelBias")
 
 
 @instead("sagemaker", "CreateMonitoringSchedule")
@@ -170,13 +177,14 @@ def _execute(service: Service, schedule: Record, when: datetime) -> None:
         },
     )
     try:
-        service.call(
-            "CreateProcessingJob",
-            ProcessingJobName=job_name,
-            **_job(service, schedule, data, kind, when),
-        )
-    except ApiError as error:
-        _finish(service, schedule, execution, "Failed", FailureReason=error.message)
+        job_request = _job(service, schedule, data, kind, when)
+        if job_request is None:
+            _finish(service, schedule, execution, "Failed", FailureReason=NO_DATA)
+            return
+        service.call("CreateProcessingJob", ProcessingJobName=job_name, **job_request)
+    except (ApiError, transfer.TransferError) as error:
+        refused = error.message if isinstance(error, ApiError) else str(error)
+        _finish(service, schedule, execution, "Failed", FailureReason=refused)
         return
     job = service.get("ProcessingJob", job_name)
     while job.status in ("InProgress", "Stopping"):
@@ -196,8 +204,11 @@ def _finish(service: Service, schedule: Record, execution: Record, status: str, 
         **changes,
     )
     service.update(schedule, LastMonitoringExecutionSummary=dict(execution.data))
-    if status == "Failed":
-        why = str(changes.get("FailureReason", ""))
+    why = str(changes.get("FailureReason", ""))
+    if why == NO_DATA:
+        # The service's way to say that nobody asked: no defect of what was deployed.
+        service.runtime.ledger.recorded("monitoring-execution", execution.name, why)
+    elif status == "Failed":
         service.runtime.ledger.failed("monitoring-execution", execution.name, why)
     else:
         service.runtime.ledger.ran("monitoring-execution", execution.name, status=status)
@@ -216,10 +227,87 @@ def _judged(job: Record, data: Mapping[str, Any], kind: str) -> tuple[str, str |
     return ("CompletedWithViolations" if found else "Completed"), None
 
 
+_OFFSET = re.compile(r"(-?)P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?)?")
+
+
+def _offset(text: str) -> timedelta:
+    """An ISO 8601 duration of days, hours and minutes, as offsets are written: ``-PT7H``, ``-P1D``."""
+    found = _OFFSET.fullmatch(text)
+    if found is None or not any(found.groups()[1:]):
+        raise ApiError("ValidationException", f"{text!r} is no offset such as -PT1H or -P1D")
+    sign, days, hours, minutes = found.groups()
+    span = timedelta(days=int(days or 0), hours=int(hours or 0), minutes=int(minutes or 0))
+    return -span if sign else span
+
+
+def _window(
+    config: Mapping[str, Any], source: Mapping[str, Any], when: datetime
+) -> tuple[datetime, datetime]:
+    """First and last moment of what an execution judges, in whole hours."""
+    schedule = config.get("ScheduleConfig", {})
+    full = when.replace(minute=0, second=0, microsecond=0)
+    begin = full + _offset(schedule.get("DataAnalysisStartTime", "-PT1H"))
+    end = full + _offset(schedule.get("DataAnalysisEndTime", "-PT0H"))
+    # "If specified, jobs subtract this time": the offsets are written as negative durations.
+    begin += _offset(source.get("StartTimeOffset", "-PT0H"))
+    end += _offset(source.get("EndTimeOffset", "-PT0H"))
+    return begin, end
+
+
+def _captured(
+    service: Service, name: str, role: str, begin: datetime, end: datetime
+) -> list[tuple[str, str]]:
+    """Folders of the window's capture that hold anything, and their place below the mount."""
+    uri, variants = _capture(service, name)
+    found = []
+    for variant in variants:
+        hour = begin
+        while hour < end:
+            place = f"{name}/{variant}/{hour:%Y/%m/%d/%H}"
+            folder = f"{uri.rstrip('/')}/{place}"
+            if transfer.listed(service.runtime, f"{folder}/", role=role, region=service.region):
+                found.append((folder, place))
+            hour += timedelta(hours=1)
+    return found
+
+
+def _merged(
+    service: Service,
+    schedule: Record,
+    data: Mapping[str, Any],
+    folders: Sequence[tuple[str, str]],
+    span: tuple[datetime, datetime],
+) -> list[tuple[str, str]]:
+    """Folders of the window's capture with the labels in it."""
+    kind = schedule.data["MonitoringScheduleConfig"]["MonitoringType"]
+    role, region, runtime = data["RoleArn"], service.region, service.runtime
+    output = data[f"{kind}JobOutputConfig"]["MonitoringOutputs"][0]["S3Output"]["S3Uri"].rstrip("/")
+    target = f"{output}/merge/{schedule.name}/{span[1]:%Y/%m/%d/%H}"
+    files = [
+        (uri, f"{place}/{uri.rsplit('/', 1)[-1]}")
+        for folder, place in folders
+        for uri in transfer.listed(runtime, f"{folder}/", role=role, region=region)
+    ]
+    written = ground_truth_merge.merge(
+        runtime,
+        files=files,
+        truth_uri=data[f"{kind}JobInput"]["GroundTruthS3Input"]["S3Uri"],
+        collected=span,
+        target_uri=target,
+        role=role,
+        region=region,
+    )
+    runtime.ledger.ran(
+        "ground-truth-merge", schedule.name, files=len(files), merged_files=len(written), target=target
+    )
+    places = dict.fromkeys(uri.removeprefix(f"{target}/").rsplit("/", 1)[0] for uri in written)
+    return [(f"{target}/{place}", place) for place in places]
+
+
 def _job(
     service: Service, schedule: Record, data: Mapping[str, Any], kind: str, when: datetime
-) -> dict[str, Any]:
-    """The Processing job of one execution."""
+) -> dict[str, Any] | None:
+    """The Processing job of one execution; ``None`` when its window has no data."""
     application = data[f"{kind}AppSpecification"]
     given = data[f"{kind}JobInput"]
     if "EndpointInput" not in given:
@@ -228,18 +316,20 @@ def _job(
         )
     source = given["EndpointInput"]
     name = source["EndpointName"]
-    begin = (when - timedelta(hours=1)).replace(minute=0, second=0, microsecond=0)
-    uri, variants = _capture(service, name)
+    begin, end = _window(schedule.data["MonitoringScheduleConfig"], source, when)
     local = source.get("LocalPath", _INPUT)
+    folders = _captured(service, name, data["RoleArn"], begin, end)
+    if folders and kind in _LABELLED:
+        folders = _merged(service, schedule, data, folders, (begin, when))
+    if not folders:
+        return None
     output = data[f"{kind}JobOutputConfig"]["MonitoringOutputs"][0]["S3Output"]
     inputs = [
-        _input(
-            f"endpoint_{number}",
-            f"{uri.rstrip('/')}/{name}/{variant}/{begin:%Y/%m/%d/%H}",
-            f"{local}/{name}/{variant}/{begin:%Y/%m/%d/%H}",
-        )
-        for number, variant in enumerate(variants, start=1)
+        _input(f"endpoint_{number}", uri, f"{local}/{place}")
+        for number, (uri, place) in enumerate(folders, start=1)
     ]
+    if "ConfigUri" in application:
+        inputs.append(_input("analysis_config", application["ConfigUri"], _CONFIG))
     environment = {
         "dataset_format": json.dumps(
             {"sagemakerCaptureJson": {"captureIndexNames": ["endpointInput", "endpointOutput"]}}
@@ -250,7 +340,7 @@ def _job(
         "sagemaker_endpoint_name": name,
         "sagemaker_monitoring_schedule_name": schedule.name,
         "start_time": begin.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "end_time": (begin + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "end_time": end.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     baseline = data.get(f"{kind}BaselineConfig", {})
     for key, variable in (

@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
     from rehearsal.story.tale import Tale
 
-__all__ = ["Answer", "Answers", "Traffic", "ask", "quantile", "questions", "windows_of"]
+__all__ = ["Answer", "Answers", "Traffic", "ask", "inference_id", "quantile", "questions", "windows_of"]
 
 #: Requests a second that the background traffic aims at, over all its threads.
 RATE = 24.0
 THREADS = 3
 #: Two models that score a record this close cannot be told apart by it.
 SAME_SCORE = 1e-6
+#: SageMaker Runtime API reference, InvokeEndpoint: InferenceId is ASCII of this length at most.
+MOST_CHARACTERS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,11 +88,18 @@ def windows_of(
     return found
 
 
-def _ask(runtime: Any, endpoint: str, body: bytes, index: int, began: float) -> Answer:
+def _ask(
+    runtime: Any, endpoint: str, body: bytes, index: int, began: float, *, name: str | None = None
+) -> Answer:
     started = time.monotonic()
+    named = {} if name is None else {"InferenceId": name}
     try:
         answer = runtime.invoke_endpoint(
-            EndpointName=endpoint, ContentType="application/json", Accept="application/json", Body=body
+            EndpointName=endpoint,
+            ContentType="application/json",
+            Accept="application/json",
+            Body=body,
+            **named,
         )
         prediction = json.loads(answer["Body"].read())["predictions"][0]
         score = float(prediction["score"])
@@ -115,12 +124,26 @@ def _ask(runtime: Any, endpoint: str, body: bytes, index: int, began: float) -> 
     )
 
 
+def inference_id(contract: CompiledContract, body: bytes) -> str | None:
+    """The identifier of a question's record, as its caller passes it on; ``None`` when it does not fit.
+
+    By it a label that comes later finds its prediction (``lambda/ground_truth``).
+    """
+    value = json.loads(body).get(contract.by_name[contract.identifier].source)
+    name = "" if value is None else str(value)
+    return name if name.isascii() and 1 <= len(name) <= MOST_CHARACTERS else None
+
+
 def ask(tale: Tale, bodies: Sequence[bytes]) -> list[Answer]:
-    """Send each body once, in order; every one must be answered."""
+    """Send each body once, in order, under the name of its record; every one must be answered."""
     endpoint = tale.outputs("Serving")["EndpointName"]
     runtime = tale.cloud.client("sagemaker-runtime")
+    names = [inference_id(tale.contract, body) for body in bodies]
     began = time.monotonic()
-    answers = [_ask(runtime, endpoint, body, index, began) for index, body in enumerate(bodies)]
+    answers = [
+        _ask(runtime, endpoint, body, index, began, name=name)
+        for index, (body, name) in enumerate(zip(bodies, names, strict=True))
+    ]
     failed = [a for a in answers if a.error is not None]
     if failed:
         raise StoryError(f"{len(failed)} of {len(answers)} requests failed; the first: {failed[0].error}")

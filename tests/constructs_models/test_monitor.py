@@ -172,10 +172,10 @@ def test_should_alarm_on_drift_and_on_no_verdict_whatever_the_engine(
     alarms = {
         alarm["Properties"]["MetricName"]: alarm["Properties"]
         for alarm in resources(templates[stack], "AWS::CloudWatch::Alarm").values()
+        if alarm["Properties"]["Namespace"] == "MLLifecycle"
     }
     assert set(alarms) == {"Violations", "Unjudged"}
     for alarm in alarms.values():
-        assert alarm["Namespace"] == "MLLifecycle"
         assert {d["Name"]: d["Value"] for d in alarm["Dimensions"]} == {
             "Environment": "test",
             "Workload": "parcel_delay",
@@ -220,7 +220,11 @@ def test_should_name_a_job_definition_by_its_content(templates: dict[str, Templa
     expression = only(templates["ManagedSlow"], "AWS::SageMaker::MonitoringSchedule")[
         "MonitoringScheduleConfig"
     ]["ScheduleConfig"]
-    assert expression == {"ScheduleExpression": "cron(0 0/6 ? * * *)"}
+    assert expression == {
+        "ScheduleExpression": "cron(0 0/6 ? * * *)",
+        "DataAnalysisStartTime": "-PT6H",
+        "DataAnalysisEndTime": "-PT0H",
+    }
 
 
 def test_should_tell_of_a_failed_run_and_grant_reading_reports(templates: dict[str, Template]) -> None:

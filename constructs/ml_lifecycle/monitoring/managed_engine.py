@@ -104,7 +104,7 @@ class ManagedSchedule:
                 monitoring_job_definition_name=self.definition_name,
                 monitoring_type=name,
                 schedule_config=sagemaker.CfnMonitoringSchedule.ScheduleConfigProperty(
-                    schedule_expression=_cron(job.every_hours)
+                    schedule_expression=_cron(job.every_hours), **_analysed(job.every_hours)
                 ),
             ),
         )
@@ -230,6 +230,13 @@ def analysis(contract: CompiledContract, kind: Kind) -> dict[str, Any]:
         ],
         "methods": {"post_training_bias": {"methods": "all"}},
     }
+
+
+def _analysed(every_hours: int) -> dict[str, str]:
+    """The window of an execution, where it is not the hour before."""
+    if every_hours == 1:
+        return {}
+    return {"data_analysis_start_time": f"-PT{every_hours}H", "data_analysis_end_time": "-PT0H"}
 
 
 def _cron(every_hours: int) -> str:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3_assets as s3_assets
+from aws_cdk import aws_sns as sns
 from ml_contract.load import LoadedWorkload
 
 from constructs import Construct
 from ml_lifecycle import code, instance_types
-from ml_lifecycle.alarms import described
+from ml_lifecycle.alarms import alarm, described
 from ml_lifecycle.data_lake import Zone
 from ml_lifecycle.dead_letters import DeadLetterQueue
 from ml_lifecycle.images import sagemaker_image
@@ -50,7 +52,8 @@ class ModelMonitor(Construct):
 
     A run judges the whole hours of its window, 20 to 35 minutes after the last has ended. ``drift_alarm``
     fires when a run finds at least ``alarm_after_violations`` (the other kinds: one); ``unjudged_alarm`` when
-    a run saw less than it needs for a judgement.
+    a run saw less than it needs for a judgement; no run after runs leaves it without data, which
+    ``alarm_topic`` is told as well. ``not_started_alarm`` fires when a run could not be started.
 
     Several monitors of one endpoint share an image: pass ``image`` of the first.
 
@@ -87,6 +90,7 @@ class ModelMonitor(Construct):
         image: ecr_assets.DockerImageAsset | None = None,
         volume_gb: int = 30,
         max_runtime: cdk.Duration | None = None,
+        alarm_topic: sns.ITopic | None = None,
     ) -> None:
         super().__init__(scope, construct_id)
         instance_types.check_workload(workload)
@@ -129,6 +133,17 @@ class ModelMonitor(Construct):
             self.dead_letters = DeadLetterQueue(self, "DeadLetters", key=message_key)
             self.schedule = own_schedule(self, job, volume_key=volume_key, dead_letters=self.dead_letters)
             self.schedule_name = self.schedule.ref
+            self.not_started_alarm: cloudwatch.CfnAlarm | None = alarm(
+                self,
+                "NotStarted",
+                what=f"A monitoring run of {endpoint_name} ({kind}) could not start; it waits in a queue",
+                runbook="dead-letters",
+                namespace="AWS/SQS",
+                metric="ApproximateNumberOfMessagesVisible",
+                dimensions={"QueueName": self.dead_letters.queue.queue_name},
+                topic=alarm_topic,
+                statistic="Maximum",
+            )
         else:
             quality = spec.monitoring.quality
             self.managed = ManagedSchedule(
@@ -138,7 +153,16 @@ class ModelMonitor(Construct):
                 delay_hours=0 if quality is None else quality.delay_hours,
             )
             self.schedule_name = self.managed.name
+            # Model Monitor has no queue: a run that was not started is missing data of the alarm below.
+            self.not_started_alarm = None
         self.drift_alarm, self.unjudged_alarm = self._alarms()
+        if alarm_topic is not None:
+            for each in (self.drift_alarm, self.unjudged_alarm):
+                each.add_alarm_action(actions.SnsAction(alarm_topic))
+                each.add_ok_action(actions.SnsAction(alarm_topic))
+            # A window without data fails in Model Monitor before our image sees it, and a schedule that is
+            # gone tells nothing either: no data after data is told as well.
+            self.unjudged_alarm.add_insufficient_data_action(actions.SnsAction(alarm_topic))
 
     def metric_violations(
         self, *, period: cdk.Duration | None = None, statistic: str = "Maximum"
