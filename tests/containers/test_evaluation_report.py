@@ -114,8 +114,19 @@ def test_should_write_what_its_schema_says(judged: Callable[[str], Judged], task
         "evaluation.json",
         "explainability.json",
         "model_card.json",
+        "model_quality_constraints.json",
+        "model_quality_statistics.json",
         "register.json",
     ]
+    found = one.read("model_quality_statistics.json")
+    [metrics] = [value for key, value in found.items() if key.endswith("_metrics")]
+    wanted = one.contract.acceptance["metric"]
+    held = one.report["metrics"][wanted]
+    assert metrics[wanted] == {name: held[name] for name in ("value", "standard_deviation")}
+    [kept] = [v for k, v in one.read("model_quality_constraints.json").items() if k.endswith("_constraints")]
+    worse = "GreaterThanThreshold" if wanted == "rmse" else "LessThanThreshold"
+    allowed = held["value"] * (1.1 if wanted == "rmse" else 0.9)
+    assert kept == {wanted: {"threshold": pytest.approx(allowed), "comparison_operator": worse}}
     assert one.report["acceptance"]["verdict"] == "accepted"
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from collections.abc import Mapping
+from typing import Literal, cast, get_args
 
 from ml_runtime.job import BadInputError
 
 HOURS_LIMIT = 24 * 31
+#: What a run judges: the records, the answers by what turned out true, the answers by who they are about, or
+#: what the model goes by.
+Kind = Literal["data", "quality", "bias", "attribution"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +27,10 @@ class Window:
         count = int((self.end - self.start) / dt.timedelta(hours=1))
         return [self.start + dt.timedelta(hours=n) for n in range(count)]
 
+    def earlier(self, hours: int) -> Window:
+        """Return the window of the same length so many hours before."""
+        return Window(self.start - dt.timedelta(hours=hours), self.end - dt.timedelta(hours=hours))
+
     def __str__(self) -> str:
         return f"{self.start:%Y-%m-%dT%H:%MZ} to {self.end:%Y-%m-%dT%H:%MZ}"
 
@@ -35,11 +43,17 @@ class Common:
         environment: name of the environment, a dimension of every metric.
         workload: name of the workload, the other one.
         contract_uri: where the contract lies when it is not mounted.
+        kind: what is judged.
+        reports_uri: where earlier runs of the kind wrote; without it a report knows no "since when".
+        ground_truth_uri: where labels arrive; without it nobody but Model Monitor's merged lines brings some.
     """
 
     environment: str
     workload: str
     contract_uri: str | None
+    kind: Kind
+    reports_uri: str | None
+    ground_truth_uri: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +103,9 @@ def _window(environment: Mapping[str, str]) -> Window:
 def read_settings(environment: Mapping[str, str]) -> OwnEngine | ModelMonitorEngine:
     """Return the settings. Raises BadInputError naming every variable that is missing."""
     managed = "dataset_source" in environment
+    kind = environment.get("KIND", "data")
+    if kind not in get_args(Kind):
+        raise BadInputError(f"KIND must be one of {', '.join(get_args(Kind))}, got {kind!r}")
     statistics = environment.get("baseline_statistics")
     constraints = environment.get("baseline_constraints")
     mounted = (statistics, constraints) if statistics and constraints else None
@@ -98,16 +115,23 @@ def read_settings(environment: Mapping[str, str]) -> OwnEngine | ModelMonitorEng
     )
     if not managed or mounted is None:
         needed.append("APPROVED_MODEL_PARAMETER")
+    if not managed and kind == "quality":
+        needed.append("GROUND_TRUTH_URI")
     missing = [name for name in needed if not environment.get(name)]
     if missing:
         raise BadInputError(f"environment variables are missing: {', '.join(missing)}")
-    name, workload = environment["ENVIRONMENT"], environment["WORKLOAD"]
-    contract_uri = environment.get("CONTRACT_URI")
+    common = Common(
+        environment["ENVIRONMENT"],
+        environment["WORKLOAD"],
+        environment.get("CONTRACT_URI"),
+        cast(Kind, kind),
+        environment.get("REPORTS_URI") or None,
+        environment.get("GROUND_TRUTH_URI") or None,
+    )
+    given = {field.name: getattr(common, field.name) for field in dataclasses.fields(common)}
     if managed:
         return ModelMonitorEngine(
-            name,
-            workload,
-            contract_uri,
+            **given,
             dataset_source=environment["dataset_source"],
             output_path=environment["output_path"],
             mounted_baseline=mounted,
@@ -116,11 +140,9 @@ def read_settings(environment: Mapping[str, str]) -> OwnEngine | ModelMonitorEng
             end=environment.get("end_time"),
         )
     return OwnEngine(
-        name,
-        workload,
-        contract_uri,
-        environment["ENDPOINT_NAME"],
-        environment["CAPTURE_URI"],
-        environment["APPROVED_MODEL_PARAMETER"],
-        _window(environment),
+        **given,
+        endpoint=environment["ENDPOINT_NAME"],
+        capture_uri=environment["CAPTURE_URI"],
+        approved_model_parameter=environment["APPROVED_MODEL_PARAMETER"],
+        window=_window(environment),
     )

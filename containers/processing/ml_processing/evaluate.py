@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 from ml_contract.compiled import CompiledContract
-from ml_judging import bias, explain
+from ml_judging import bias, explain, quality
 from ml_judging.measures import Measures, measures_of
 from ml_judging.resampling import Bootstrap, strata_of, with_intervals
 from ml_runtime.archive import unpack
@@ -33,6 +33,11 @@ __all__ = ["Case", "evaluate", "judged"]
 #: What the registration reads: the card as one text, the threshold as the text of an environment variable.
 REGISTER_FILE: Final = "register.json"
 VERSION: Final = 2
+#: What live quality is held against later.
+QUALITY_STATISTICS: Final = "model_quality_statistics.json"
+QUALITY_CONSTRAINTS: Final = "model_quality_constraints.json"
+#: Of the constraints of a workload that watches no quality: its own default.
+DEFAULT_TOLERANCE: Final = 0.1
 
 
 def evaluate() -> None:
@@ -50,8 +55,10 @@ def evaluate() -> None:
             )
         file = unpacked / METADATA_FILE
         metadata: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
-        report = judged(Case(contract, model, unpacked, folder / "input"), pathlib.Path(scratch) / "champion")
-    _write(folder / "output" / "evaluation", contract, report, metadata)
+        case = Case(contract, model, unpacked, folder / "input")
+        report = judged(case, pathlib.Path(scratch) / "champion")
+        baseline = model_quality(case, report)
+    _write(folder / "output" / "evaluation", contract, report, metadata, baseline)
     found = ", ".join(
         f"{name} {one['value']:.4f} ± {one['standard_deviation']:.4f}"
         for name, one in report["metrics"].items()
@@ -113,6 +120,13 @@ class Case:
         return self._cheapest_of(self.model)
 
     @property
+    def decided(self) -> npt.NDArray[Any]:
+        """What it decides: positions of classes, or numbers."""
+        if self.contract.label.task == "binary":
+            return (self.scores >= self.threshold).astype(np.int64)
+        return self.scores if self.contract.label.values is None else self.scores.argmax(axis=1)
+
+    @property
     def threshold(self) -> float:
         """The score from which the model decides positive."""
         return self.contract.decision_threshold if self.cheapest is None else self.cheapest.threshold
@@ -163,12 +177,8 @@ class Case:
         block, values = self.contract.evaluation.get("bias"), self.contract.label.values
         if block is None:
             return None
-        if self.contract.label.task == "binary":
-            decided: npt.NDArray[Any] = (self.scores >= self.threshold).astype(np.int64)
-        else:
-            decided = self.scores if values is None else self.scores.argmax(axis=1)
         earlier = rows.before_training(self.inputs / "test")
-        later = bias.after_training(self.frame, self.labels, decided, self.matrix, self.contract)
+        later = bias.after_training(self.frame, self.labels, self.decided, self.matrix, self.contract)
         good = [f"above {block['favourable_above']:g}"] if values is None else block["favourable"]
         return {
             "favourable": ", ".join(map(str, good or [(values or ("",))[-1]])),
@@ -260,8 +270,37 @@ def judged(case: Case, scratch: pathlib.Path) -> dict[str, Any]:
     return report | {"acceptance": accept(contract, report)}
 
 
+def model_quality(case: Case, report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What live quality is later held against, as Model Monitor's two documents by file name."""
+    contract = case.contract
+    found = quality.statistics(
+        contract.label.task,
+        case.labels,
+        case.scores,
+        case.decided,
+        report["metrics"],
+        classes=contract.label.values,
+        about={},
+    )
+    watched = contract.monitoring.get("quality") or {}
+    tolerance = watched.get("tolerance")
+    thresholds = {
+        name: quality.threshold_of(name, one["value"], DEFAULT_TOLERANCE if tolerance is None else tolerance)
+        for name, one in report["metrics"].items()
+        if name in {contract.acceptance["metric"], *watched.get("limits", ())}
+    }
+    return {
+        QUALITY_STATISTICS: found,
+        QUALITY_CONSTRAINTS: quality.constraints(contract.label.task, thresholds),
+    }
+
+
 def _write(
-    target: pathlib.Path, contract: CompiledContract, report: dict[str, Any], metadata: dict[str, Any]
+    target: pathlib.Path,
+    contract: CompiledContract,
+    report: dict[str, Any],
+    metadata: dict[str, Any],
+    baseline: dict[str, dict[str, Any]],
 ) -> None:
     target.mkdir(parents=True, exist_ok=True)
 
@@ -279,6 +318,8 @@ def _write(
             {name: {"group": f["group"], "metrics": f["after_training"]} for name, f in facets.items()},
         ),
     )
+    for name, document in baseline.items():
+        write(name, document)
     write("explainability.json", explain.clarify_report(report["explain"], contract.label.field))
     write("model_card.json", json.loads(card))
     threshold = report["decision_threshold"]

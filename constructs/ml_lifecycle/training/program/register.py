@@ -52,6 +52,8 @@ def register(run: Run, prepared: Prepared, trained: Trained, judged: Judged) -> 
         drift_check_baselines=DriftCheckBaselines(
             model_data_statistics=_json_file(prepared.uri("baseline"), "statistics.json"),
             model_data_constraints=_json_file(prepared.uri("baseline"), "constraints.json"),
+            model_statistics=_json_file(evaluation, "model_quality_statistics.json"),
+            model_constraints=_json_file(evaluation, "model_quality_constraints.json"),
             bias_pre_training_constraints=bias,
             bias_post_training_constraints=bias,
             explainability_constraints=explained,
