@@ -44,7 +44,7 @@ class Organisation:
                 problems.append(f"names[{kind!r}] must be a regular expression, got {pattern!r}: {error}")
         # AWS Tagging: 128 and 256 characters; "aws:" is AWS's own.
         problems += [
-            f"tags must have keys of 1 to 128 characters, not 'aws:', values up to 256, got {key!r}: {value!r}"
+            f"tags must have keys of 1 to 128 characters, not aws:, and values to 256, got {key!r}: {value!r}"
             for key, value in self.tags.items()
             if not 1 <= len(key) <= 128 or key.startswith("aws:") or len(value) > 256
         ]

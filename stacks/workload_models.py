@@ -8,6 +8,7 @@ import aws_cdk as cdk
 from ml_contract.load import LoadedWorkload
 from ml_lifecycle.data_lake import DataLake
 from ml_lifecycle.registry import ModelRegistry
+from ml_lifecycle.security import show_role
 from ml_lifecycle.storage import LustreCache
 from ml_lifecycle.training import JobNetwork, TrackingServer, TrainingPipeline, WorkersSecurityGroup
 
@@ -90,6 +91,9 @@ class WorkloadModelsStack(LifecycleStack):
             challenger_parameter_name=challenger,
             endpoint_name=None if challenger is None else name,
         )
+        show_role(self.training_pipeline.role, "pipeline")
+        show_role(self.training_pipeline.processing_role, "processing")
+        show_role(self.training_pipeline.training_role, "training")
         # The pipeline names the group; its first execution must find it.
         self.training_pipeline.pipeline.add_resource_dependency(self.registry.group)
         outputs = {

@@ -14,6 +14,7 @@ from ml_lifecycle.data_lake import DataLake, IcebergTable
 from ml_lifecycle.monitoring import KINDS, GroundTruth, ModelMonitor, OperationsDashboard
 from ml_lifecycle.registry.approval import NONE_APPROVED
 from ml_lifecycle.retraining import Retraining
+from ml_lifecycle.security import show_role
 from ml_lifecycle.serving import SageMakerEndpoint
 
 from constructs import Construct
@@ -92,9 +93,6 @@ class WorkloadOperationsStack(LifecycleStack):
         )
         topic = foundation.notices.topic
         watched = [alarm for m in self.monitors for alarm in (m.drift_alarm, m.unjudged_alarm)]
-        for alarm in watched:
-            alarm.add_alarm_action(actions.SnsAction(topic))
-            alarm.add_ok_action(actions.SnsAction(topic))
         given_up = [
             self._given_up("PromotionGivenUp", models.registry.metric_dead_letters(), "A promotion", topic),
             self._given_up(
@@ -103,6 +101,7 @@ class WorkloadOperationsStack(LifecycleStack):
             self._failed("TrainingFailed", models.training_pipeline.metric_executions_failed(), topic),
         ]
         for monitor in self.monitors:
+            show_role(monitor.role, "monitor")
             if monitor.engine == "processing":
                 monitor.on_run_failed("RunFailed", target=targets.SnsTopic(topic))
         batch = [] if serving.batch is None else serving.batch.alarms
@@ -175,6 +174,7 @@ class WorkloadOperationsStack(LifecycleStack):
                     network=network,
                     condition=condition,
                     image=found[0].image if found else None,
+                    alarm_topic=foundation.notices.topic,
                 )
             )
         return found

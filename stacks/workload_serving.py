@@ -9,7 +9,8 @@ from ml_contract.load import LoadedWorkload
 from ml_lifecycle.alarms import described
 from ml_lifecycle.data_lake import DataLake
 from ml_lifecycle.edge import EdgeComponent
-from ml_lifecycle.serving import BatchTransform, InstanceRecommender, served
+from ml_lifecycle.security import show_role
+from ml_lifecycle.serving import BatchTransform, InstanceRecommender, SageMakerEndpoint, served
 
 from constructs import Construct
 from environments import Environment
@@ -68,6 +69,8 @@ class WorkloadServingStack(LifecycleStack):
             alarm_topic=foundation.notices.topic,
         )
         self._tell(environment, foundation)
+        if isinstance(self.served, SageMakerEndpoint) and self.served.capture_uri is not None:
+            show_role(self.served.role, "model")
         self.batch: BatchTransform | None = None
         if spec.serving.batch is not None and spec.serving.style != "batch_transform":
             self.batch = BatchTransform(

@@ -11,6 +11,13 @@ from rehearsal.ministack_bridge._inside import account_scope
 from rehearsal.ministack_bridge.permissions import Check
 from rehearsal.ministack_bridge.state_machines import machine_of_token
 
+#: Actions whose resources are the alarms named in the request.
+_OF_ALARMS = (
+    "cloudwatch:DescribeAlarms",
+    "cloudwatch:DisableAlarmActions",
+    "cloudwatch:EnableAlarmActions",
+)
+
 
 def request_service(method: str, path: str, headers: dict[str, str], query: dict[str, list[str]]) -> str:
     """Return which of ministack's services a request is for."""
@@ -59,7 +66,7 @@ def checks_of(
             checks += [Check(action=action, resource=arn) for arn in arns]
         elif service == "monitoring":
             context.update(_cloudwatch_context(action, headers, body, params))
-            if action == "cloudwatch:DescribeAlarms":
+            if action in _OF_ALARMS:
                 # By name each alarm is the resource, else all of them; ministack leaves it open.
                 names = _cloudwatch_data(headers, body, params).get("AlarmNames") or ["*"]
                 resource, *further = [f"arn:aws:cloudwatch:{region}:{account}:alarm:{name}" for name in names]

@@ -18,14 +18,16 @@ __all__ = [
     "FORBIDDEN",
     "FORBIDDEN_ACTIONS",
     "METADATA",
+    "NOT_THERE",
     "Call",
     "Right",
     "as_data",
+    "call_data",
     "rights",
 ]
 
 #: SageMaker says the one or the other of what is not there.
-_NOT_THERE: Final = ("ResourceNotFound", "ValidationException")
+NOT_THERE: Final = ("ResourceNotFound", "ValidationException")
 #: Key of the template's Metadata under which the calls stand.
 METADATA: Final = "MLLifecycle::Rights"
 _READ_LOGS: Final = (
@@ -138,7 +140,7 @@ def rights(environment_name: str, stack_prefix: str) -> tuple[Right, ...]:
                 service="sagemaker",
                 operation="DescribeTrainingJob",
                 parameters={"TrainingJobName": "no-such-job"},
-                answers=_NOT_THERE,
+                answers=NOT_THERE,
             ),
             why_all="SageMaker names the jobs of an execution; a description holds settings, no record.",
         ),
@@ -180,7 +182,7 @@ def rights(environment_name: str, stack_prefix: str) -> tuple[Right, ...]:
                     # Refused after the permission has been looked at: nothing is trained.
                     "PipelineParameters": [{"Name": "NoSuchParameter", "Value": "x"}],
                 },
-                answers=_NOT_THERE,
+                answers=NOT_THERE,
             ),
         ),
         Right(
@@ -201,7 +203,7 @@ def rights(environment_name: str, stack_prefix: str) -> tuple[Right, ...]:
                     "ModelPackageGroupName": "${Environment}-no-such-group",
                     "ModelApprovalStatus": "PendingManualApproval",
                 },
-                answers=_NOT_THERE,
+                answers=NOT_THERE,
             ),
         ),
         Right(
@@ -219,7 +221,7 @@ def rights(environment_name: str, stack_prefix: str) -> tuple[Right, ...]:
                     ),
                     "ModelApprovalStatus": "Approved",
                 },
-                answers=_NOT_THERE,
+                answers=NOT_THERE,
             ),
         ),
         Right(
@@ -510,14 +512,15 @@ def as_data(given: Sequence[Right]) -> dict[str, Any]:
     """Return the calls as the template carries them."""
     return {
         "allowed": [
-            {"id": right.id, "title": right.title, "personas": list(right.personas), **_call(right.call)}
+            {"id": right.id, "title": right.title, "personas": list(right.personas), **call_data(right.call)}
             for right in given
         ],
-        "forbidden": [{"id": name, **_call(call)} for name, call in FORBIDDEN.items()],
+        "forbidden": [{"id": name, **call_data(call)} for name, call in FORBIDDEN.items()],
     }
 
 
-def _call(call: Call) -> dict[str, Any]:
+def call_data(call: Call) -> dict[str, Any]:
+    """Return a call as the template carries it."""
     data = {
         "service": call.service,
         "operation": call.operation,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -20,6 +20,9 @@ __all__ = ["CELLS"]
 CHAPTER = "Security"
 #: Where the constructs leave their table of rights: the Metadata of a template.
 RIGHTS = "MLLifecycle::Rights"
+#: The same of a job's role: the Metadata of the role.
+JOB_ROLE = "MLLifecycle::JobRole"
+KINDS = ("pipeline", "processing", "training", "model", "monitor")
 PERSONAS = ("data_scientist", "data_engineer", "mlops_engineer", "auditor")
 _DENIED = frozenset({"AccessDenied", "AccessDeniedException", "AuthorizationError", "Forbidden"})
 _PLACEHOLDER = re.compile(r"\$\{(\w+)\}")
@@ -55,6 +58,9 @@ def values(tale: Tale) -> dict[str, str]:
         "ModelPackageGroupName": models["ModelPackageGroupName"],
         "ArtifactsBucket": bucket_of(models["ArtifactsUri"]),
         "LakeBucket": bucket_of(data["CuratedDataUri"]),
+        "RawBucket": bucket_of(data["RawDataUri"]),
+        "FeaturesBucket": bucket_of(data["FeaturesDataUri"]),
+        "ApprovedModelParameter": models["ApprovedModelParameter"],
     }
 
 
@@ -79,6 +85,47 @@ def made(client: Any, call: Mapping[str, Any], known: Mapping[str, str]) -> tupl
     except ClientError as error:
         return str(error.response["Error"]["Code"]), str(error.response["Error"].get("Message", ""))
     return None, ""
+
+
+class Acting:
+    """A role of a job, taken on by a session that the rehearsal gives out: only services can assume it."""
+
+    def __init__(self, tale: Tale, role_arn: str) -> None:
+        given = tale.cloud.client("sts").assume_role(RoleArn=role_arn, RoleSessionName="rehearsal")
+        self.role = role_arn
+        self._endpoint = tale.cloud.server.endpoint
+        self._region = tale.cloud.server.environment()["AWS_REGION"]
+        self._given = given["Credentials"]
+
+    def client(self, service: str) -> Any:
+        """A boto3 client that acts as the role."""
+        import boto3.session
+        from botocore.config import Config
+
+        session: Any = boto3.session.Session(
+            aws_access_key_id=self._given["AccessKeyId"],
+            aws_secret_access_key=self._given["SecretAccessKey"],
+            aws_session_token=self._given["SessionToken"],
+            region_name=self._region,
+        )
+        config = Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}, proxies={})
+        return session.client(service, endpoint_url=self._endpoint, config=config)
+
+
+def job_roles(tale: Tale) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The roles that say of which kind of job they are: ARN, and the calls that show it."""
+    cloudformation, iam = tale.cloud.client("cloudformation"), tale.cloud.client("iam")
+    for stack in tale.stage_stacks:
+        if tale.workload.id not in stack.id:
+            continue
+        template = json.loads(stack.template.read_text(encoding="utf-8"))
+        for logical_id, resource in template["Resources"].items():
+            shown = resource.get("Metadata", {}).get(JOB_ROLE)
+            if shown is None:
+                continue
+            found = cloudformation.describe_stack_resource(StackName=stack.name, LogicalResourceId=logical_id)
+            name = found["StackResourceDetail"]["PhysicalResourceId"]
+            yield str(iam.get_role(RoleName=name)["Role"]["Arn"]), shown
 
 
 def _attempt(who: Persona, call: Mapping[str, Any], known: Mapping[str, str]) -> tuple[str | None, str]:
@@ -177,7 +224,76 @@ def _boundary(tale: Tale, evidence: Evidence) -> None:
         }
 
 
+def _abort(s3: Any, *, Bucket: str, Key: str) -> None:  # noqa: N803 - as S3 names them
+    for upload in s3.list_multipart_uploads(Bucket=Bucket, Prefix=Key).get("Uploads", ()):
+        if upload["Key"] == Key:
+            s3.abort_multipart_upload(Bucket=Bucket, Key=Key, UploadId=upload["UploadId"])
+
+
+def _jobs(tale: Tale, evidence: Evidence) -> None:
+    """The role of each kind of job makes the calls of its kind, and none of what no job may."""
+    known = values(tale)
+    s3, seen = tale.cloud.client("s3"), set()
+    evidence["session"] = "given out by the rehearsal: the roles trust services only"
+    evidence["roles"] = {}
+    for role, shown in job_roles(tale):
+        seen.add(shown["kind"])
+        who = Acting(tale, role)
+        own = {**known, "OwnRole": role.rsplit("/", 1)[-1]}
+        for title, call in shown["let"].items():
+            code, text = made(who.client(call["service"]), call, own)
+            wanted = call.get("answers", [None])
+            require(code in wanted, f"the {shown['kind']} role cannot {title}: {code} {text}")
+            if call["operation"] == "CreateMultipartUpload":
+                _abort(s3, **filled(call["parameters"], own))
+        for title, call in shown["refused"].items():
+            code, text = made(who.client(call["service"]), call, own)
+            require(code in _DENIED, f"the {shown['kind']} role may {title}: {code or 'it succeeded'} {text}")
+        name = role.rsplit("/", 1)[-1]
+        evidence["roles"][name] = {
+            "kind": shown["kind"],
+            "let": list(shown["let"]),
+            "refused": list(shown["refused"]),
+        }
+    require(seen == set(KINDS), f"roles of {sorted(seen)} were found, not of {sorted(KINDS)}")
+
+
+def _unused(tale: Tale, evidence: Evidence) -> None:
+    """What the jobs' roles are granted and nothing has needed so far; the report lists every role."""
+    kinds = {arn: shown["kind"] for arn, shown in job_roles(tale)}
+    listed: dict[str, Any] = {}
+    for role in tale.cloud.permissions():
+        kind = kinds.get(role["role"])
+        if kind is None:
+            continue
+        unused = sorted({grant["action"] for grant in role["grants"] if not grant["used"]})
+        used = sorted({grant["action"] for grant in role["grants"] if grant["used"]})
+        listed[role["role"].rsplit("/", 1)[-1]] = {"kind": kind, "used": used, "unused": unused}
+    evidence["job_roles"] = listed
+    for name, found in listed.items():
+        # The monitor's schedule is not due yet.
+        require(
+            found["used"] or found["kind"] == "monitor", f"no call has needed anything that {name} is granted"
+        )
+
+
 CELLS: Sequence[Cell] = (
+    Cell(
+        id="secure.roles.unused",
+        title="What the roles of the jobs are granted and nothing needed is listed",
+        chapter=CHAPTER,
+        run=_unused,
+        ground="serving",
+        capabilities=("secure.roles",),
+    ),
+    Cell(
+        id="secure.roles.jobs",
+        title="The role of each kind of job makes the calls of its kind, and no others",
+        chapter=CHAPTER,
+        run=_jobs,
+        ground="deployed",
+        capabilities=("secure.roles",),
+    ),
     Cell(
         id="secure.personas.rights",
         title="Each persona makes the calls of its table, and is refused those of the others",
