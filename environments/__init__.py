@@ -1,5 +1,6 @@
 """How the lifecycle runs: one object per environment, in the order of promotion."""
 
+from environments.cost import BudgetAction, Cost
 from environments.dev import DEV
 from environments.governance import Audit, Governance, Personas
 from environments.gpu import GpuQueue
@@ -30,6 +31,8 @@ __all__ = [
     "STAGING",
     "Airflow",
     "Audit",
+    "BudgetAction",
+    "Cost",
     "Dashboards",
     "Environment",
     "Governance",

@@ -12,6 +12,7 @@ from ml_contract.spec.blocks import Classification
 from ml_lifecycle.data_lake import DEEP_ARCHIVE_LEAST_DAYS
 from ml_lifecycle.foundation.logs import LOG_RETENTION_DAYS
 
+from environments.cost import Cost
 from environments.governance import CLASSIFICATIONS, Governance
 from environments.gpu import GpuQueue
 from environments.hyperpod import HyperPod
@@ -156,6 +157,8 @@ class Environment:
     ``observability`` adds what watches the environment as a whole; ``tracing`` says where spans go;
     ``None``: nothing is traced.
 
+    ``cost`` says what is done against costs that nobody uses: idle endpoints, streams that are too large.
+
     ``flink_connector`` is the jar of Flink's Kinesis connector, for workloads whose windows run on Flink.
     """
 
@@ -180,6 +183,7 @@ class Environment:
     share_models_with: tuple[str, ...] = ()
     observability: Observability = field(default_factory=Observability)
     tracing: Tracing | None = None
+    cost: Cost = field(default_factory=Cost)
 
     def __post_init__(self) -> None:
         problems = []
@@ -215,6 +219,10 @@ class Environment:
             )
         if self.budget_usd is not None and self.budget_usd < 1:
             problems.append(f"budget_usd must be at least 1 or None, got {self.budget_usd}")
+        if self.cost.budget_action is not None and self.budget_usd is None:
+            problems.append("cost.budget_action goes with budget_usd, got no budget")
+        if self.production and (self.cost.stop_idle_after_hours is not None or self.cost.small_streams):
+            problems.append("cost.stop_idle_after_hours and cost.small_streams do not go with production")
         problems += [
             f"lake_administrators must hold ARNs of IAM roles or users, got {arn!r}"
             for arn in self.lake_administrators

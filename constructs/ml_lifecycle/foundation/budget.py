@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final, Literal
+
 from aws_cdk import aws_budgets as budgets
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sns as sns
 
 from constructs import Construct
+from ml_lifecycle.acknowledge import acknowledge
+from ml_lifecycle.pseudo import ACCOUNT, PARTITION, service_principal
+
+#: What starts something that is billed by the hour.
+STARTS: Final = (
+    "glue:StartJobRun",
+    "glue:StartWorkflowRun",
+    "sagemaker:CreateAutoMLJobV2",
+    "sagemaker:CreateEndpoint",
+    "sagemaker:CreateHyperParameterTuningJob",
+    "sagemaker:CreateProcessingJob",
+    "sagemaker:CreateTrainingJob",
+    "sagemaker:CreateTransformJob",
+    "sagemaker:StartPipelineExecution",
+)
 
 
 class MonthlyBudget(Construct):
@@ -13,7 +32,12 @@ class MonthlyBudget(Construct):
 
     It tells ``topic`` when 80 % is spent and when the forecast exceeds it.
 
-    The first two budgets of an account are free, a further one costs 0.02 USD a day (AWS Budgets pricing).
+    ``deny_roles`` (default: none) are names of roles that may start no job any more when ``deny_percent`` is
+    spent: AWS Budgets attaches a policy to them, after somebody has approved it (``deny_approval`` MANUAL,
+    the default) or by itself, and takes it away with the next month.
+
+    A budget is free; one with such an action costs 0.10 USD a day beyond an account's first two (AWS Budgets
+    pricing).
     Costs carry the tag only after it was activated once as a cost allocation tag in the payer account.
     """
 
@@ -26,6 +50,9 @@ class MonthlyBudget(Construct):
         tag_key: str,
         tag_value: str,
         topic: sns.ITopic,
+        deny_roles: Sequence[str] = (),
+        deny_percent: int = 100,
+        deny_approval: Literal["MANUAL", "AUTOMATIC"] = "MANUAL",
     ) -> None:
         super().__init__(scope, construct_id)
         if limit_usd < 1:
@@ -55,3 +82,56 @@ class MonthlyBudget(Construct):
             ),
             notifications_with_subscribers=[notice("ACTUAL", 80), notice("FORECASTED", 100)],
         )
+        self.action: budgets.CfnBudgetsAction | None = None
+        if deny_roles:
+            self.action = self._action(deny_roles, deny_percent, deny_approval, topic)
+
+    def _action(
+        self, roles: Sequence[str], percent: int, approval: str, topic: sns.ITopic
+    ) -> budgets.CfnBudgetsAction:
+        denies = iam.CfnManagedPolicy(
+            self,
+            "NoMoreJobs",
+            description="Attached by AWS Budgets when the budget is spent: nothing is started any more",
+            policy_document=iam.PolicyDocument(
+                statements=[
+                    iam.PolicyStatement(
+                        sid="BudgetIsSpent", effect=iam.Effect.DENY, actions=list(STARTS), resources=["*"]
+                    )
+                ]
+            ),
+        )
+        role = iam.Role(
+            self,
+            "ActionRole",
+            description="AWS Budgets: attaches the policy that denies further jobs, and takes it away",
+            assumed_by=service_principal("budgets", own_account=True),
+        )
+        named = [f"arn:{PARTITION}:iam::{ACCOUNT}:role/{name}" for name in roles]
+        # Which policy it may attach is said by condition (Service Authorization Reference, iam:PolicyARN).
+        iam.Grant.add_to_principal(
+            grantee=role,
+            actions=["iam:AttachRolePolicy", "iam:DetachRolePolicy"],
+            resource_arns=named,
+            conditions={"ArnEquals": {"iam:PolicyARN": denies.ref}},
+        )
+        part = budgets.CfnBudgetsAction
+        action = part(
+            self,
+            "Action",
+            budget_name=self.budget.ref,
+            action_type="APPLY_IAM_POLICY",
+            approval_model=approval,
+            notification_type="ACTUAL",
+            action_threshold=part.ActionThresholdProperty(type="PERCENTAGE", value=percent),
+            definition=part.DefinitionProperty(
+                iam_action_definition=part.IamActionDefinitionProperty(
+                    policy_arn=denies.ref, roles=list(roles)
+                )
+            ),
+            execution_role_arn=role.role_arn,
+            subscribers=[part.SubscriberProperty(type="SNS", address=topic.topic_arn)],
+        )
+        action.node.add_dependency(role)
+        acknowledge(denies, "IAM5[Resource::*]", "The policy only denies: a wider resource makes it stricter")
+        return action
