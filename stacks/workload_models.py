@@ -7,6 +7,7 @@ from dataclasses import replace
 import aws_cdk as cdk
 from ml_contract.load import LoadedWorkload
 from ml_lifecycle.data_lake import DataLake
+from ml_lifecycle.observability import SavedQueries
 from ml_lifecycle.registry import ModelRegistry
 from ml_lifecycle.security import show_role
 from ml_lifecycle.storage import LustreCache
@@ -90,6 +91,13 @@ class WorkloadModelsStack(LifecycleStack):
             readers=environment.share_models_with,
             challenger_parameter_name=challenger,
             endpoint_name=None if challenger is None else name,
+        )
+        SavedQueries(
+            self,
+            "Queries",
+            folder=f"{environment.name}/{spec.slug}",
+            source="decisions",
+            groups=[self.registry.promotion.log_group.log_group_name],
         )
         show_role(self.training_pipeline.role, "pipeline")
         show_role(self.training_pipeline.processing_role, "processing")

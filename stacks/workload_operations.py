@@ -11,7 +11,10 @@ from aws_cdk import aws_events_targets as targets
 from ml_contract.load import LoadedWorkload
 from ml_lifecycle.alarms import described
 from ml_lifecycle.data_lake import DataLake, IcebergTable
+from ml_lifecycle.ingestion import StreamIngestion
 from ml_lifecycle.monitoring import KINDS, GroundTruth, ModelMonitor, OperationsDashboard
+from ml_lifecycle.observability import SavedQueries
+from ml_lifecycle.observability.queries import Source
 from ml_lifecycle.registry.approval import NONE_APPROVED
 from ml_lifecycle.retraining import Retraining
 from ml_lifecycle.security import show_role
@@ -39,6 +42,7 @@ class WorkloadOperationsStack(LifecycleStack):
         lake: DataLake,
         models: WorkloadModelsStack,
         serving: WorkloadServingStack,
+        ingestion: StreamIngestion | None = None,
         new_data_event: Mapping[str, object] | None = None,
         curated_table: IcebergTable | None = None,
         labels_table: IcebergTable | None = None,
@@ -111,12 +115,14 @@ class WorkloadOperationsStack(LifecycleStack):
             name=f"{environment.name}-{spec.slug}",
             title=f"{spec.title} ({environment.name})",
             watch=served.watch,
-            monitor=self.monitor,
+            monitors=self.monitors,
+            ingestion=ingestion,
             training=models.training_pipeline,
             registry=models.registry,
             retraining=self.retraining,
             alarms=[*served.alarms, *batch, *watched, *given_up],
         )
+        self._queries(environment, workload, served)
         outputs = {
             "Workload": spec.name,
             "RetrainFunctionName": self.retraining.function.function_name,
@@ -178,6 +184,27 @@ class WorkloadOperationsStack(LifecycleStack):
                 )
             )
         return found
+
+    def _queries(self, environment: Environment, workload: LoadedWorkload, served: object) -> None:
+        folder = f"{environment.name}/{workload.workload.slug}"
+        # Of SageMaker's own log groups the names are known before they are there.
+        endpoint = served.endpoint_name if isinstance(served, SageMakerEndpoint) else None
+        sources: tuple[tuple[Source, list[str]], ...] = (
+            ("decisions", [self.retraining.function.log_group.log_group_name]),
+            ("serving", [] if endpoint is None else [f"/aws/sagemaker/Endpoints/{endpoint}"]),
+            ("jobs", ["/aws/sagemaker/ProcessingJobs", "/aws/sagemaker/TrainingJobs"]),
+            ("everything", []),
+        )
+        for source, groups in sources:
+            # The models' own stack holds the decisions on promotions.
+            name = "retraining" if source == "decisions" else source
+            SavedQueries(
+                self,
+                f"{name.title()}Queries",
+                folder=f"{folder}/retraining" if source == "decisions" else folder,
+                source=source,
+                groups=groups,
+            )
 
     def _approved(self, models: WorkloadModelsStack) -> cdk.CfnCondition:
         """Whether there is an endpoint: Model Monitor takes no schedule for one that does not exist."""

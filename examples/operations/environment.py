@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from environments import Environment, Governance, Network, Retention, Tables
+from environments import Environment, Governance, Network, Observability, Retention, Tables
 
 OPERATIONS = Environment(
     name="ops",
@@ -10,6 +10,7 @@ OPERATIONS = Environment(
     retention=Retention(log_days=30, access_log_days=90, noncurrent_version_days=30, capture_days=30),
     tables=Tables(snapshot_days=2, snapshots_kept=2),
     destroy_data=True,
+    observability=Observability(platform=True, silent_endpoint_hours=24),
     alarm_email="platform@example.com",
     budget_usd=500,
     governance=Governance(),
