@@ -93,11 +93,11 @@ class Stack:
 
     def asks_for_challenger(self, condition: str | None) -> bool:
         """Whether a condition holds only while a challenger is tried."""
-        return condition is not None and "hallenger" in json.dumps(self._condition(condition))
+        return condition is not None and "hallenger" in self._said(condition)
 
     def waits(self, condition: str) -> bool:
         """Whether a condition depends on a parameter in SSM: nothing is approved at first."""
-        said = json.dumps(self._condition(condition))
+        said = self._said(condition)
         return any(
             f'"{name}"' in said
             for name, parameter in self.template.get("Parameters", {}).items()
@@ -105,8 +105,18 @@ class Stack:
             and name != "BootstrapVersion"
         )
 
-    def _condition(self, name: str) -> Any:
-        return self.template.get("Conditions", {}).get(name)
+    def when(self, value: Any) -> str | None:
+        """The condition of a value that is there under one only (``Fn::If``)."""
+        if isinstance(value, Mapping) and "Fn::If" in value:
+            return str(value["Fn::If"][0])
+        return None
+
+    def _said(self, condition: str) -> str:
+        """A condition and those that it names, as JSON."""
+        known = self.template.get("Conditions", {})
+        said = json.dumps(known.get(condition))
+        named = re.findall(r'\{"Condition": "(\w+)"\}', said)
+        return said + "".join(self._said(name) for name in named)
 
 
 def _tag(resource: Resource, key: str) -> str | None:

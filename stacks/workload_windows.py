@@ -51,6 +51,7 @@ class WorkloadWindowsStack(LifecycleStack):
             log_key=foundation.keys.logs,
             allowed_lateness_hours=spec.windows.allowed_lateness_hours,
             connector=environment.flink_connector,
+            small_stream=environment.cost.small_streams,
             log_retention_days=environment.retention.log_days,
             alarm_topic=foundation.notices.topic,
         )

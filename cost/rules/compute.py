@@ -98,7 +98,8 @@ def started(schedule: Resource, context: Context, runs: float) -> Iterator[Usage
     """What a schedule's calls cost where they arrive."""
     arn = schedule.text("Target", "Arn") or ""
     given = schedule.text("Target", "Input") or ""
-    state: State = "rest"
+    when = context.stack.when(schedule.properties.get("State"))
+    state: State = "serving" if when is not None and context.stack.waits(when) else "rest"
     if "createProcessingJob" in arn:
         yield from _processing(given, context, runs, state)
     elif "glue:" in arn:

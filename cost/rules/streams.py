@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from cost.assembly import Resource
 from cost.load import HOURS
-from cost.rules.base import Context, Usage, priced
+from cost.rules.base import Context, State, Usage, priced
 
 #: GB of running storage that Managed Flink keeps for each KPU (its pricing page).
 GB_PER_KPU = 50
@@ -73,9 +73,13 @@ def flink(resource: Resource, context: Context) -> Iterator[Usage]:
     settings = resource.properties["ApplicationConfiguration"]["FlinkApplicationConfiguration"]
     parallel = settings.get("ParallelismConfiguration", {})
     kpus = math.ceil(int(parallel.get("Parallelism", 1)) / int(parallel.get("ParallelismPerKPU", 1)))
+    # CloudFormation makes an application and starts none: a resource beside it does.
+    starters = [*context.stack.of_type("Custom::FlinkApplicationRunning")]
+    stops = any(s.condition is not None and context.stack.waits(s.condition) for s in starters)
+    state: State = "serving" if stops else "rest"
     running = f"{kpus} KPU(s) and one for orchestration; it runs whoever sends"
-    yield Usage(price="flink.kpu", quantity=HOURS * (kpus + 1), why=running)
-    yield Usage(price="flink.storage", quantity=GB_PER_KPU * kpus, why="running storage")
+    yield Usage(price="flink.kpu", quantity=HOURS * (kpus + 1), why=running, state=state)
+    yield Usage(price="flink.storage", quantity=GB_PER_KPU * kpus, why="running storage", state=state)
 
 
 @priced("AWS::MSK::ServerlessCluster")

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from environments import Environment, Governance, Network, Observability, Retention, Tables
+from environments import (
+    BudgetAction,
+    Cost,
+    Environment,
+    Governance,
+    Network,
+    Observability,
+    Retention,
+    Tables,
+)
 
 OPERATIONS = Environment(
     name="ops",
@@ -13,5 +22,11 @@ OPERATIONS = Environment(
     observability=Observability(platform=True, silent_endpoint_hours=24),
     alarm_email="platform@example.com",
     budget_usd=500,
+    # Thirty days: other cells let days pass without a request.
+    cost=Cost(
+        stop_idle_after_hours=720,
+        small_streams=True,
+        budget_action=BudgetAction(roles=("ops-analysts",)),
+    ),
     governance=Governance(),
 )
