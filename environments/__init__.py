@@ -9,6 +9,7 @@ from environments.model import Environment, Network, Retention
 from environments.observability import Observability, Tracing
 from environments.orchestration import Airflow, Orchestration
 from environments.prod import PROD
+from environments.security import Organisation, OwnKeys, OwnVpc, Perimeter, Security
 from environments.services import (
     Dashboards,
     Lustre,
@@ -42,9 +43,14 @@ __all__ = [
     "Network",
     "Observability",
     "Orchestration",
+    "Organisation",
+    "OwnKeys",
+    "OwnVpc",
+    "Perimeter",
     "Personas",
     "Retention",
     "Search",
+    "Security",
     "Services",
     "SharedStorage",
     "Tables",

@@ -19,6 +19,7 @@ from environments.hyperpod import HyperPod
 from environments.observability import Observability, Tracing
 from environments.orchestration import Orchestration
 from environments.refusal import refuse
+from environments.security import Security
 from environments.services import Services
 from environments.tables import Tables
 
@@ -150,6 +151,8 @@ class Environment:
 
     ``share_models_with`` names accounts that may see this environment's model versions and deploy them.
 
+    ``security`` names what an organisation demands or brings: boundary, names, tags, VPC, keys, perimeter.
+
     ``services`` names what stands beside the workloads: warehouse, dashboards, search, file systems, cameras.
 
     ``orchestration`` says who else starts training pipelines: Step Functions, Airflow.
@@ -181,6 +184,7 @@ class Environment:
     gpu: GpuQueue | None = None
     hyperpod: HyperPod | None = None
     share_models_with: tuple[str, ...] = ()
+    security: Security = field(default_factory=Security)
     observability: Observability = field(default_factory=Observability)
     tracing: Tracing | None = None
     cost: Cost = field(default_factory=Cost)

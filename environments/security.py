@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
+from typing import Literal
 
 from environments.refusal import refuse
 
@@ -110,6 +111,18 @@ class OwnKeys:
                 if getattr(self, name) is not None and not _KEY.fullmatch(getattr(self, name))
             ],
         )
+
+    @property
+    def given(self) -> dict[Literal["data", "logs", "messages"], str]:
+        """The keys that are named, by purpose."""
+        found: dict[Literal["data", "logs", "messages"], str] = {}
+        if self.data is not None:
+            found["data"] = self.data
+        if self.logs is not None:
+            found["logs"] = self.logs
+        if self.messages is not None:
+            found["messages"] = self.messages
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

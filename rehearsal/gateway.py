@@ -324,8 +324,10 @@ class Gateway:
         """Return the refusal that stands for "not found"; None when the caller may know."""
         headers = dict(request.headers)
         query = {key: list(values) for key, values in request.query.items()}
-        place = {"account": principal.account, "region": signed.region}
-        service, checks = bridge.checks_of(request.method, path, headers, query, request.body, **place)
+        account, region = principal.account, signed.region
+        service, checks = bridge.checks_of(
+            request.method, path, headers, query, request.body, account=account, region=region
+        )
         if not checks or checks[0].action != "s3:GetObject":
             return None
         bucket = checks[0].resource.partition("/")[0]
@@ -338,7 +340,9 @@ class Gateway:
             principal=principal.session_arn,
             policies=policies,
             boundary=boundary,
-            **place,
+            principal_tags=bridge.role_tags(principal.role_arn),
+            account=account,
+            region=region,
         )
         if decision.allowed:
             return None

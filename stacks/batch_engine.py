@@ -80,7 +80,7 @@ def batch_engine(
         "Batch",
         instance_type=batch.instance_type,
         volume_gb=batch.volume_gb,
-        volume_key=foundation.keys.data_key,
+        volume_key=foundation.data_key(workload),
         network=network,
         **common,
     )

@@ -97,7 +97,7 @@ class GovernanceStack(LifecycleStack):
             self.workgroups[persona] = workgroup
             cdk.CfnOutput(self, f"{role.node.id}RoleArn", value=role.role_arn)
             cdk.CfnOutput(self, f"{role.node.id}Workgroup", value=workgroup.name)
-        stage = cdk.Stage.of(self)
+        stage, rules = cdk.Stage.of(self), environment.security.organisation
         PersonaWork(
             self,
             "Work",
@@ -105,6 +105,7 @@ class GovernanceStack(LifecycleStack):
             environment_name=environment.name,
             stack_prefix=stage.stage_name if stage is not None and stage.stage_name else environment.id,
             artifacts=lake.artifacts,
+            boundary_arn=None if rules is None else rules.boundary_arn,
         )
         cdk.CfnOutput(self, "ResultsUri", value=self.results.uri())
         self.audit = None

@@ -6,17 +6,21 @@ from collections.abc import Sequence
 
 import aws_cdk as cdk
 from ml_contract.load import LoadedWorkload
+from ml_lifecycle.security import OrganisationRules
 
 from constructs import Construct
 from environments import Environment
+from environments.delivery import Delivery
 from stacks.airflow import AirflowStack
 from stacks.data_lake import DataLakeStack
 from stacks.foundation import FoundationStack
 from stacks.governance import GovernanceStack
 from stacks.gpu import GpuStack
 from stacks.hyperpod import HyperPodStack
+from stacks.platform import PlatformStack
 from stacks.services import ServicesStack
 from stacks.workload_alternatives import WorkloadAlternativesStack
+from stacks.workload_cost import stop_when_idle
 from stacks.workload_data import WorkloadDataStack
 from stacks.workload_labels import WorkloadLabelsStack
 from stacks.workload_models import WorkloadModelsStack
@@ -36,17 +40,28 @@ class LifecycleStage(cdk.Stage):
         *,
         environment: Environment,
         workloads: Sequence[LoadedWorkload],
+        delivery: Delivery | None = None,
     ) -> None:
         super().__init__(
             scope,
             construct_id,
             env=cdk.Environment(account=environment.account, region=environment.region),
         )
+        rules = environment.security.organisation
+        if rules is not None:
+            OrganisationRules(
+                boundary_arn=rules.boundary_arn,
+                names=rules.names,
+                tags=rules.tags,
+                required_tags=rules.required_tags,
+            ).apply(self)
         self.foundation = FoundationStack(
             self,
             "Foundation",
             environment=environment,
             pollers=any(loaded.workload.stream.kafka_topic is not None for loaded in workloads),
+            workloads=workloads,
+            delivery=delivery,
         )
         self.data_lake = DataLakeStack(self, "DataLake", environment=environment, workloads=workloads)
         self.governance: GovernanceStack | None = None
@@ -89,6 +104,14 @@ class LifecycleStage(cdk.Stage):
                 lake=self.data_lake.lake,
             )
         models = [self._workload(environment, workload) for workload in workloads]
+        if environment.observability.platform:
+            PlatformStack(
+                self,
+                "Platform",
+                environment=environment,
+                foundation=self.foundation,
+                workloads=workloads,
+            )
         if environment.orchestration.airflow is not None:
             AirflowStack(self, "Airflow", environment=environment, foundation=self.foundation, models=models)
 
@@ -113,8 +136,9 @@ class LifecycleStage(cdk.Stage):
                 lake=lake,
                 data=data,
             )
+        windows: WorkloadWindowsStack | None = None
         if workload.workload.windows is not None and workload.workload.windows.engine == "flink":
-            WorkloadWindowsStack(
+            windows = WorkloadWindowsStack(
                 self,
                 f"{name}Windows",
                 environment=environment,
@@ -165,7 +189,7 @@ class LifecycleStage(cdk.Stage):
                 features_role=data.batch.features_role,
                 governance=self.governance,
             )
-        WorkloadOperationsStack(
+        operations = WorkloadOperationsStack(
             self,
             f"{name}Operations",
             environment=environment,
@@ -174,8 +198,19 @@ class LifecycleStage(cdk.Stage):
             lake=lake,
             models=models,
             serving=serving,
+            ingestion=data.ingestion,
             new_data_event=data.batch.new_data_event,
             curated_table=data.batch.curated_table,
             labels_table=None if labels is None else labels.labels_table,
+        )
+        stop_when_idle(
+            environment=environment,
+            workload=workload,
+            foundation=foundation,
+            data=data,
+            models=models,
+            serving=serving,
+            operations=operations,
+            windows=windows,
         )
         return models

@@ -68,7 +68,7 @@ class WorkloadModelsStack(LifecycleStack):
             features=lake.features,
             features_uri=features_uri,
             artifacts=lake.artifacts,
-            volume_key=foundation.keys.data_key,
+            volume_key=foundation.data_key(workload),
             network=job_network(foundation),
             training_network=self._training_network(workload, foundation),
             file_system=file_system,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
@@ -11,7 +12,7 @@ from aws_cdk import aws_kms as kms
 
 from constructs import Construct
 from ml_lifecycle.foundation.logs import log_group
-from ml_lifecycle.pseudo import service_principal
+from ml_lifecycle.pseudo import ACCOUNT, PARTITION, REGION, service_principal
 
 #: The APIs that jobs inside the VPC call: construct id -> service name of the interface endpoint.
 INTERFACE_ENDPOINTS: dict[str, str] = {
@@ -29,13 +30,85 @@ INTERFACE_ENDPOINTS: dict[str, str] = {
 }
 
 
+#: Buckets of AWS that jobs read layers of images from ("Minimum Amazon S3 bucket permissions for Amazon ECR",
+#: Amazon ECR User Guide).
+_LAYERS = f"arn:{PARTITION}:s3:::prod-{REGION}-starport-layer-bucket/*"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Perimeter:
+    """What endpoints let through: calls of own principals on own resources.
+
+    Own are those of the account or, with ``organization_id``, of the organisation. ``more_buckets`` are names
+    of foreign buckets whose objects may be read; ECR's bucket of image layers always may.
+    """
+
+    organization_id: str | None = None
+    more_buckets: tuple[str, ...] = ()
+
+    def _own(self) -> dict[str, str]:
+        if self.organization_id is not None:
+            return {"aws:PrincipalOrgID": self.organization_id, "aws:ResourceOrgID": self.organization_id}
+        return {"aws:PrincipalAccount": ACCOUNT, "aws:ResourceAccount": ACCOUNT}
+
+    def statements(self, *, s3: bool = False) -> list[iam.PolicyStatement]:
+        """Return the policy of an endpoint; ``s3`` is that of S3."""
+        anyone = iam.AnyPrincipal()
+        found = [
+            iam.PolicyStatement(
+                sid="OwnOnOwn",
+                principals=[anyone],
+                actions=["*"],
+                resources=["*"],
+                conditions={"StringEquals": self._own()},
+            )
+        ]
+        if s3:
+            found.append(
+                iam.PolicyStatement(
+                    sid="ReadOthers",
+                    principals=[anyone],
+                    actions=["s3:GetObject"],
+                    resources=[
+                        _LAYERS,
+                        *(f"arn:{PARTITION}:s3:::{bucket}/*" for bucket in self.more_buckets),
+                    ],
+                )
+            )
+            if self.more_buckets:
+                found.append(
+                    iam.PolicyStatement(
+                        sid="ListOthers",
+                        principals=[anyone],
+                        actions=["s3:GetBucketLocation", "s3:ListBucket"],
+                        resources=[f"arn:{PARTITION}:s3:::{bucket}" for bucket in self.more_buckets],
+                    )
+                )
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExistingVpc:
+    """A VPC that is there, by ids: synthesis asks nobody. One subnet per zone, in the same order."""
+
+    vpc_id: str
+    cidr: str
+    subnet_ids: tuple[str, ...]
+    availability_zones: tuple[str, ...]
+    s3_prefix_list_id: str
+
+
 class Network(Construct):
     """Define a VPC with isolated subnets, endpoints, flow logs and a security group for jobs.
 
     Default: two zones, gateway endpoints for S3 and DynamoDB (free), interface endpoints for what jobs call
     (about 0.01 USD per hour and zone each), no NAT and no internet gateway. ``job_security_group`` lets
     members talk to each other (Spark) and out on 443; in isolated subnets 443 leads to the endpoints and
-    nowhere else. ``pollers`` adds Lambda's endpoint, which a ``KafkaSource`` needs.
+    nowhere else. ``pollers`` adds Lambda's endpoint, which a ``KafkaSource`` needs. ``perimeter`` ends what
+    endpoints let through; AWS's default is everything.
+
+    With ``existing`` a VPC that is there is used: only ``job_security_group`` is made, which leads out on 443
+    to the VPC and to S3's prefix list; endpoints, flow logs and routes are its owner's.
     """
 
     def __init__(
@@ -50,18 +123,40 @@ class Network(Construct):
         log_retention_days: int = 90,
         availability_zones: Sequence[str] | None = None,
         pollers: bool = False,
+        perimeter: Perimeter | None = None,
+        existing: ExistingVpc | None = None,
     ) -> None:
         super().__init__(scope, construct_id)
         if not 1 <= max_azs <= 3:
             raise ValueError(
                 f"max_azs must be between 1 and 3, got {max_azs}; give availability_zones to name them"
             )
+        if existing is not None and perimeter is not None:
+            raise ValueError("perimeter must be None with existing, got both; its endpoints are its owner's")
+        self._perimeter = perimeter
+        if existing is not None:
+            self.vpc: ec2.IVpc = ec2.Vpc.from_vpc_attributes(
+                self,
+                "Vpc",
+                vpc_id=existing.vpc_id,
+                vpc_cidr_block=existing.cidr,
+                availability_zones=list(existing.availability_zones),
+                isolated_subnet_ids=list(existing.subnet_ids),
+            )
+            self.subnets = ec2.SubnetSelection(subnet_type=ec2.SubnetType.PRIVATE_ISOLATED)
+            self.job_security_group = self._job_security_group()
+            for peer, why in (
+                (ec2.Peer.ipv4(existing.cidr), "Endpoints in the VPC"),
+                (ec2.Peer.prefix_list(existing.s3_prefix_list_id), "S3's gateway endpoint"),
+            ):
+                self.job_security_group.add_egress_rule(peer, ec2.Port.tcp(443), why)
+            return
         if availability_zones is None:
             # Not stack.availability_zones: in a stack with an account and a region it asks AWS, and
             # synthesis asks nobody.
             zones = cdk.Fn.get_azs()
             availability_zones = [cdk.Fn.select(index, zones) for index in range(max_azs)]
-        self.vpc = ec2.Vpc(
+        vpc = self.vpc = ec2.Vpc(
             self,
             "Vpc",
             ip_addresses=ec2.IpAddresses.cidr(cidr),
@@ -81,22 +176,11 @@ class Network(Construct):
                 "DynamoDb": ec2.GatewayVpcEndpointOptions(service=ec2.GatewayVpcEndpointAwsService.DYNAMODB),
             },
         )
+        self._keep_perimeter(vpc)
         self.subnets = ec2.SubnetSelection(subnet_type=ec2.SubnetType.PRIVATE_ISOLATED)
         self.flow_log_group = log_group(self, "FlowLogs", key=log_key, retention_days=log_retention_days)
         self._flow_logs()
-        self.job_security_group = ec2.SecurityGroup(
-            self,
-            "JobSecurityGroup",
-            vpc=self.vpc,
-            description="Jobs: each other, and HTTPS to the endpoints",
-            allow_all_outbound=False,
-        )
-        self.job_security_group.add_ingress_rule(
-            self.job_security_group, ec2.Port.all_tcp(), "Between the nodes of a job"
-        )
-        self.job_security_group.add_egress_rule(
-            self.job_security_group, ec2.Port.all_tcp(), "Between the nodes of a job"
-        )
+        self.job_security_group = self._job_security_group()
         self.job_security_group.add_egress_rule(
             ec2.Peer.any_ipv4(),
             ec2.Port.tcp(443),
@@ -106,6 +190,28 @@ class Network(Construct):
             # Lambda's pollers of a Kafka cluster call Lambda itself; nothing else in the VPC does.
             more = {"Lambda": "lambda"} if pollers else {}
             self._interface_endpoints({**INTERFACE_ENDPOINTS, **more})
+
+    def _job_security_group(self) -> ec2.SecurityGroup:
+        group = ec2.SecurityGroup(
+            self,
+            "JobSecurityGroup",
+            vpc=self.vpc,
+            description="Jobs: each other, and HTTPS to the endpoints",
+            allow_all_outbound=False,
+        )
+        group.add_ingress_rule(group, ec2.Port.all_tcp(), "Between the nodes of a job")
+        group.add_egress_rule(group, ec2.Port.all_tcp(), "Between the nodes of a job")
+        return group
+
+    def _keep_perimeter(self, vpc: ec2.Vpc) -> None:
+        if self._perimeter is None:
+            return
+        for name in ("S3", "DynamoDb"):
+            endpoint = vpc.node.find_child(name)
+            if not isinstance(endpoint, ec2.GatewayVpcEndpoint):
+                raise TypeError(f"{endpoint.node.path} must be a gateway endpoint")
+            for statement in self._perimeter.statements(s3=name == "S3"):
+                endpoint.add_to_policy(statement)
 
     def _flow_logs(self) -> None:
         role = iam.Role(
@@ -142,7 +248,7 @@ class Network(Construct):
         )
         group.add_ingress_rule(self.job_security_group, ec2.Port.tcp(443), "Jobs")
         for construct_id, service in services.items():
-            ec2.InterfaceVpcEndpoint(
+            endpoint = ec2.InterfaceVpcEndpoint(
                 self,
                 construct_id,
                 vpc=self.vpc,
@@ -152,3 +258,6 @@ class Network(Construct):
                 private_dns_enabled=True,
                 open=False,
             )
+            if self._perimeter is not None:
+                for statement in self._perimeter.statements():
+                    endpoint.add_to_policy(statement)

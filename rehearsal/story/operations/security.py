@@ -96,20 +96,28 @@ class Acting:
         self._endpoint = tale.cloud.server.endpoint
         self._region = tale.cloud.server.environment()["AWS_REGION"]
         self._given = given["Credentials"]
+        self._clients: dict[str, Any] = {}
 
     def client(self, service: str) -> Any:
         """A boto3 client that acts as the role."""
-        import boto3.session
-        from botocore.config import Config
+        if service not in self._clients:
+            self._clients[service] = _client(self._given, self._region, self._endpoint, service)
+        return self._clients[service]
 
-        session: Any = boto3.session.Session(
-            aws_access_key_id=self._given["AccessKeyId"],
-            aws_secret_access_key=self._given["SecretAccessKey"],
-            aws_session_token=self._given["SessionToken"],
-            region_name=self._region,
-        )
-        config = Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}, proxies={})
-        return session.client(service, endpoint_url=self._endpoint, config=config)
+
+def _client(given: Mapping[str, str], region: str, endpoint: str, service: str) -> Any:
+    """A client that signs with what STS gave, and asks once."""
+    import boto3.session
+    from botocore.config import Config
+
+    session: Any = boto3.session.Session(
+        aws_access_key_id=given["AccessKeyId"],
+        aws_secret_access_key=given["SecretAccessKey"],
+        aws_session_token=given["SessionToken"],
+        region_name=region,
+    )
+    config = Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}, proxies={})
+    return session.client(service, endpoint_url=endpoint, config=config)
 
 
 def job_roles(tale: Tale) -> Iterator[tuple[str, dict[str, Any]]]:
