@@ -11,6 +11,7 @@ from aws_cdk import aws_ecr_assets as ecr_assets
 from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
+from aws_cdk import aws_lakeformation as lakeformation
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_scheduler as scheduler
 from aws_cdk import aws_sns as sns
@@ -24,7 +25,7 @@ from ml_lifecycle.dead_letters import DeadLetterQueue
 from ml_lifecycle.foundation import log_group
 from ml_lifecycle.monitoring.job import GROUND_TRUTH
 from ml_lifecycle.monitoring.own_engine import HOURS, cron
-from ml_lifecycle.pseudo import service_principal
+from ml_lifecycle.pseudo import ACCOUNT, service_principal
 
 __all__ = ["GroundTruth"]
 
@@ -90,7 +91,7 @@ class GroundTruth(Construct):
         self.dead_letters.grant_send(self.role)
         curated_table.grant_read(self.role)
         if labels is not None:
-            labels.grant_read(self.role)
+            self._grant_labels(labels)
         artifacts.grant_read(self.role, self.prefix)
         artifacts.grant_write(self.role, self.prefix)
         self.function = lambda_.DockerImageFunction(
@@ -149,6 +150,27 @@ class GroundTruth(Construct):
         """Events that were given up; five minutes unless ``period`` says otherwise."""
         return self.dead_letters.queue.metric_approximate_number_of_messages_visible(
             period=cdk.Duration.minutes(5) if period is None else period, statistic=statistic
+        )
+
+    def _grant_labels(self, labels: IcebergTable) -> None:
+        """Grant reading the second table of a zone; in Lake Formation a role has one such grant a zone."""
+        zone = labels.zone
+        zone.grant_read(self.role, labels.prefix)
+        zone.grant_query_table(self.role, labels.name, in_lake_formation=False)
+        if not zone.governed:
+            return
+        name = lakeformation.CfnPrincipalPermissions
+        name(
+            self,
+            "LabelsPermissions",
+            principal=name.DataLakePrincipalProperty(data_lake_principal_identifier=self.role.role_arn),
+            resource=name.ResourceProperty(
+                table=name.TableResourceProperty(
+                    catalog_id=ACCOUNT, database_name=labels.database_name, name=labels.name
+                )
+            ),
+            permissions=["SELECT", "DESCRIBE"],
+            permissions_with_grant_option=[],
         )
 
     def _start_on(self, pattern: dict[str, object]) -> None:
