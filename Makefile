@@ -11,12 +11,19 @@ DATA ?=
 ENV ?= dev
 TESTS ?=
 ONLY ?=
+AUDIT ?= .venv/bin/uv tool run --from pip-audit==2.10.1 pip-audit
+# What the delivery pipeline tells its builds: whose roles, which stages, where the page goes.
+DELIVERY ?= ml-lifecycle
+STAGES ?=
+TYPES ?=
+UNTIL ?=
+CHANGES ?=
 WORKERS ?= 2
 
 # dev -> Dev: the id of the environment's stage
 stage = $(shell printf '%s' '$(ENV)' | awk '{print toupper(substr($$0,1,1)) substr($$0,2)}')
 
-.PHONY: help setup rehearse rehearse-matrix rehearse-operations rehearse-everything test unit fuzz lint format synth list diff deploy destroy cost verify snapshot-update bench lock clean
+.PHONY: help setup rehearse rehearse-matrix rehearse-operations rehearse-everything test unit fuzz lint format synth list diff deploy destroy cost verify snapshot-update bench lock clean audit what-changes smoke
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-20s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,8 +31,8 @@ help: ## Show this list
 setup: ## Install everything into this folder (.venv, node_modules); skips what is done
 	@$(PYTHON) tools/setup.py
 
-rehearse: setup ## Deploy and run the whole lifecycle here [WORKLOAD= DATA= RECORDS= SEED= OUT=]
-	@$(RUN) -m rehearsal run --workload '$(WORKLOAD)' --records '$(RECORDS)' --seed '$(SEED)' --out '$(OUT)' $(if $(DATA),--data '$(DATA)')
+rehearse: setup ## Deploy and run the whole lifecycle here [WORKLOAD= DATA= RECORDS= SEED= OUT= UNTIL=step]
+	@$(RUN) -m rehearsal run --workload '$(WORKLOAD)' --records '$(RECORDS)' --seed '$(SEED)' --out '$(OUT)' $(if $(DATA),--data '$(DATA)') $(if $(UNTIL),--until '$(UNTIL)')
 
 rehearse-matrix: setup ## Play every way to serve, to scale and to roll out [ONLY=rollout.canary,style.serverless OUT=]
 	@$(RUN) -m rehearsal matrix --workload '$(WORKLOAD)' --seed '$(SEED)' --out '$(OUT)' $(if $(ONLY),--only '$(ONLY)')
@@ -39,9 +46,9 @@ rehearse-everything: setup ## Deploy the example with every option switched on; 
 load-test: setup ## Draw the container's latency against its load, after a rehearsal [WORKLOAD= OUT=]
 	@$(RUN) -m rehearsal load-test --workload '$(WORKLOAD)' --out '$(OUT)'
 
-test: setup ## Run every test, a quick rehearsal included
-	@$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m 'not story'
-	@$(RUN) -m pytest -m story
+test: setup ## Run every test, a quick rehearsal included [TESTS=tests/contract: these alone]
+	@$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m 'not story' $(TESTS)
+	@$(if $(TESTS),:,$(RUN) -m pytest -m story)
 
 unit: setup ## Run the tests that take no more than a few seconds
 	@$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m 'not slow and not rehearsal'
@@ -49,8 +56,11 @@ unit: setup ## Run the tests that take no more than a few seconds
 fuzz: setup ## Run the property tests on examples that nobody has tried [TESTS=tests/containers]
 	@HYPOTHESIS_PROFILE=fuzz $(RUN) -m pytest -n $(WORKERS) --dist loadfile -m 'not slow and not rehearsal' $(TESTS)
 
-lint: setup ## Check style and types
-	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
+audit: setup ## Look up known vulnerabilities of what is installed; needs the network
+	@$(AUDIT) -r requirements.txt --require-hashes --disable-pip
+
+lint: setup ## Check style, security rules and types [TYPES=delivery: types of these alone]
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy $(TYPES)
 
 format: setup ## Format the code
 	@.venv/bin/ruff check --fix . ; .venv/bin/ruff format .
@@ -63,6 +73,13 @@ list: setup ## List the stacks
 
 diff: setup ## Compare an environment with what is deployed; without credentials, with the last synth [ENV=dev]
 	@$(RUN) tools/diff.py '$(ENV)'
+
+what-changes: setup ## Tell what cdk.out would do to what is deployed, as the pipeline does [STAGES="Dev Prod" CHANGES=folder]
+	@$(RUN) -m delivery diff deployed cdk.out --role-name '$(DELIVERY)-{stage}-checks' --fail-on refused \
+	  $(foreach each,$(STAGES),--stage $(each)) $(if $(CHANGES),--out '$(CHANGES)')
+
+smoke: setup ## Ask each endpoint of a deployed environment about a made-up record, as the pipeline does [ENV=dev]
+	@$(RUN) -m delivery smoke --environment '$(ENV)' --role-name '$(DELIVERY)-{stage}-checks'
 
 deploy: setup ## Deploy an environment to the account of your credentials [ENV=dev]
 	@tools/cdk deploy '$(stage)/*' --no-notices

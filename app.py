@@ -24,9 +24,9 @@ def build(app: cdk.App, workloads_folder: Path = WORKLOADS) -> cdk.App:
     if picked is not None and picked not in names:
         raise ValueError(f"context key environment must be one of {', '.join(names)}, got {picked!r}")
     stages = [
-        (environment, LifecycleStage(app, environment.id, environment=environment, workloads=workloads))
-        for environment in ENVIRONMENTS
-        if picked in (None, environment.name)
+        (each, LifecycleStage(app, each.id, environment=each, workloads=workloads, delivery=DELIVERY))
+        for each in ENVIRONMENTS
+        if picked in (None, each.name)
     ]
     if picked is None:
         DeliveryStack(app, "Delivery", delivery=DELIVERY, stages=stages)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import aws_cdk as cdk
-from ml_lifecycle.delivery import Delivered, DeliveryPipeline
+from ml_lifecycle.delivery import Delivered, DeliveryPipeline, Wave, access_role_name
 
 from constructs import Construct
 from environments import Environment
@@ -29,13 +29,32 @@ class DeliveryStack(cdk.Stack):
             description="Delivers every environment of the lifecycle",
             env=cdk.Environment(account=delivery.account, region=delivery.region),
         )
+        by_name = {
+            environment.name: self._delivered(delivery, environment, stage) for environment, stage in stages
+        }
+        waves = delivery.order(list(by_name))
         self.pipeline = DeliveryPipeline(
             self,
             "Pipeline",
             source=delivery.source,
             environments=[
-                Delivered(stage=stage, approval=environment.production) for environment, stage in stages
+                Wave(name=name, environments=[by_name[each] for each in named])
+                for name, named in waves.items()
             ],
+            delivery=delivery.name,
+            checks=delivery.checks,
             rehearsal=[f"make rehearse RECORDS={delivery.rehearsal_records}"],
+            rollback=delivery.rollback,
+            email=delivery.email,
         )
         cdk.CfnOutput(self, "PipelineName", value=self.pipeline.pipeline.pipeline_name)
+
+    def _delivered(self, delivery: Delivery, environment: Environment, stage: cdk.Stage) -> Delivered:
+        account = self.account if environment.account is None else environment.account
+        name = access_role_name(delivery.name, environment.name)
+        return Delivered(
+            stage=stage,
+            approval=environment.production,
+            checks_role_arn=f"arn:{self.partition}:iam::{account}:role/{name}",
+            name=environment.name,
+        )

@@ -1,4 +1,4 @@
-"""The delivery pipeline: stages in order, rehearsal as a gate, approval before production, sources."""
+"""The delivery pipeline: stages and waves in order, what a person sees before they approve, sources."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from ml_lifecycle.delivery import (
     DeliveryPipeline,
     S3Source,
     Source,
+    Wave,
 )
 
+ROLES = {name: f"arn:aws:iam::123456789012:role/ml-lifecycle-{name}-checks" for name in ("dev", "prod")}
 CONNECTION = "arn:aws:codeconnections:eu-central-1:123456789012:connection/0a1b2c3d"
 
 
@@ -36,10 +38,13 @@ def app_with(folder: Path, source: Source, **options: Any) -> Template:
         stack,
         "Pipeline",
         source=source,
-        environments=[Delivered(stage=stages[0]), Delivered(stage=stages[1], approval=True)],
+        environments=[
+            Delivered(stage=stages[0], checks_role_arn=ROLES["dev"]),
+            Delivered(stage=stages[1], approval=True, checks_role_arn=ROLES["prod"]),
+        ],
         **options,
     )
-    pipeline.on_failed("Failed", target=targets.SnsTopic(sns.Topic(stack, "Topic", enforce_ssl=True)))
+    pipeline.on_failed("Broken", target=targets.SnsTopic(sns.Topic(stack, "Topic", enforce_ssl=True)))
     app.synth()
     template: Template = json.loads((folder / "Delivery.template.json").read_text())
     return template
@@ -71,7 +76,8 @@ def commands(template: Template, text: str) -> list[dict[str, Any]]:
 
 def test_should_check_rehearse_and_deploy_in_order(template: Template) -> None:
     found = stages(template)
-    assert list(found) == ["Source", "Build", "UpdatePipeline", "Rehearsal", "Dev", "Prod"]
+    names = ["Source", "Build", "UpdatePipeline", "Rehearsal", "Dev", "ApproveProd", "Prod"]
+    assert list(found) == names
     assert found["Build"] == ["Synth"]
     assert found["UpdatePipeline"] == ["SelfMutate"]
     assert found["Rehearsal"] == ["Rehearse"]
@@ -79,16 +85,126 @@ def test_should_check_rehearse_and_deploy_in_order(template: Template) -> None:
 
 def test_should_ask_a_person_before_production_and_only_there(template: Template) -> None:
     found = stages(template)
-    assert found["Prod"][0] == "ApproveProd"
-    assert not [name for name in found["Dev"] if name.startswith("Approve")]
-    prod = only(template, "AWS::CodePipeline::Pipeline")["Stages"][-1]
-    order = {action["Name"]: action["RunOrder"] for action in prod["Actions"]}
-    assert order["ApproveProd"] < min(v for name, v in order.items() if name != "ApproveProd")
+    # A stage of its own: whoever says no fails nothing that could be rolled back.
+    assert found["ApproveProd"] == ["WhatChangesProd", "ApproveProd"]
+    asked = [name for actions in found.values() for name in actions if name.startswith("Approve")]
+    assert asked == ["ApproveProd"]
+
+
+def action(template: Template, name: str) -> dict[str, Any]:
+    every = [a for s in only(template, "AWS::CodePipeline::Pipeline")["Stages"] for a in s["Actions"]]
+    found: dict[str, Any] = next(a for a in every if a["Name"] == name)
+    return found
+
+
+def test_should_show_what_changes_before_a_person_is_asked(template: Template) -> None:
+    told, asked = action(template, "WhatChangesProd"), action(template, "ApproveProd")
+    assert told["RunOrder"] < asked["RunOrder"]
+    # The link names the page that the build of this very execution has written.
+    written = json.dumps(told["Configuration"]["EnvironmentVariables"])
+    linked = json.dumps(asked["Configuration"]["ExternalEntityLink"])
+    folder = "/what-changes/#{codepipeline.PipelineExecutionId}/Prod"
+    assert folder in written
+    assert f"{folder}/what-changes.html".removeprefix("/") in linked
+    [build] = commands(template, "make what-changes")
+    assert build["phases"]["build"]["commands"] == ["make setup", "make what-changes"]
+
+
+def test_should_ask_the_endpoints_after_each_deploy(template: Template) -> None:
+    found = stages(template)
+    assert found["Dev"][-1] == "SmokeDev"
+    assert found["Prod"][-1] == "SmokeProd"
+    last = action(template, "SmokeProd")
+    deploys = [a for a in only(template, "AWS::CodePipeline::Pipeline")["Stages"][-1]["Actions"] if a != last]
+    assert last["RunOrder"] > max(a["RunOrder"] for a in deploys)
+
+
+def test_should_let_only_the_builds_that_compare_and_ask_take_on_the_environments_roles(
+    template: Template,
+) -> None:
+    taking = [
+        (name, statement["Resource"])
+        for name, policy in resources(template, "AWS::IAM::Policy").items()
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+        if ROLES["prod"] in json.dumps(statement)
+    ]
+    assert taking == [(next(iter(dict(taking))), [ROLES["dev"], ROLES["prod"]])]
+    assert taking[0][0].startswith("PipelineChecksRole")
+
+
+def test_should_roll_back_a_wave_that_fails_and_no_other_stage(template: Template) -> None:
+    declared = only(template, "AWS::CodePipeline::Pipeline")["Stages"]
+    assert {s["Name"]: s["OnFailure"] for s in declared if "OnFailure" in s} == {
+        "Dev": {"Result": "ROLLBACK"},
+        "Prod": {"Result": "ROLLBACK"},
+    }
+
+
+def test_should_neither_compare_nor_ask_nor_roll_back_when_told_so(tmp_path: Path) -> None:
+    built = app_with(tmp_path, CodeCommitSource(repository_name="r"), difference=[], smoke=[], rollback=False)
+    assert stages(built)["ApproveProd"] == ["ApproveProd"]
+    assert not [name for actions in stages(built).values() for name in actions if name.startswith("Smoke")]
+    assert "OnFailure" not in json.dumps(only(built, "AWS::CodePipeline::Pipeline"))
+    assert not [name for name in resources(built, "AWS::IAM::Role") if "ChecksRole" in name]
+
+
+def test_should_tell_of_approvals_that_wait_and_of_failures(tmp_path: Path) -> None:
+    built = app_with(tmp_path, CodeCommitSource(repository_name="r"), email="platform@example.com")
+    topic = action(built, "ApproveProd")["Configuration"]["NotificationArn"]["Ref"]
+    [subscription] = resources(built, "AWS::SNS::Subscription").values()
+    assert subscription["Properties"]["Endpoint"] == "platform@example.com"
+    assert subscription["Properties"]["TopicArn"] == {"Ref": topic}
+    failed = [r for r in resources(built, "AWS::Events::Rule").values() if "FAILED" in json.dumps(r)]
+    assert {"Ref": topic} in [target["Arn"] for rule in failed for target in rule["Properties"]["Targets"]]
+
+
+def test_should_deploy_the_environments_of_a_wave_side_by_side(tmp_path: Path) -> None:
+    app = cdk.App(context=cdk_context(), outdir=str(tmp_path))
+    made = {}
+    for name in ("Dev", "Eu", "Us"):
+        made[name] = cdk.Stage(app, name)
+        sns.Topic(cdk.Stack(made[name], "Alone"), "Topic", enforce_ssl=True)
+    DeliveryPipeline(
+        cdk.Stack(app, "Delivery"),
+        "Pipeline",
+        source=CodeCommitSource(repository_name="r"),
+        environments=[
+            Delivered(stage=made["Dev"]),
+            Wave(
+                name="Live",
+                environments=[Delivered(stage=made["Eu"], approval=True), Delivered(stage=made["Us"])],
+            ),
+        ],
+    )
+    app.synth()
+    built = json.loads((tmp_path / "Delivery.template.json").read_text())
+    live = next(s for s in only(built, "AWS::CodePipeline::Pipeline")["Stages"] if s["Name"] == "Live")
+    order = {a["Name"]: a["RunOrder"] for a in live["Actions"]}
+    assert order["Eu.Alone.Prepare"] == order["Us.Alone.Prepare"]
+    assert order["Eu.Alone.Deploy"] == order["Us.Alone.Deploy"] > order["Eu.Alone.Prepare"]
+    assert live["OnFailure"] == {"Result": "ROLLBACK"}
+    assert stages(built)["ApproveLive"] == ["ApproveLive"]
+
+
+def test_should_refuse_waves_that_cannot_be() -> None:
+    stage = cdk.Stage(cdk.App(), "Dev")
+    with pytest.raises(ValueError, match=r"name of a wave .* got 'a b'; wave 'a b' must hold at least one"):
+        Wave(name="a b", environments=[])
+    with pytest.raises(ValueError, match="wave 'Dev' is there 2 times; stage 'Dev' is there 2 times"):
+        DeliveryPipeline(
+            cdk.Stack(),
+            "Pipeline",
+            source=CodeCommitSource(repository_name="r"),
+            environments=[Delivered(stage=stage), Delivered(stage=stage)],
+        )
 
 
 def test_should_run_the_checks_before_anything_else(template: Template) -> None:
     [build] = commands(template, "make synth")
-    assert build["phases"]["build"]["commands"] == ["make setup", "make lint", "make test", "make synth"]
+    assert build["phases"]["build"]["commands"] == [
+        *("make setup", "make lint", "make test", "make audit"),
+        "make synth",
+    ]
     [rehearsal] = commands(template, "make rehearse")
     assert rehearsal["phases"]["build"]["commands"] == ["make setup", "make rehearse RECORDS=1000"]
     for specification in (build, rehearsal):
@@ -131,7 +247,7 @@ def test_should_run_privileged_only_where_images_are_built(template: Template) -
 
 def test_should_tell_of_a_failure(template: Template) -> None:
     rules = resources(template, "AWS::Events::Rule")
-    failed = next(r["Properties"] for name, r in rules.items() if name.startswith("PipelineFailed"))
+    failed = next(r["Properties"] for name, r in rules.items() if name.startswith("PipelineBroken"))
     assert failed["EventPattern"]["detail-type"] == ["CodePipeline Pipeline Execution State Change"]
     assert failed["EventPattern"]["detail"]["state"] == ["FAILED"]
 
@@ -161,6 +277,54 @@ def test_should_take_code_from_elsewhere(
     assert commands(built, "RECORDS=5")
 
 
+def test_should_begin_with_a_tag_where_releases_are_tagged(tmp_path: Path) -> None:
+    source = ConnectionSource(connection_arn=CONNECTION, repository="owner/name", tags=["v*", "release-*"])
+    built = only(app_with(tmp_path, source), "AWS::CodePipeline::Pipeline")
+    first = built["Stages"][0]["Actions"][0]
+    assert first["Configuration"]["DetectChanges"] is False
+    [trigger] = built["Triggers"]
+    assert trigger["GitConfiguration"] == {
+        "SourceActionName": first["Name"],
+        "Push": [{"Tags": {"Includes": ["v*", "release-*"]}}],
+    }
+
+
+def test_should_begin_when_a_new_version_of_the_object_is_there(tmp_path: Path) -> None:
+    built = app_with(tmp_path, S3Source(bucket_name="source-bucket", key="code/app.zip"))
+    action = only(built, "AWS::CodePipeline::Pipeline")["Stages"][0]["Actions"][0]
+    assert action["Configuration"]["PollForSourceChanges"] is False
+    [rule] = [
+        r["Properties"] for r in resources(built, "AWS::Events::Rule").values() if "aws.s3" in json.dumps(r)
+    ]
+    assert rule["EventPattern"] == {
+        "source": ["aws.s3"],
+        "detail-type": ["Object Created"],
+        "detail": {"bucket": {"name": ["source-bucket"]}, "object": {"key": ["code/app.zip"]}},
+    }
+    [target] = rule["Targets"]
+    [pipeline] = resources(built, "AWS::CodePipeline::Pipeline")
+    assert {"Ref": pipeline} in target["Arn"]["Fn::Join"][1]
+
+
+def test_should_read_a_source_under_its_key(tmp_path: Path) -> None:
+    key = "arn:aws:kms:eu-central-1:123456789012:key/0a1b2c3d"
+    built = app_with(tmp_path, S3Source(bucket_name="source-bucket", kms_key_arn=key))
+    reading = [
+        statement["Action"]
+        for policy in resources(built, "AWS::IAM::Policy").values()
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+        if statement["Resource"] == key
+    ]
+    assert reading
+    assert all("kms:Decrypt" in actions for actions in reading)
+
+
+def test_should_begin_with_a_push_to_codecommit(template: Template) -> None:
+    rules = resources(template, "AWS::Events::Rule").values()
+    [rule] = [r["Properties"] for r in rules if "aws.codecommit" in json.dumps(r)]
+    assert rule["EventPattern"]["detail"]["referenceName"] == ["main"]
+
+
 def test_should_keep_the_app_s_own_stages(folder: Path, template: Template) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     nested = {name for name, each in manifest["artifacts"].items() if each["type"] == "cdk:cloud-assembly"}
@@ -181,6 +345,15 @@ def test_should_keep_the_app_s_own_stages(folder: Path, template: Template) -> N
         ),
         (lambda: CodeCommitSource(repository_name="no spaces"), "repository_name must be"),
         (lambda: S3Source(bucket_name="UPPER", key="/x"), "bucket_name must be .*; key must not"),
+        (lambda: S3Source(bucket_name="fine", kms_key_arn="alias/x"), "kms_key_arn must be the ARN of a key"),
+        (
+            lambda: ConnectionSource(connection_arn=CONNECTION, repository="a/b", tags="v*"),
+            "tags must be a list of at most 8 patterns, got 'v\\*'",
+        ),
+        (
+            lambda: ConnectionSource(connection_arn=CONNECTION, repository="a/b", tags=["a b"]),
+            "tags must hold patterns .* got 'a b'",
+        ),
     ],
 )
 def test_should_refuse_a_source_that_cannot_be(make: Any, complaint: str) -> None:

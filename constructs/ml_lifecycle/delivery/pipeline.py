@@ -2,44 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import aws_cdk as cdk
 from aws_cdk import aws_codebuild as codebuild
 from aws_cdk import aws_codepipeline as codepipeline
 from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_sns as sns
 from aws_cdk import pipelines
 
 from constructs import Construct
+from ml_lifecycle.acknowledge import acknowledge
+from ml_lifecycle.delivery.access import checks_role_name
 from ml_lifecycle.delivery.sources import Source
+from ml_lifecycle.delivery.waves import Delivered, Wave
+from ml_lifecycle.foundation.notices import Notices
+from ml_lifecycle.pseudo import service_principal
 from ml_lifecycle.training.wildcards import acknowledge_wildcards
 
-__all__ = ["Delivered", "DeliveryPipeline"]
+__all__ = ["DeliveryPipeline"]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Delivered:
-    """One environment in the pipeline: the app's own ``Stage``, and whether a person must agree first."""
-
-    stage: cdk.Stage
-    approval: bool = False
+#: Where the differences that somebody approved lie in the artifact bucket.
+_CHANGES = "what-changes"
+#: CodePipeline's own variable: each execution's differences have a folder.
+_EXECUTION = "#{codepipeline.PipelineExecutionId}"
+#: Days that artifacts are kept; no stage can be rolled back to an execution whose artifacts are gone.
+_KEPT_DAYS = 30
 
 
 class DeliveryPipeline(Construct):
-    """Define a self-mutating CodePipeline that checks a commit, rehearses it and deploys it, environment by
-    environment.
+    """Define a self-mutating CodePipeline that checks a commit, rehearses it and deploys it, wave by wave.
 
-    Stages: source; ``Synth`` (lint, tests with the security packs, synthesis); the pipeline updates itself;
-    assets; ``Rehearsal`` (the whole lifecycle on an AWS embedded in the build machine: what fails there
-    reaches no account); then one stage per environment in the given order, behind a manual approval where
-    ``approval`` says so.
+    Stages: source; ``Synth`` (lint with static security rules, tests with the security packs, known
+    vulnerabilities of what is installed, synthesis); the pipeline updates itself; assets; ``Rehearsal`` (the
+    whole lifecycle on an AWS embedded in the build machine: what fails there reaches no account); then for
+    each wave ``Approve<wave>`` where one of its environments wants it, and the wave.
+
+    An approval shows what the change does: a build before it compares the templates with those that are
+    deployed and keeps the page in the artifact bucket, which the approval's link names. After a wave each
+    environment's endpoints are asked. When a wave fails, it is rolled back to the last execution that
+    succeeded in it, unless ``rollback`` is ``False``.
+
+    Environments may lie in other accounts and Regions; those must be bootstrapped with trust in this one. An
+    artifact bucket in each other Region makes itself.
 
     Artifacts are encrypted with a key of their own (rotated yearly), versioned and deleted after 30 days.
     Build machines have no credentials but their role's; only the one that publishes images runs privileged,
-    since it builds them.
+    since it builds them. ``email`` is told of approvals that wait and of failures; ``None`` (the default):
+    nobody is, and there is no topic.
 
     CDK Pipelines synthesises a stage when it is added: create this last.
 
@@ -58,17 +72,22 @@ class DeliveryPipeline(Construct):
         construct_id: str,
         *,
         source: Source,
-        environments: Sequence[Delivered],
-        checks: Sequence[str] = ("make setup", "make lint", "make test"),
+        environments: Sequence[Delivered | Wave],
+        delivery: str = "ml-lifecycle",
+        checks: Sequence[str] = ("make setup", "make lint", "make test", "make audit"),
         synth: Sequence[str] = ("make synth",),
         rehearsal: Sequence[str] = ("make rehearse RECORDS=1000",),
+        difference: Sequence[str] = ("make what-changes",),
+        smoke: Sequence[str] = ("make smoke",),
+        rollback: bool = True,
+        email: str | None = None,
         cdk_cli_version: str = "2.1148.1",
+        cdk_assets_cli_version: str = "4.7.3",
         python_version: str = "3.12",
         timeout: cdk.Duration | None = None,
     ) -> None:
         super().__init__(scope, construct_id)
-        if not environments:
-            raise ValueError("environments must name at least one stage, got none")
+        self.waves = self._waves(environments)
         self.key = kms.Key(
             self, "Key", description="Artifacts of the delivery pipeline", enable_key_rotation=True
         )
@@ -77,63 +96,206 @@ class DeliveryPipeline(Construct):
             self,
             "CodePipeline",
             artifact_bucket=self.artifacts,
+            # Of the artifact buckets in other Regions, which accounts beside this one read.
+            cross_account_keys=True,
+            enable_key_rotation=True,
             pipeline_type=codepipeline.PipelineType.V2,
             # A pipeline that changed itself must start again with its new self.
             restart_execution_on_update=True,
             # Two commits at once would deploy over each other.
             execution_mode=codepipeline.ExecutionMode.QUEUED,
         )
-        wait = cdk.Duration.hours(1) if timeout is None else timeout
-        machine = codebuild.BuildEnvironment(
+        self._timeout = cdk.Duration.hours(1) if timeout is None else timeout
+        self._machine = codebuild.BuildEnvironment(
             build_image=codebuild.LinuxBuildImage.STANDARD_7_0, compute_type=codebuild.ComputeType.MEDIUM
         )
-        python = codebuild.BuildSpec.from_object(
+        self._python = codebuild.BuildSpec.from_object(
             {"phases": {"install": {"runtime-versions": {"python": python_version}}}}
         )
-        code = source.input(self)
+        self._code = source.input(self)
+        self._checks_role: iam.Role | None = None
+        self._delivery = delivery
+        self.topic = None if email is None else self._told(email)
+        synthesis = pipelines.CodeBuildStep(
+            "Synth",
+            input=self._code,
+            commands=[*checks, *synth],
+            primary_output_directory="cdk.out",
+            build_environment=self._machine,
+            partial_build_spec=self._python,
+            timeout=self._timeout,
+        )
         self.delivery = pipelines.CodePipeline(
             self,
             "Delivery",
             code_pipeline=self.pipeline,
-            synth=pipelines.CodeBuildStep(
-                "Synth",
-                input=code,
-                commands=[*checks, *synth],
-                primary_output_directory="cdk.out",
-                build_environment=machine,
-                partial_build_spec=python,
-                timeout=wait,
-            ),
+            synth=synthesis,
             # The CLI that npm calls latest fails with a cloud-assembly schema error; package.json pins this
-            # one.
+            # one. What npm calls latest is not pinned by anybody's test either.
             cli_version=cdk_cli_version,
+            cdk_assets_cli_version=cdk_assets_cli_version,
             # One project for all files and one for all images, in place of one for each.
             publish_assets_in_parallel=False,
             use_change_sets=True,
-            code_build_defaults=pipelines.CodeBuildOptions(timeout=wait),
+            code_build_defaults=pipelines.CodeBuildOptions(timeout=self._timeout),
         )
         self.delivery.add_wave(
             "Rehearsal",
             pre=[
                 pipelines.CodeBuildStep(
                     "Rehearse",
-                    input=code,
+                    input=self._code,
                     commands=["make setup", *rehearsal],
-                    build_environment=machine,
-                    partial_build_spec=python,
-                    timeout=wait,
+                    build_environment=self._machine,
+                    partial_build_spec=self._python,
+                    timeout=self._timeout,
                 )
             ],
         )
-        for environment in environments:
-            self.delivery.add_stage(
-                environment.stage,
-                pre=[pipelines.ManualApprovalStep(f"Approve{environment.stage.stage_name}")]
-                if environment.approval
-                else None,
-            )
+        for wave in self.waves:
+            if wave.approval:
+                self._ask_first(wave, difference)
+            added = self.delivery.add_wave(wave.name, post=list(self._smoke_tests(wave, smoke)))
+            for environment in wave.environments:
+                added.add_stage(environment.stage)
         self.delivery.build_pipeline()
+        if rollback:
+            self._roll_back()
+        source.start(self, self.pipeline)
+        if self.topic is not None:
+            self.on_failed("TellFailed", target=targets.SnsTopic(self.topic))
         self._acknowledge()
+
+    @staticmethod
+    def _waves(environments: Sequence[Delivered | Wave]) -> tuple[Wave, ...]:
+        if not environments:
+            raise ValueError("environments must name at least one stage, got none")
+        waves = tuple(
+            each if isinstance(each, Wave) else Wave(name=each.stage.stage_name, environments=(each,))
+            for each in environments
+        )
+        names = [wave.name for wave in waves]
+        stages = [environment.stage.node.path for wave in waves for environment in wave.environments]
+        problems = [
+            f"{what} {name!r} is there {given.count(name)} times"
+            for what, given in (("wave", names), ("stage", stages))
+            for name in dict.fromkeys(given)
+            if given.count(name) > 1
+        ]
+        if problems:
+            raise ValueError(f"environments must be delivered once each: {'; '.join(problems)}")
+        return waves
+
+    # -- what stands before and after a wave -----------------------------------------------------------------
+
+    def _ask_first(self, wave: Wave, difference: Sequence[str]) -> None:
+        """A stage of its own: a "no" must fail nothing that is rolled back."""
+        compared = [e for e in wave.environments if e.checks_role_arn is not None] if difference else []
+        folder = f"{_CHANGES}/{_EXECUTION}/{wave.name}"
+        steps: list[pipelines.Step] = []
+        asked = (
+            pipelines.ManualApprovalStep(f"Approve{wave.name}", notification_topic=self.topic)
+            if not compared
+            else pipelines.ManualApprovalStep(
+                f"Approve{wave.name}",
+                comment=f"What this does to {', '.join(e.environment for e in compared)} is under the link",
+                review_url=self._page(f"{folder}/what-changes.html"),
+                notification_topic=self.topic,
+            )
+        )
+        if compared:
+            step = self._check(
+                f"WhatChanges{wave.name}",
+                difference,
+                environments=compared,
+                env={
+                    "STAGES": " ".join(e.stage.node.id for e in compared),
+                    "CHANGES": f"s3://{self.artifacts.bucket_name}/{folder}",
+                },
+            )
+            asked.add_step_dependency(step)
+            steps.append(step)
+        self.delivery.add_wave(f"Approve{wave.name}", pre=[*steps, asked])
+
+    def _page(self, key: str) -> str:
+        region = cdk.Stack.of(self).region
+        # The console shows an object that its caller may read; the bucket itself is nobody's website.
+        return f"https://{region}.console.aws.amazon.com/s3/object/{self.artifacts.bucket_name}?prefix={key}"
+
+    def _smoke_tests(self, wave: Wave, smoke: Sequence[str]) -> Iterator[pipelines.CodeBuildStep]:
+        for environment in wave.environments if smoke else ():
+            if environment.checks_role_arn is not None:
+                yield self._check(
+                    f"Smoke{environment.stage.node.id}",
+                    smoke,
+                    environments=[environment],
+                    env={"ENV": environment.environment},
+                )
+
+    def _check(
+        self,
+        name: str,
+        commands: Sequence[str],
+        *,
+        environments: Sequence[Delivered],
+        env: dict[str, str],
+    ) -> pipelines.CodeBuildStep:
+        """A build that has the commit, the assembly under ``cdk.out`` and the role of each environment."""
+        role = self._role_of_checks()
+        for environment in environments:
+            role.add_to_policy(
+                iam.PolicyStatement(actions=["sts:AssumeRole"], resources=[str(environment.checks_role_arn)])
+            )
+        assembly = self.delivery.cloud_assembly_file_set
+        return pipelines.CodeBuildStep(
+            name,
+            input=self._code,
+            additional_inputs={"cdk.out": assembly},
+            commands=["make setup", *commands],
+            env={"DELIVERY": self._delivery, **env},
+            role=role,
+            build_environment=self._machine,
+            partial_build_spec=self._python,
+            timeout=self._timeout,
+        )
+
+    def _role_of_checks(self) -> iam.Role:
+        if self._checks_role is None:
+            self._checks_role = iam.Role(
+                self,
+                "ChecksRole",
+                role_name=checks_role_name(self._delivery),
+                description="Compares what is deployed with what will be, and asks endpoints",
+                assumed_by=iam.ServicePrincipal("codebuild.amazonaws.com"),
+            )
+            self.artifacts.grant_put(self._checks_role, f"{_CHANGES}/*")
+        return self._checks_role
+
+    def _told(self, email: str) -> sns.Topic:
+        """The topic of approvals and failures, under the pipeline's key."""
+        self.key.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid="EventsOfThisAccount",
+                principals=[service_principal("events", own_account=True)],
+                actions=["kms:Decrypt", "kms:GenerateDataKey"],
+                resources=["*"],  # in a key policy: this key
+            )
+        )
+        return Notices(self, "Notices", key=self.key, email=email).topic
+
+    def _roll_back(self) -> None:
+        """CDK Pipelines makes the stages itself; the failure condition is added to what it has made."""
+        declared = self.pipeline.node.default_child
+        assert isinstance(declared, codepipeline.CfnPipeline)
+        # A wave of one environment is called as that one.
+        waves = {
+            wave.name if len(wave.environments) > 1 else wave.environments[0].stage.stage_name
+            for wave in self.waves
+        }
+        for number, stage in enumerate(self.pipeline.stages):
+            # A wave of more than 50 actions becomes several stages: Prod.1, Prod.2.
+            if stage.stage_name in waves or stage.stage_name.rpartition(".")[0] in waves:
+                declared.add_property_override(f"Stages.{number}.OnFailure", {"Result": "ROLLBACK"})
 
     def on_failed(self, rule_id: str, *, target: events.IRuleTarget) -> events.Rule:
         """Send an event to ``target`` when an execution of the pipeline fails."""
@@ -173,25 +335,50 @@ class DeliveryPipeline(Construct):
             return stack.format_arn(service=service, resource=resource, resource_name=name, arn_format=form)
 
         for project in self.node.find_all():
-            if isinstance(project, codebuild.Project):
+            if not isinstance(project, codebuild.Project):
+                continue
+            own = [
+                arn(
+                    "logs",
+                    "log-group",
+                    f"/aws/codebuild/{project.project_name}:*",
+                    cdk.ArnFormat.COLON_RESOURCE_NAME,
+                ),
+                arn(
+                    "codebuild",
+                    "report-group",
+                    f"{project.project_name}-*",
+                    cdk.ArnFormat.SLASH_RESOURCE_NAME,
+                ),
+            ]
+            # The builds that compare and ask share a role, which stands beside them.
+            holders = [project] if self._checks_role is None else [project, self._checks_role]
+            for holder in holders:
                 acknowledge_wildcards(
-                    project,
+                    holder,
                     "Streams and reports are named by each build; the wildcard ends at the project's own.",
-                    resources=[
-                        arn(
-                            "logs",
-                            "log-group",
-                            f"/aws/codebuild/{project.project_name}:*",
-                            cdk.ArnFormat.COLON_RESOURCE_NAME,
-                        ),
-                        arn(
-                            "codebuild",
-                            "report-group",
-                            f"{project.project_name}-*",
-                            cdk.ArnFormat.SLASH_RESOURCE_NAME,
-                        ),
-                    ],
+                    resources=own,
                 )
+        if self._checks_role is not None:
+            acknowledge_wildcards(
+                self._checks_role,
+                "Each execution of the pipeline has a folder of its own for what it changes.",
+                resources=[self.artifacts.arn_for_objects(f"{_CHANGES}/*")],
+            )
+        for support in self.pipeline.cross_region_support.values():
+            acknowledge_wildcards(
+                self.pipeline,
+                "The bucket in another Region holds this pipeline's artifacts alone. Its key is known by its "
+                "alias only, so that the CDK grants the use of keys without naming one; a key's own policy "
+                "decides, and this key's names the roles of this pipeline.",
+                resources=["*", support.replication_bucket.arn_for_objects("*")],
+            )
+            acknowledge(
+                support.stack,
+                "S1",
+                "Holds copies of what the artifact bucket holds, whose reads are logged; only roles of "
+                "CloudFormation read them, which a trail names.",
+            )
         mutation = self.delivery.node.find_child("UpdatePipeline")
         acknowledge_wildcards(
             mutation,
@@ -235,8 +422,8 @@ class DeliveryPipeline(Construct):
             server_access_logs_bucket=logs,
             lifecycle_rules=[
                 s3.LifecycleRule(
-                    expiration=cdk.Duration.days(30),
-                    noncurrent_version_expiration=cdk.Duration.days(30),
+                    expiration=cdk.Duration.days(_KEPT_DAYS),
+                    noncurrent_version_expiration=cdk.Duration.days(_KEPT_DAYS),
                     abort_incomplete_multipart_upload_after=cdk.Duration.days(1),
                 )
             ],
