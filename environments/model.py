@@ -162,6 +162,9 @@ class Environment:
 
     ``cost`` says what is done against costs that nobody uses: idle endpoints, streams that are too large.
 
+    ``stakeholders`` maps a workload's name, or ``*`` for all, to the mail addresses and ``https://`` pages
+    that are told of its trainings, versions, promotions and drift.
+
     ``flink_connector`` is the jar of Flink's Kinesis connector, for workloads whose windows run on Flink.
     """
 
@@ -173,6 +176,7 @@ class Environment:
     production: bool = False
     destroy_data: bool = False
     alarm_email: str | None = None
+    stakeholders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     budget_usd: int | None = None
     lake_administrators: tuple[str, ...] = ()
     services: Services = field(default_factory=Services)

@@ -16,7 +16,7 @@ from ml_lifecycle.monitoring import KINDS, GroundTruth, ModelMonitor, Operations
 from ml_lifecycle.observability import SavedQueries
 from ml_lifecycle.observability.queries import Source
 from ml_lifecycle.registry.approval import NONE_APPROVED
-from ml_lifecycle.retraining import Retraining
+from ml_lifecycle.retraining import Retraining, RetrainingNotices
 from ml_lifecycle.security import show_role
 from ml_lifecycle.serving import SageMakerEndpoint
 
@@ -88,13 +88,18 @@ class WorkloadOperationsStack(LifecycleStack):
             "Retraining",
             workload=workload,
             pipeline_name=models.training_pipeline.pipeline_name,
-            drift_alarm=None if self.monitor is None else self.monitor.drift_alarm,
+            alarms={monitor.kind: monitor.drift_alarm for monitor in self.monitors},
             new_data_event=new_data_event,
             registry=models.registry,
+            features=lake.features,
+            artifacts=lake.artifacts,
+            topic=foundation.stakeholders.topic if spec.retraining.notify else None,
+            environment_name=environment.name if spec.retraining.notify else None,
             message_key=foundation.keys.messages,
             log_key=foundation.keys.logs,
             log_retention_days=environment.retention.log_days,
         )
+        told = self._notices(environment, workload, foundation, lake, models)
         topic = foundation.notices.topic
         watched = [alarm for m in self.monitors for alarm in (m.drift_alarm, m.unjudged_alarm)]
         given_up = [
@@ -104,6 +109,8 @@ class WorkloadOperationsStack(LifecycleStack):
             ),
             self._failed("TrainingFailed", models.training_pipeline.metric_executions_failed(), topic),
         ]
+        if told is not None:
+            given_up.append(self._given_up("NoticesGivenUp", told.metric_dead_letters(), "A notice", topic))
         for monitor in self.monitors:
             show_role(monitor.role, "monitor")
             if monitor.engine == "processing":
@@ -126,6 +133,8 @@ class WorkloadOperationsStack(LifecycleStack):
         outputs = {
             "Workload": spec.name,
             "RetrainFunctionName": self.retraining.function.function_name,
+            "RetrainDeadLettersUrl": self.retraining.dead_letters.queue.queue_url,
+            "StakeholdersTopicArn": foundation.stakeholders.topic.topic_arn,
         }
         for monitor in self.monitors:
             before = "" if monitor.kind == "data" else monitor.facts.prefix
@@ -175,7 +184,7 @@ class WorkloadOperationsStack(LifecycleStack):
                     endpoint_name=served.endpoint_name,
                     registry=models.registry,
                     artifacts=lake.artifacts,
-                    volume_key=foundation.keys.data_key,
+                    volume_key=foundation.data_key(workload),
                     message_key=foundation.keys.messages,
                     network=network,
                     condition=condition,
@@ -184,6 +193,33 @@ class WorkloadOperationsStack(LifecycleStack):
                 )
             )
         return found
+
+    def _notices(
+        self,
+        environment: Environment,
+        workload: LoadedWorkload,
+        foundation: FoundationStack,
+        lake: DataLake,
+        models: WorkloadModelsStack,
+    ) -> RetrainingNotices | None:
+        """Who tells people of drift, trainings and versions, unless nobody is to be told."""
+        if not workload.workload.retraining.notify:
+            return None
+        return RetrainingNotices(
+            self,
+            "Notices",
+            workload=workload,
+            environment_name=environment.name,
+            topic=foundation.stakeholders.topic,
+            pipeline_name=models.training_pipeline.pipeline_name,
+            group_name=models.registry.group_name,
+            alarms={monitor.kind: monitor.drift_alarm for monitor in self.monitors},
+            reports={monitor.kind: monitor.uri for monitor in self.monitors},
+            artifacts=lake.artifacts,
+            message_key=foundation.keys.messages,
+            log_key=foundation.keys.logs,
+            log_retention_days=environment.retention.log_days,
+        )
 
     def _queries(self, environment: Environment, workload: LoadedWorkload, served: object) -> None:
         folder = f"{environment.name}/{workload.workload.slug}"

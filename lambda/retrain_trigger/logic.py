@@ -6,6 +6,9 @@ Triggers come twice, late, in any order and at once. Three things keep that from
 * the client token of a start is made from the latest execution that was seen (compare and set): of all
   triggers that saw the same state, SageMaker starts one execution and answers the others with it;
 * while an execution runs, and for the cooldown after its start, nothing is started.
+
+Two more are about money: new data counts only when there is enough of it, and over the budget of the month
+nothing is started; people are told of that once a month.
 """
 
 from __future__ import annotations
@@ -14,15 +17,25 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Final, Protocol
 
+from retrain_trigger.budget import Job, Spent, month_of, objection, spent
 from retrain_trigger.errors import BadEventError
-from retrain_trigger.settings import Settings
+from retrain_trigger.settings import NewData, Settings
 
-__all__ = ["Champion", "Execution", "Pipelines", "Trigger", "decide", "retrain", "token_of"]
+__all__ = ["Champion", "Execution", "Pipelines", "Refusal", "Trigger", "decide", "retrain", "token_of"]
 
 #: States in which an execution still uses its pipeline (DescribePipelineExecution, PipelineExecutionStatus).
 RUNNING = frozenset({"Executing", "Stopping"})
+#: States of an execution whose model, if it made one, has not seen the data.
+WITHOUT_MODEL = frozenset({"Failed", "Stopped"})
+NEW_DATA: Final = "new data"
+#: What says that there are new features, by engine: the names of its job and of its state, and the good one.
+FEATURE_JOBS: Final[Mapping[str, tuple[str, str, str]]] = {
+    "Glue Job State Change": ("jobName", "state", "SUCCEEDED"),
+    "SageMaker Processing Job State Change": ("ProcessingJobName", "ProcessingJobStatus", "Completed"),
+    "EMR Serverless Job Run State Change": ("jobRunName", "state", "SUCCESS"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +72,18 @@ class Pipelines(Protocol):
     def champion(self, parameter_name: str) -> Champion | None:
         """The approved model; None when nobody has approved one, or its version is gone."""
 
+    def since(self, pipeline_name: str, moment: datetime) -> Sequence[Execution]:
+        """Every execution that was started at ``moment`` or later."""
+
+    def jobs(self, execution_arn: str) -> Sequence[Job]:
+        """Jobs of an execution that have run, those of a search each by itself."""
+
+    def rows(self, note_uri: str) -> int | None:
+        """Rows of features by the note of the job that builds them; None when there is no such note."""
+
+    def learned_rows(self, training_uri: str, execution_arn: str) -> int | None:
+        """Rows of the features that an execution read, by its lineage; None when it says nothing of them."""
+
     def start(self, pipeline_name: str, *, token: str, reason: str, parameters: Mapping[str, str]) -> str:
         """Start the pipeline and return the execution's ARN; the same token starts once."""
 
@@ -69,6 +94,7 @@ class Trigger:
 
     reason: str
     time: datetime
+    new_data: bool = False
     #: Set when the event needs no training at all, e.g. an alarm that went back to OK.
     ignored_because: str | None = None
 
@@ -97,20 +123,21 @@ class Trigger:
                 raise BadEventError("the alarm event has no detail.alarmName or detail.state.value")
             ignored = None if value == "ALARM" else f"alarm {alarm} is {value}"
             return cls(reason=f"drift: alarm {alarm}", time=time, ignored_because=ignored)
-        if kind == "Glue Job State Change":
-            job, value = detail.get("jobName"), detail.get("state")
+        if isinstance(kind, str) and kind in FEATURE_JOBS:
+            name, state_name, good = FEATURE_JOBS[kind]
+            job, value = detail.get(name), detail.get(state_name)
             if not isinstance(job, str) or not isinstance(value, str):
-                raise BadEventError("the Glue event has no detail.jobName or detail.state")
-            ignored = None if value == "SUCCEEDED" else f"job {job} is {value}"
-            return cls(reason=f"new data: job {job}", time=time, ignored_because=ignored)
+                raise BadEventError(f"{kind!r} has no detail.{name} or detail.{state_name}")
+            ignored = None if value == good else f"job {job} is {value}"
+            return cls(reason=f"{NEW_DATA}: job {job}", time=time, new_data=True, ignored_because=ignored)
         if kind in ("Scheduled Event", "Scheduled"):
             return cls(reason="schedule", time=time)
         if kind is None and isinstance(event.get("reason"), str) and event["reason"].strip():
             return cls(reason=f"on demand: {event['reason'].strip()}", time=time)
         raise BadEventError(
             f"cannot read detail-type {kind!r}; known are 'CloudWatch Alarm State Change', "
-            "'Glue Job State Change', "
-            '\'Scheduled Event\', and {"reason": "..."} without a detail-type'
+            f"{', '.join(map(repr, FEATURE_JOBS))}, 'Scheduled Event', "
+            'and {"reason": "..."} without a detail-type'
         )
 
 
@@ -148,21 +175,60 @@ def decide(trigger: Trigger, executions: Sequence[Execution], settings: Settings
     return None
 
 
+def too_few(
+    trigger: Trigger, wanted: NewData, executions: Sequence[Execution], pipelines: Pipelines
+) -> str | None:
+    """Return why new data is not worth a training, or ``None`` when it is; the rows are counted."""
+    if not trigger.new_data:
+        return None
+    now = pipelines.rows(wanted.note_uri)
+    if now is None:
+        return f"there is no {wanted.note_uri}, so nobody can say how much is new"
+    learned = sorted((e for e in executions if e.status not in WITHOUT_MODEL), key=lambda e: e.started)
+    # One whose preparation was taken from a cache has no lineage of its own: the one before has it.
+    known = ((e, pipelines.learned_rows(wanted.training_uri, e.arn)) for e in reversed(learned))
+    last, rows = next(((e, rows) for e, rows in known if rows is not None), (None, 0))
+    new = now - rows
+    if new >= wanted.minimum_records:
+        return None
+    since = "in all" if last is None else f"since {last.arn} learned from {rows}"
+    return f"{new} new rows {since}, a training is worth {wanted.minimum_records}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """That the budget is used up, for people."""
+
+    why: str
+    time: datetime
+    reason: str
+    spent: Spent
+
+
 def retrain(event: object, pipelines: Pipelines, settings: Settings, *, now: datetime) -> dict[str, object]:
     """Start the pipeline if the event calls for it.
 
     Returns:
         ``{"started": True, "execution": arn, "reason": ...}`` or
         ``{"started": False, "why": ..., "reason": ...}``; with ``champion``, the approved model package or
-        None, where the pipeline is told of it.
+        None, where the pipeline is told of it; with ``refusal`` where the budget is why.
     """
     trigger = Trigger.from_event(event, now=now)
+
+    def refused(why: str, **more: object) -> dict[str, object]:
+        return {"started": False, "why": why, "reason": trigger.reason, **more}
+
     if trigger.ignored_because is not None:
-        return {"started": False, "why": trigger.ignored_because, "reason": trigger.reason}
+        return refused(trigger.ignored_because)
     executions = pipelines.latest(settings.pipeline_name)
     why = decide(trigger, executions, settings)
+    if why is None and settings.new_data is not None:
+        why = too_few(trigger, settings.new_data, executions, pipelines)
     if why is not None:
-        return {"started": False, "why": why, "reason": trigger.reason}
+        return refused(why)
+    refusal = _over_budget(trigger, pipelines, settings, now)
+    if refusal is not None:
+        return refused(refusal.why, refusal=refusal)
     latest = max(executions, key=lambda e: e.started, default=None)
     champion = None
     if settings.approved_parameter is not None:
@@ -177,3 +243,19 @@ def retrain(event: object, pipelines: Pipelines, settings: Settings, *, now: dat
     if settings.approved_parameter is not None:
         result["champion"] = None if champion is None else champion.arn
     return result
+
+
+def _over_budget(trigger: Trigger, pipelines: Pipelines, settings: Settings, now: datetime) -> Refusal | None:
+    """What the budget has against one more training; the month is that of the later of trigger and now."""
+    if settings.budget is None:
+        return None
+    month = month_of(max(trigger.time, now))
+    found = spent(
+        [execution.arn for execution in pipelines.since(settings.pipeline_name, month)],
+        pipelines,
+        settings.budget,
+        month=month,
+        region=settings.region,
+    )
+    why = objection(found, settings.budget)
+    return None if why is None else Refusal(why=why, time=trigger.time, reason=trigger.reason, spent=found)

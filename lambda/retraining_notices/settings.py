@@ -32,10 +32,10 @@ class Settings:
         problems = [f"{name} is not set" for name, text in texts.items() if not text]
         monitors: dict[str, tuple[str, str]] = {}
         try:
-            for alarm, found in json.loads(environment.get("MONITORS", "{}")).items():
-                monitors[alarm] = (str(found["kind"]), str(found["uri"]))
-        except (ValueError, AttributeError, KeyError, TypeError):
-            problems.append("MONITORS must be a JSON object of kind and uri by alarm name")
+            for found in json.loads(environment.get("MONITORS", "[]")):
+                monitors[str(found["alarm"])] = (str(found["kind"]), str(found["uri"]))
+        except (ValueError, KeyError, TypeError):
+            problems.append("MONITORS must be a JSON list of alarm, kind and uri")
         if problems:
             raise MisconfiguredError("; ".join(problems))
         return cls(

@@ -24,7 +24,9 @@ def retraining(stack: cdk.Stack, workload: LoadedWorkload, **options: Any) -> Re
     around = Around(stack)
     if options.pop("alarm", True):
         metric = cloudwatch.Metric(namespace="MLLifecycle", metric_name="Violations")
-        options["drift_alarm"] = metric.create_alarm(stack, "Drift", threshold=1, evaluation_periods=1)
+        options["alarms"] = {
+            "data": metric.create_alarm(stack, "Drift", threshold=1, evaluation_periods=1)
+        }
     if options.pop("registry", False):
         options["registry"] = around.registry(workload)
     return Retraining(
@@ -185,5 +187,5 @@ def test_should_grant_asking_for_a_training(templates: dict[str, Template]) -> N
 
 
 def test_should_report_everything_that_is_missing_at_once(folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"drift_alarm must be given .*; new_data_event must be given"):
+    with pytest.raises(ValueError, match=r"alarms must hold 'data'.*; new_data_event must be given"):
         retraining(cdk.Stack(), parcels(folder, ALL), alarm=False)

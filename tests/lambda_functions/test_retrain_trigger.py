@@ -324,7 +324,7 @@ def test_should_log_what_it_decided_as_one_json_line(
 ) -> None:
     for name, value in (("PIPELINE_NAME", "p"), ("WORKLOAD", "w"), ("COOLDOWN_HOURS", "12")):
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(entry, "_pipelines", FakePipelines)
+    monkeypatch.setattr(entry, "_pipelines", lambda counts_rows: FakePipelines())
 
     result = entry.handler(alarm(), None)
 

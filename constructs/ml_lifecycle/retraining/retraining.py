@@ -11,25 +11,43 @@ from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_scheduler as scheduler
-from ml_contract.load import LoadedWorkload
+from aws_cdk import aws_sns as sns
+from aws_cdk import aws_ssm as ssm
+from ml_contract.load import ContractError, LoadedWorkload
+from ml_contract.spec.retraining import NewData, drift_monitors
 
 from constructs import Construct
+from ml_lifecycle.code import code_root
+from ml_lifecycle.data_lake import Zone
 from ml_lifecycle.dead_letters import DeadLetterQueue
 from ml_lifecycle.pseudo import arn, service_principal
 from ml_lifecycle.registry import ModelRegistry
+from ml_lifecycle.retraining.notices import grant_publish, target_with_dead_letters
+from ml_lifecycle.training.wildcards import acknowledge_wildcards
 from ml_lifecycle.zip_function import zip_function
 
 __all__ = ["Retraining"]
+
+#: Of the features zone: what the job that builds them says of them, below the workload's prefix.
+_NOTE = "data/_snapshot.json"
+#: Every job that an execution starts begins so (SageMaker Pipelines: ``pipelines-<execution>-<step>-...``).
+_JOBS = "pipelines-*"
 
 
 class Retraining(Construct):
     """Define the triggers of a workload's training pipeline and the function that answers them.
 
-    Triggers, each as the workload's ``retraining`` says: an alarm that goes to ALARM (``on_drift``), a
-    schedule (``every_days``), an event that says there are new features (``on_new_data``). All reach
-    ``lambda/retrain_trigger``, which starts the pipeline unless an execution runs or started within
-    ``cooldown_hours``; of triggers that come at once, one starts it. An event that fails three times, or
-    cannot be delivered for six hours, is kept in ``dead_letters`` for 14 days.
+    Triggers, each as the workload's ``retraining`` says: an alarm of a monitor that goes to ALARM
+    (``on_drift``; ``alarms`` by the monitors' kinds, of which ``on`` names those that count), a schedule
+    (``every_days``), an event that says there are new features (``on_new_data``; with ``minimum_records``
+    only when that many came since the last training). All reach ``lambda/retrain_trigger``, which starts the
+    pipeline unless an execution runs or started within ``cooldown_hours``; of triggers that come at once, one
+    starts it. An event that fails three times, or cannot be delivered for six hours, is kept in
+    ``dead_letters`` for 14 days; ``python -m tools.redrive`` hands it to the function again.
+
+    ``budget`` counts the month's executions, or what their jobs were billed for by the price of an hour: the
+    workload's own prices, else the dated table beside the function. Over it nothing starts, and ``topic`` is
+    told once a month.
 
     Where the workload trains from the approved model (``training.parent``) or judges beside it
     (``evaluation.champion``), the function tells the pipeline which one it is; that takes ``registry``.
@@ -41,9 +59,17 @@ class Retraining(Construct):
 
         Retraining(
             self, "Retraining",
-            workload=workload, pipeline_name="dev-claims-fraud", drift_alarm=monitor.drift_alarm,
+            workload=workload, pipeline_name="dev-claims-fraud", alarms={"data": monitor.drift_alarm},
             message_key=keys.messages, log_key=keys.logs,
         )
+
+    ``features`` and ``artifacts`` are needed with ``minimum_records``: there stand how many rows there are
+    and what the last training learned from. ``topic``, encrypted with ``message_key``, goes with
+    ``environment_name``.
+
+    Raises:
+        ValueError: something that the workload's block needs is missing; all that is.
+        ContractError: a budget in USD, and an instance type that has no price.
     """
 
     def __init__(
@@ -55,9 +81,13 @@ class Retraining(Construct):
         pipeline_name: str,
         message_key: kms.IKey,
         log_key: kms.IKey,
-        drift_alarm: cloudwatch.IAlarm | None = None,
+        alarms: Mapping[str, cloudwatch.IAlarm] | None = None,
         new_data_event: Mapping[str, object] | None = None,
         registry: ModelRegistry | None = None,
+        features: Zone | None = None,
+        artifacts: Zone | None = None,
+        topic: sns.ITopic | None = None,
+        environment_name: str | None = None,
         log_retention_days: int = 90,
     ) -> None:
         super().__init__(scope, construct_id)
@@ -65,11 +95,24 @@ class Retraining(Construct):
         rules = spec.retraining
         problems = []
         # What is not captured is not watched: the default of on_drift means nothing there.
-        on_drift = rules.on_drift and spec.serving.captures
-        if on_drift and drift_alarm is None:
-            problems.append("drift_alarm must be given when retraining.on_drift is true, got None")
+        kinds = drift_monitors(rules, spec.monitoring) if spec.serving.captures else ()
+        given = {} if alarms is None else alarms
+        problems += [
+            f"alarms must hold {kind!r}, whose drift starts a training (retraining.on_drift), "
+            f"got {', '.join(sorted(given)) or 'none'}"
+            for kind in kinds
+            if kind not in given
+        ]
         if rules.on_new_data and new_data_event is None:
             problems.append("new_data_event must be given when retraining.on_new_data is true, got None")
+        counted = rules.on_new_data if isinstance(rules.on_new_data, NewData) else None
+        if counted is not None and (features is None or artifacts is None):
+            problems.append(
+                "features and artifacts must be given when retraining.on_new_data has minimum_records, "
+                "got None"
+            )
+        if (topic is None) != (environment_name is None):
+            problems.append(f"topic and environment_name go together, got {topic} and {environment_name!r}")
         told = [
             *(["ChampionModel"] if spec.training.parent or spec.evaluation.champion else []),
             *(["ChampionTest"] if spec.evaluation.champion else []),
@@ -86,6 +129,8 @@ class Retraining(Construct):
                 "APPROVED_PARAMETER": registry.approval_parameter_name,
                 "CHAMPION_PARAMETERS": ",".join(told),
             }
+        _check_prices(workload)
+        self._workload = workload
         self.dead_letters = DeadLetterQueue(self, "DeadLetters", key=message_key)
         self.function = zip_function(
             self,
@@ -100,6 +145,8 @@ class Retraining(Construct):
                 "COOLDOWN_HOURS": str(rules.cooldown_hours),
                 **champion,
             },
+            # Counting what a month has cost takes two calls a job.
+            timeout=cdk.Duration.minutes(1 if rules.budget is None else 5),
             dead_letters=self.dead_letters,
         )
         iam.Grant.add_to_principal(
@@ -109,15 +156,18 @@ class Retraining(Construct):
         )
         if told and registry is not None:
             registry.grant_read(self.function)
+        if counted is not None and features is not None and artifacts is not None:
+            self._count_rows(counted, features, artifacts)
+        self._keep_budget(pipeline_name, topic, environment_name)
         self.rules: list[events.CfnRule] = []
-        if on_drift and drift_alarm is not None:
+        if kinds:
             self._rule(
                 "Drift",
                 description=f"Drift of {spec.name}",
                 pattern={
                     "source": ["aws.cloudwatch"],
                     "detail-type": ["CloudWatch Alarm State Change"],
-                    "resources": [drift_alarm.alarm_arn],
+                    "resources": [given[kind].alarm_arn for kind in kinds],
                     "detail": {"state": {"value": ["ALARM"]}},
                 },
             )
@@ -143,6 +193,73 @@ class Retraining(Construct):
             period=cdk.Duration.minutes(5) if period is None else period, statistic=statistic
         )
 
+    def _count_rows(self, wanted: NewData, features: Zone, artifacts: Zone) -> None:
+        """Let the function compare how many rows of features there are with what was learned from."""
+        slug = self._workload.workload.slug
+        for name, value in (
+            ("MINIMUM_RECORDS", str(wanted.minimum_records)),
+            ("FEATURES_NOTE_URI", features.uri(f"{slug}/{_NOTE}")),
+            ("TRAINING_URI", artifacts.uri(f"{slug}/training")),
+        ):
+            self.function.add_environment(name, value)
+        features.grant_read(self.function, f"{slug}/{_NOTE}")
+        artifacts.grant_read(self.function, f"{slug}/training/")
+
+    def _keep_budget(
+        self, pipeline_name: str, topic: sns.ITopic | None, environment_name: str | None
+    ) -> None:
+        """Let the function see what the month's trainings were billed for, and tell people."""
+        budget = self._workload.workload.retraining.budget
+        if budget is None:
+            return
+        if budget.usd_per_month is not None:
+            self.function.add_environment("BUDGET_USD", repr(budget.usd_per_month))
+            self.function.add_environment("USD_PER_HOUR", json.dumps(budget.usd_per_hour, sort_keys=True))
+            self._see_jobs(pipeline_name)
+        else:
+            self.function.add_environment("BUDGET_RUNS", str(budget.runs_per_month))
+        if topic is None or environment_name is None:
+            return
+        # What was said last; a deploy that writes it anew lets it be said once more.
+        told = ssm.CfnParameter(
+            self, "Told", type="String", value="nothing", description=f"Refused trainings of {pipeline_name}"
+        )
+        for name, value in (
+            ("TOPIC_ARN", topic.topic_arn),
+            ("ENVIRONMENT", environment_name),
+            ("TOLD_PARAMETER", told.ref),
+        ):
+            self.function.add_environment(name, value)
+        iam.Grant.add_to_principal(
+            grantee=self.function,
+            actions=["ssm:GetParameter", "ssm:PutParameter"],
+            resource_arns=[arn("ssm", f"parameter/{told.ref}")],
+        )
+        grant_publish(self.function, topic, self.dead_letters.key)
+
+    def _see_jobs(self, pipeline_name: str) -> None:
+        executions = arn("sagemaker", f"pipeline/{pipeline_name}/execution/*")
+        grants = [
+            ("sagemaker:ListPipelineExecutionSteps", executions),
+            ("sagemaker:DescribeTrainingJob", arn("sagemaker", f"training-job/{_JOBS}")),
+            ("sagemaker:DescribeProcessingJob", arn("sagemaker", f"processing-job/{_JOBS}")),
+        ]
+        if self._workload.workload.tuning is not None:
+            # A search and its trials have names without a prefix (TrainingPipeline).
+            search = arn("sagemaker", "hyper-parameter-tuning-job/*-Tune-*")
+            grants += [
+                ("sagemaker:ListTrainingJobsForHyperParameterTuningJob", search),
+                ("sagemaker:DescribeTrainingJob", arn("sagemaker", "training-job/*-Tune-*")),
+            ]
+        for action, resource in grants:
+            iam.Grant.add_to_principal(grantee=self.function, actions=[action], resource_arns=[resource])
+        if self.function.role is not None:
+            acknowledge_wildcards(
+                self.function.role,
+                "SageMaker makes up the names of executions and of their jobs; they are only described.",
+                resources=[resource for _, resource in grants],
+            )
+
     def _rule(self, rule_id: str, *, description: str, pattern: dict[str, object]) -> None:
         rule = events.CfnRule(
             self,
@@ -150,18 +267,7 @@ class Retraining(Construct):
             description=description,
             event_pattern=pattern,
             state="ENABLED",
-            targets=[
-                events.CfnRule.TargetProperty(
-                    id="Trigger",
-                    arn=self.function.function_arn,
-                    dead_letter_config=events.CfnRule.DeadLetterConfigProperty(
-                        arn=self.dead_letters.queue.queue_arn
-                    ),
-                    retry_policy=events.CfnRule.RetryPolicyProperty(
-                        maximum_event_age_in_seconds=21_600, maximum_retry_attempts=20
-                    ),
-                )
-            ],
+            targets=[target_with_dead_letters(self.function, self.dead_letters)],
         )
         self.function.add_permission(
             f"Allow{rule_id}",
@@ -212,3 +318,31 @@ class Retraining(Construct):
         )
         schedule.node.add_dependency(role)
         return schedule
+
+
+def _check_prices(workload: LoadedWorkload) -> None:
+    """Refuse a budget in USD whose instances nobody can price: what one costs is in no region of the table.
+
+    Raises:
+        ContractError: with the line of the instance type.
+    """
+    spec = workload.workload
+    budget = spec.retraining.budget
+    if budget is None or budget.usd_per_month is None:
+        return
+    path = code_root("lambda") / "retrain_trigger" / "prices.json"
+    table = json.loads(path.read_text(encoding="utf-8"))
+    problems = [
+        workload.problem(
+            f"training.{name}",
+            f"{kind} has no price of {table['date']}; add it to retraining.budget.usd_per_hour, "
+            "or give runs_per_month",
+        )
+        for name, kind in (
+            ("instance_type", spec.training.instance_type),
+            ("processing_instance_type", spec.training.processing_instance_type),
+        )
+        if kind not in table["usd_per_hour"] and kind not in budget.usd_per_hour
+    ]
+    if problems:
+        raise ContractError(problems)
