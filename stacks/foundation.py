@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from aws_cdk import aws_kms as kms
 from ml_contract.load import LoadedWorkload
 from ml_lifecycle.delivery import DeliveryAccess
-from ml_lifecycle.foundation import ExistingVpc, Keys, MonthlyBudget, Network, Notices, Perimeter
+from ml_lifecycle.foundation import (
+    ExistingVpc,
+    Keys,
+    MonthlyBudget,
+    Network,
+    Notices,
+    Perimeter,
+    Stakeholders,
+)
 
 from constructs import Construct
 from environments import Environment, Security
@@ -61,6 +69,9 @@ class FoundationStack(LifecycleStack):
         self.subnets = self.vpc.isolated_subnets
         self.job_security_group = self.network.job_security_group
         self.notices = Notices(self, "Notices", key=self.keys.messages, email=environment.alarm_email)
+        self.stakeholders = Stakeholders(
+            self, "Stakeholders", key=self.keys.messages, subscribers=environment.stakeholders
+        )
         if environment.budget_usd is not None:
             action = environment.cost.budget_action
             MonthlyBudget(
