@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rehearsal import ministack_bridge as bridge
 from rehearsal.executors import containers
+from rehearsal.executors.service_metrics import count
 from rehearsal.executors.state_tasks import own_task
 from rehearsal.iam import AccessDeniedError, Principal
 from rehearsal.ministack_bridge import Check, Task
@@ -26,6 +27,13 @@ __all__ = ["QUICK_SECONDS", "install", "task_checks"]
 
 #: Waits up to this long are pauses of a program, not of the story.
 QUICK_SECONDS = 30.0
+#: Metric of an execution's end.
+_METRICS = {
+    "SUCCEEDED": "ExecutionsSucceeded",
+    "FAILED": "ExecutionsFailed",
+    "TIMED_OUT": "ExecutionsTimedOut",
+    "ABORTED": "ExecutionsAborted",
+}
 #: A paused program looks this often whether the server stops.
 _LOOK_SECONDS = 0.5
 
@@ -99,6 +107,8 @@ def install(runtime: Runtime) -> None:
 
     def ended(machine: str, status: str, cause: str) -> None:
         name = machine.rsplit(":", 1)[-1]
+        if status in _METRICS:
+            count(runtime, "AWS/States", _METRICS[status], {"StateMachineArn": machine})
         if status == "SUCCEEDED":
             runtime.ledger.ran("state-machine", name)
         else:

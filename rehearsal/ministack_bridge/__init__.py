@@ -77,7 +77,7 @@ from rehearsal.ministack_bridge.permissions import (
     decide,
     denial_message,
 )
-from rehearsal.ministack_bridge.queues import see_again
+from rehearsal.ministack_bridge.queues import see_again, waiting_messages
 from rehearsal.ministack_bridge.requests import checks_of, request_service
 from rehearsal.ministack_bridge.roles import (
     hold_strangers_to_trust,
@@ -206,6 +206,7 @@ __all__ = [
     "use_own_delivery",
     "use_own_stream_polling",
     "use_task_containers",
+    "waiting_messages",
     "watch_alarm_states",
     "watch_functions",
     "watch_load_balancers",

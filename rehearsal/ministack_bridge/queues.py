@@ -1,4 +1,4 @@
-"""SQS: messages that are seen again."""
+"""SQS: messages that are seen again, messages that wait."""
 
 from __future__ import annotations
 
@@ -27,3 +27,16 @@ def see_again(*, received_before: float) -> int:
                 message["visible_at"] = received_before
                 seen += 1
     return seen
+
+
+def waiting_messages() -> dict[str, int]:
+    """Return how many messages can be received now, by the name of the queue; of all accounts together."""
+    sqs = importlib.import_module("ministack.services.sqs")
+    with sqs._queues_lock:
+        queues = list(sqs._queues._data.values())
+    now, found = _real_time.time(), dict[str, int]()
+    for queue in queues:
+        name = str(queue["attributes"]["QueueArn"]).rsplit(":", 1)[-1]
+        waiting = sum(message["visible_at"] <= now for message in list(queue["messages"]))
+        found[name] = found.get(name, 0) + waiting
+    return found

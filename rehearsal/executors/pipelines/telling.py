@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rehearsal.executors.pipelines.execution import iso
+from rehearsal.executors.service_metrics import count
 
 if TYPE_CHECKING:
     from rehearsal.executors.pipelines.definition import Step
@@ -27,6 +28,12 @@ def tell(execution: Execution, status: str, before: str | None) -> None:
     }
     if status in ("Succeeded", "Failed", "Stopped"):
         detail["executionEndTime"] = iso(record.updated)
+        count(
+            execution.runtime,
+            "AWS/Sagemaker/ModelBuildingPipeline",
+            f"Execution{status}",
+            {"PipelineName": str(execution.pipeline.arn).rsplit("/", 1)[-1]},
+        )
     execution.runtime.emit(
         "aws.sagemaker",
         "SageMaker Model Building Pipeline Execution Status Change",
