@@ -23,7 +23,7 @@ WORKERS ?= 2
 # dev -> Dev: the id of the environment's stage
 stage = $(shell printf '%s' '$(ENV)' | awk '{print toupper(substr($$0,1,1)) substr($$0,2)}')
 
-.PHONY: help setup rehearse rehearse-matrix rehearse-operations rehearse-everything test unit fuzz lint format synth list diff deploy destroy cost verify snapshot-update bench lock clean audit what-changes smoke
+.PHONY: help setup rehearse rehearse-matrix rehearse-operations rehearse-everything test unit fuzz lint format synth list diff deploy destroy start cost verify snapshot-update bench lock clean audit what-changes smoke
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-20s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,8 +84,12 @@ smoke: setup ## Ask each endpoint of a deployed environment about a made-up reco
 deploy: setup ## Deploy an environment to the account of your credentials [ENV=dev]
 	@tools/cdk deploy '$(stage)/*' --no-notices
 
-destroy: setup ## Destroy an environment; what holds data stays [ENV=dev]
-	@tools/cdk destroy '$(stage)/*' --no-notices
+destroy: setup ## Say what stays, then destroy an environment; DATA=dev deletes that too, if it consents [ENV=dev DATA=]
+	@tools/cdk synth --quiet --no-notices --no-lookups
+	@$(RUN) tools/destroy.py '$(ENV)' $(if $(filter $(ENV),$(DATA)),--data '$(DATA)')
+
+start: setup ## Wake up what serves a workload and was stopped because nobody used it [ENV=dev WORKLOAD=]
+	@$(RUN) tools/start.py '$(ENV)' '$(WORKLOAD)'
 
 verify: setup ## Cross-check the last synth: events, metrics, variables, parameters, rights, quotas; no credentials [OUT=out]
 	@mkdir -p '$(OUT)'

@@ -5,7 +5,8 @@ table are all there is. `python -m cost` prints it; `difference` compares two as
 
 Rooms, the lower ones first: ``assembly`` (stacks and resources), ``pricing`` (the price table), ``load``
 (what is sent and asked), ``rules`` (what each type of resource bills), ``forecast`` and ``difference``
-(sums), ``advice`` (what would be cheaper), ``shown`` (text and page).
+(sums), ``advice`` (what would be cheaper), ``teardown`` (what a destroy leaves),
+``shown`` (text and page).
 """
 
 from cost.advice import advise
@@ -14,8 +15,10 @@ from cost.difference import Difference, difference
 from cost.forecast import Forecast, Line, forecast
 from cost.load import Load, loads_of
 from cost.pricing import PriceTable, load_prices
+from cost.teardown import Announcement, announce
 
 __all__ = [
+    "Announcement",
     "AssemblyError",
     "Difference",
     "Forecast",
@@ -23,6 +26,7 @@ __all__ = [
     "Load",
     "PriceTable",
     "advise",
+    "announce",
     "difference",
     "forecast",
     "load_prices",

@@ -42,8 +42,9 @@ class Resource:
 
     @property
     def retained(self) -> bool:
-        """Whether it stays when its stack is deleted."""
-        return self.deletion_policy in ("Retain", "RetainExceptOnCreate")
+        """Whether it stays when its stack is deleted: by its policy, or because its function keeps it."""
+        kept = self.properties.get("OnDelete") == "keep"
+        return kept or self.deletion_policy in ("Retain", "RetainExceptOnCreate")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,8 @@ class Stack:
     name: str
     region: str | None
     template: Mapping[str, Any]
+    #: Whether CloudFormation refuses to delete it.
+    protected: bool = False
 
     @property
     def stage(self) -> str | None:
@@ -179,6 +182,7 @@ def read_stacks(assembly: Path) -> tuple[Stack, ...]:
                     name=properties.get("stackName", key),
                     region=None if region.startswith("unknown") else region,
                     template=json.loads(template),
+                    protected=bool(properties.get("terminationProtection", False)),
                 )
             )
     return tuple(found)

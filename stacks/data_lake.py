@@ -14,6 +14,8 @@ from stacks.base import LifecycleStack
 
 #: The second consent to destroy data, ``-c destroy_data=<environment>``; the first is the environment's.
 DESTROY_CONTEXT = "destroy_data"
+#: Metadata of the template of an environment that gives the first.
+FIRST_CONSENT = "ml-lifecycle:destroy-data"
 
 
 class DataLakeStack(LifecycleStack):
@@ -34,6 +36,9 @@ class DataLakeStack(LifecycleStack):
             description=f"Data lake of {environment.name}",
             termination_protection=environment.production,
         )
+        if environment.destroy_data:
+            # The first consent, for who destroys by the templates alone.
+            self.template_options.metadata = {FIRST_CONSENT: True}
         retention = environment.retention
         destroy = self.node.try_get_context(DESTROY_CONTEXT) == environment.name
         if destroy and not environment.destroy_data:
