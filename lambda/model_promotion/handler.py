@@ -11,16 +11,24 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 from function_log import log
+from lifecycle_notice import publish
 
 from model_promotion.aws import AwsCloud
 from model_promotion.errors import BadMessageError, MisconfiguredError, PromotionError, TransientError
-from model_promotion.logic import Cloud, Event, handle
+from model_promotion.logic import Cloud, Event, Outcome, handle
+from model_promotion.notices import notice_of
 from model_promotion.settings import Settings
 
 __all__ = ["handler"]
 
 LATEST = datetime.max.replace(tzinfo=UTC)
+
+
+@cache
+def _sns() -> Any:
+    return boto3.client("sns")
 
 
 @cache
@@ -76,7 +84,21 @@ def handler(event: Mapping[str, Any], context: object) -> dict[str, list[dict[st
                 **outcome.fields,
                 **fields,
             )
+            _tell(outcome, parsed, settings, fields)
     return {"batchItemFailures": failures}
+
+
+def _tell(outcome: Outcome, event: Event, settings: Settings, fields: Mapping[str, object]) -> None:
+    """Tell people of an outcome. What was done stays done: a notice that fails is logged, not tried again."""
+    telling = settings.telling
+    if telling is None:
+        return
+    try:
+        notice = notice_of(outcome, event, _cloud(settings), settings, telling)
+        if notice is not None:
+            publish(_sns(), telling.topic_arn, notice)
+    except (PromotionError, ClientError, BotoCoreError) as error:
+        log("ERROR", "nobody was told", error=type(error).__name__, why=str(error), **fields)
 
 
 def _parse(body: str) -> Event | BadMessageError:

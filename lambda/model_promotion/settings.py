@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from model_promotion.errors import MisconfiguredError
 
-__all__ = ["Acceptance", "ChallengerTest", "Settings"]
+__all__ = ["Acceptance", "ChallengerTest", "Settings", "Telling"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,16 @@ class ChallengerTest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Telling:
+    """Who is told of promotions."""
+
+    topic_arn: str
+    workload: str
+    environment: str
+    region: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """What the template tells the function."""
 
@@ -57,6 +67,7 @@ class Settings:
     #: Refuse an approval that says no reason.
     require_reason: bool = False
     challenger: ChallengerTest | None = None
+    telling: Telling | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -81,6 +92,7 @@ class Settings:
         if reason not in ("true", "false"):
             problems.append(f"REQUIRE_REASON must be true or false, got {reason!r}")
         challenger = _challenger(environment, problems)
+        telling = _telling(environment, problems)
         if problems:
             raise MisconfiguredError("; ".join(problems))
         return cls(
@@ -94,7 +106,24 @@ class Settings:
             ),
             require_reason=reason == "true",
             challenger=challenger,
+            telling=telling,
         )
+
+
+def _telling(environment: Mapping[str, str], problems: list[str]) -> Telling | None:
+    """Who is told, when the template names a topic; adds what is wrong with it."""
+    topic = environment.get("TOPIC_ARN", "").strip()
+    if not topic:
+        return None
+    names = ("WORKLOAD", "ENVIRONMENT", "AWS_REGION")
+    texts = {name: environment.get(name, "").strip() for name in names}
+    problems += [f"{name} is not set, which telling people needs" for name, text in texts.items() if not text]
+    return Telling(
+        topic_arn=topic,
+        workload=texts["WORKLOAD"],
+        environment=texts["ENVIRONMENT"],
+        region=texts["AWS_REGION"],
+    )
 
 
 def _challenger(environment: Mapping[str, str], problems: list[str]) -> ChallengerTest | None:

@@ -6,7 +6,7 @@ from ml_lifecycle.foundation.keys import Keys, grant_encrypt_decrypt
 from ml_lifecycle.foundation.logs import LOG_RETENTION_DAYS, log_group
 from ml_lifecycle.foundation.network import INTERFACE_ENDPOINTS, ExistingVpc, Network, Perimeter
 from ml_lifecycle.foundation.notices import Notices
-from ml_lifecycle.foundation.stakeholders import EVERY_WORKLOAD, Stakeholders
+from ml_lifecycle.foundation.stakeholders import EVERY_WORKLOAD, Stakeholders, grant_publish
 from ml_lifecycle.foundation.state_machines import (
     LAMBDA_BUSY,
     RETRY_LAMBDA,
@@ -30,6 +30,7 @@ __all__ = [
     "glue_security",
     "grant_encrypt_decrypt",
     "grant_logs_and_traces",
+    "grant_publish",
     "log_group",
     "logging_to",
 ]

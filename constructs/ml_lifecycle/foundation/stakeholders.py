@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_sns as sns
 
 from constructs import Construct
 
-__all__ = ["EVERY_WORKLOAD", "Stakeholders"]
+__all__ = ["EVERY_WORKLOAD", "Stakeholders", "grant_publish"]
 
 #: In place of a workload's name: of all of them.
 EVERY_WORKLOAD = "*"
@@ -25,7 +26,7 @@ class Stakeholders(Construct):
     or an ``https://`` page of a chat. Each subscription takes the notices of its workload only. Alarms go
     elsewhere (``Notices``): a notice tells that something happened, an alarm that somebody must act.
 
-    Encrypted with ``key``. Functions publish by ``grant_publish``; nobody else may.
+    Encrypted with ``key``. Functions publish that were granted it (``grant_publish``); nobody else may.
 
     Raises:
         ValueError: an address that is neither mail nor a page.
@@ -61,3 +62,13 @@ class Stakeholders(Construct):
                     endpoint=address,
                     filter_policy=None if name == EVERY_WORKLOAD else {"workload": [name]},
                 )
+
+
+def grant_publish(grantee: iam.IGrantable, topic: sns.ITopic, key: kms.IKey) -> iam.Grant:
+    """Grant publishing to a topic that is encrypted with ``key``."""
+    iam.Grant.add_to_principal(
+        grantee=grantee, actions=["kms:Decrypt", "kms:GenerateDataKey"], resource_arns=[key.key_arn]
+    )
+    return iam.Grant.add_to_principal(
+        grantee=grantee, actions=["sns:Publish"], resource_arns=[topic.topic_arn]
+    )

@@ -12,12 +12,14 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_lambda_event_sources as event_sources
 from aws_cdk import aws_sagemaker as sagemaker
+from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sqs as sqs
 from ml_contract.load import LoadedWorkload
 
 from constructs import Construct
 from ml_lifecycle.data_lake import Zone
 from ml_lifecycle.dead_letters import DeadLetterQueue, allow_rules
+from ml_lifecycle.foundation import grant_publish
 from ml_lifecycle.pseudo import PARTITION, arn
 from ml_lifecycle.registry.approval import CHALLENGER_NAME, ApprovalParameter
 from ml_lifecycle.registry.archive import ModelArchive
@@ -192,6 +194,16 @@ class ModelRegistry(Construct):
     def versions_arn(self) -> str:
         """ARN of every version in the group; ends with a wildcard."""
         return arn("sagemaker", f"model-package/{self.group_name}/*")
+
+    def tell(self, topic: sns.ITopic, *, workload: LoadedWorkload, environment_name: str) -> None:
+        """Have promotions, refusals and rollbacks told to ``topic``; the registry's message key opens it."""
+        for name, value in (
+            ("TOPIC_ARN", topic.topic_arn),
+            ("WORKLOAD", workload.name),
+            ("ENVIRONMENT", environment_name),
+        ):
+            self.promotion.add_environment(name, value)
+        grant_publish(self.promotion, topic, self.dead_letters.key)
 
     def grant_approve(self, grantee: iam.IGrantable) -> iam.Grant:
         """Grant seeing the group's versions and approving or rejecting them."""

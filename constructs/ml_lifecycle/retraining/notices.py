@@ -16,21 +16,12 @@ from ml_contract.load import LoadedWorkload
 from constructs import Construct
 from ml_lifecycle.data_lake import Zone
 from ml_lifecycle.dead_letters import DeadLetterQueue
+from ml_lifecycle.foundation import grant_publish
 from ml_lifecycle.pseudo import arn, service_principal, stack_of
 from ml_lifecycle.training.wildcards import acknowledge_wildcards
 from ml_lifecycle.zip_function import zip_function
 
-__all__ = ["RetrainingNotices", "grant_publish", "target_with_dead_letters"]
-
-
-def grant_publish(grantee: iam.IGrantable, topic: sns.ITopic, key: kms.IKey) -> iam.Grant:
-    """Grant publishing to a topic that is encrypted with ``key``."""
-    iam.Grant.add_to_principal(
-        grantee=grantee, actions=["kms:Decrypt", "kms:GenerateDataKey"], resource_arns=[key.key_arn]
-    )
-    return iam.Grant.add_to_principal(
-        grantee=grantee, actions=["sns:Publish"], resource_arns=[topic.topic_arn]
-    )
+__all__ = ["RetrainingNotices", "target_with_dead_letters"]
 
 
 def target_with_dead_letters(

@@ -20,9 +20,10 @@ from constructs import Construct
 from ml_lifecycle.code import code_root
 from ml_lifecycle.data_lake import Zone
 from ml_lifecycle.dead_letters import DeadLetterQueue
+from ml_lifecycle.foundation import grant_publish
 from ml_lifecycle.pseudo import arn, service_principal
 from ml_lifecycle.registry import ModelRegistry
-from ml_lifecycle.retraining.notices import grant_publish, target_with_dead_letters
+from ml_lifecycle.retraining.notices import target_with_dead_letters
 from ml_lifecycle.training.wildcards import acknowledge_wildcards
 from ml_lifecycle.zip_function import zip_function
 
