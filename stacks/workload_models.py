@@ -92,6 +92,10 @@ class WorkloadModelsStack(LifecycleStack):
             challenger_parameter_name=challenger,
             endpoint_name=None if challenger is None else name,
         )
+        if spec.retraining.notify:
+            self.registry.tell(
+                foundation.stakeholders.topic, workload=workload, environment_name=environment.name
+            )
         SavedQueries(
             self,
             "Queries",
