@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Iterator
 
 import pytest
 from container_support import TASKS, Trained, make_contract, train_workload
 from ml_contract.compiled import CompiledContract
+from monitor_support import Account
+from moto.server import ThreadedMotoServer
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +36,22 @@ def workload(request: pytest.FixtureRequest, trained: Callable[[str], Trained]) 
 def contract(tmp_path: pathlib.Path) -> CompiledContract:
     """The binary contract."""
     return make_contract(tmp_path / "workload", "binary")
+
+
+@pytest.fixture
+def aws() -> Iterator[int]:
+    """The port of an empty AWS account in this process."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    # Servers of one process share their state.
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/reset", data=b"") as response:
+        assert response.status == 200
+    yield port
+    server.stop()
+
+
+@pytest.fixture
+def account(aws: int, contract: CompiledContract) -> Account:
+    """An account of the binary workload."""
+    return Account(aws, contract)

@@ -215,6 +215,7 @@ def read_predictions(
     *,
     truths: Mapping[str, str] | None = None,
     limit: int = PREDICTIONS_LIMIT,
+    damaged: Mapping[str, int] | None = None,
 ) -> Predictions:
     """Decode captured invocations.
 
@@ -223,10 +224,11 @@ def read_predictions(
         contract: of the workload.
         truths: what was true, by the name of the record's inference; merged lines bring their own.
         limit: predictions that are kept, drawn evenly.
+        damaged: what could not be read of the truths.
     """
     reader = BodyReader(contract)
     seen = collections.Counter[str]()
-    damaged = collections.Counter[str]()
+    damaged = collections.Counter[str](damaged or {})
     models = collections.Counter[str]()
     known = truths or {}
 

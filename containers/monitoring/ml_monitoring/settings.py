@@ -77,6 +77,7 @@ class ModelMonitorEngine(Common):
     dataset_source: str
     output_path: str
     mounted_baseline: tuple[str, str] | None
+    mounted_constraints: str | None
     approved_model_parameter: str | None
     start: str | None
     end: str | None
@@ -113,7 +114,7 @@ def read_settings(environment: Mapping[str, str]) -> OwnEngine | ModelMonitorEng
     needed += (
         ["output_path"] if managed else ["ENDPOINT_NAME", "CAPTURE_URI", "WINDOW_HOURS", "SCHEDULED_TIME"]
     )
-    if not managed or mounted is None:
+    if not managed or (mounted is None if kind == "data" else kind == "attribution" or not constraints):
         needed.append("APPROVED_MODEL_PARAMETER")
     if not managed and kind == "quality":
         needed.append("GROUND_TRUTH_URI")
@@ -135,6 +136,7 @@ def read_settings(environment: Mapping[str, str]) -> OwnEngine | ModelMonitorEng
             dataset_source=environment["dataset_source"],
             output_path=environment["output_path"],
             mounted_baseline=mounted,
+            mounted_constraints=constraints or None,
             approved_model_parameter=environment.get("APPROVED_MODEL_PARAMETER"),
             start=environment.get("start_time"),
             end=environment.get("end_time"),

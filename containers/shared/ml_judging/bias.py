@@ -19,7 +19,23 @@ import numpy.typing as npt
 import polars as pl
 from ml_contract.compiled import CompiledContract
 
-__all__ = ["DESCRIPTIONS", "Facet", "Outcomes", "after", "before", "facets_of", "favourable", "unfairness"]
+__all__ = [
+    "DESCRIPTIONS",
+    "OF_ANSWERS",
+    "OF_LABELS",
+    "WITHOUT_LABELS",
+    "Facet",
+    "Outcomes",
+    "after",
+    "before",
+    "comparable",
+    "facets_of",
+    "favourable",
+    "of_rows",
+    "strata",
+    "unfairness",
+    "value_of",
+]
 
 Mask = npt.NDArray[np.bool_]
 Values = npt.NDArray[Any]
@@ -284,6 +300,12 @@ _AFTER: Final[dict[str, Callable[[Outcomes], float]]] = {
     "AD": ad, "CDDPL": cddpl, "TE": te, "FT": ft, "GE": ge,
 }  # fmt: skip
 
+#: Metrics of the rows and of their labels, and metrics of what was answered.
+OF_LABELS: Final = tuple(name for name in _BEFORE if name != "CI")
+OF_ANSWERS: Final = tuple(_AFTER)
+#: Metrics of predictions that need no label; CI counts rows, FT looks at neighbours.
+WITHOUT_LABELS: Final = ("CI", "DPPL", "DI", "CDDPL", "FT")
+
 
 def before(outcomes: Outcomes) -> dict[str, float | None]:
     """Every metric of the data; None where these rows do not define it."""
@@ -293,6 +315,11 @@ def before(outcomes: Outcomes) -> dict[str, float | None]:
 def after(outcomes: Outcomes) -> dict[str, float | None]:
     """Every metric of the model; None where these rows do not define it."""
     return {name: _value(metric, outcomes) for name, metric in _AFTER.items()}
+
+
+def value_of(name: str, outcomes: Outcomes) -> float | None:
+    """One metric by its name; None where these rows do not define it."""
+    return _value((_BEFORE | _AFTER)[name], outcomes)
 
 
 def _value(metric: Callable[[Outcomes], float], outcomes: Outcomes) -> float | None:
@@ -367,8 +394,8 @@ def _text(value: str | bool | float) -> str:
     return ("true" if value else "false") if isinstance(value, bool) else str(value)
 
 
-def of_rows(outcomes: Outcomes, rows: Mask) -> Outcomes:
-    """The same of some rows."""
+def of_rows(outcomes: Outcomes, rows: Values) -> Outcomes:
+    """The same of some rows, by a mask or by their places."""
 
     def cut(values: Any) -> Any:
         return None if values is None else values[rows]
@@ -394,7 +421,7 @@ def after_training(
     frame: pl.DataFrame, labels: Values, decided: Values, matrix: npt.NDArray[Any], contract: CompiledContract
 ) -> dict[str, dict[str, Any]]:
     """Metrics of the model by facet; ``decided`` are positions of classes or numbers, as ``labels`` are."""
-    return _by_facet(frame, labels, contract, after, decided=decided, matrix=_comparable(matrix))
+    return _by_facet(frame, labels, contract, after, decided=decided, matrix=comparable(matrix))
 
 
 def _by_facet(
@@ -426,7 +453,7 @@ def _by_facet(
     return report
 
 
-def _comparable(matrix: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def comparable(matrix: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Columns of one scale and without gaps, so that distances mean something."""
     numbers = np.where(np.isfinite(matrix), matrix, np.nan).astype(np.float64)
     known = np.isfinite(numbers)

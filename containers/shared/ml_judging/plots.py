@@ -1,4 +1,4 @@
-"""The page's plots: matplotlib figures as inline SVG in the page's own colours; text stays text.
+"""Plots of pages: matplotlib figures as inline SVG in the page's own colours; text stays text.
 
 Each colour of a figure is a stand-in that becomes one of the page's CSS variables, so that a plot follows the
 reader's light or dark theme.
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["bars", "confusion", "curves", "dependence", "intervals"]
+__all__ = ["bars", "confusion", "curves", "dependence", "intervals", "limits", "over_time", "pairs"]
 
 INK, FAINT, GRID, FIRST, SECOND, BAD = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f", "#101112"
 VARIABLES = {
@@ -184,3 +184,55 @@ def dependence(one: Mapping[str, Any], labels: Sequence[str]) -> Markup:
             axes.legend(loc="best")
         axes.set(xlabel=one["feature"], ylabel="mean score")
         return _svg(figure, f"dependence {one['feature']}", f"mean score by {one['feature']}")
+
+
+def limits(name: str, values: Mapping[str, float], *, across: str, limit: float = 1.0) -> Markup:
+    """Horizontal bars, those beyond a limit in another colour."""
+    with _figure(8.6, 0.8 + 0.26 * len(values)) as (figure, axes):
+        colours = [BAD if value > limit else FIRST for value in values.values()]
+        axes.barh(list(values), list(values.values()), color=colours, height=0.6)
+        axes.axvline(limit, color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        axes.set(xlabel=across)
+        axes.tick_params(axis="y", length=0, labelcolor=INK)
+        return _svg(figure, name, across)
+
+
+def pairs(
+    name: str, labels: Sequence[str], sides: Mapping[str, Sequence[float]], *, across: str, wide: bool = False
+) -> Markup:
+    """Two horizontal bars a label, one of each side."""
+    with _figure(8.6 if wide else 4.4, 1.1 + 0.34 * len(labels)) as (figure, axes):
+        for (title, values), colour, shift in zip(sides.items(), (FAINT, FIRST), (-0.19, 0.19), strict=True):
+            places = [place + shift for place in range(len(labels))]
+            axes.barh(places, list(values), color=colour, height=0.36, label=title)
+        axes.set_yticks(range(len(labels)), labels)
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        axes.set(xlabel=across)
+        axes.tick_params(axis="y", length=0, labelcolor=INK)
+        axes.legend(loc="best")
+        return _svg(figure, name, f"{name}: {across}")
+
+
+def over_time(name: str, lines: Mapping[str, Points], *, limit: float | None, up: str) -> Markup:
+    """Lines by title, each of points ``[moment, y]``; moments are ISO 8601 texts."""
+    from datetime import datetime
+
+    from matplotlib import dates
+
+    with _figure(8.6, 2.8) as (figure, axes):
+        for (title, points), colour in zip(lines.items(), (FIRST, SECOND, BAD, FAINT, INK) * 9, strict=False):
+            moments: Any = [datetime.fromisoformat(str(point[0])) for point in points]
+            axes.plot(
+                moments, [p[1] for p in points], color=colour, linewidth=1.6, marker="o", ms=3, label=title
+            )
+        if limit is not None:
+            axes.axhline(limit, color=BAD, linewidth=1.2, linestyle=(0, (4, 3)))
+        locator = dates.AutoDateLocator(maxticks=8)  # type: ignore[no-untyped-call]
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+        axes.set(ylabel=up)
+        axes.legend(loc="best")
+        return _svg(figure, name, f"{name}: {up} over time")

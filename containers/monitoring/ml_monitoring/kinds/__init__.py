@@ -1,0 +1,1 @@
+"""What can be judged: a module each, whose function returns an outcome or raises UnjudgedError."""
