@@ -86,7 +86,7 @@ deploy: setup ## Deploy an environment to the account of your credentials [ENV=d
 
 destroy: setup ## Say what stays, then destroy an environment; DATA=dev deletes that too, if it consents [ENV=dev DATA=]
 	@tools/cdk synth --quiet --no-notices --no-lookups
-	@$(RUN) tools/destroy.py '$(ENV)' $(if $(filter $(ENV),$(DATA)),--data '$(DATA)')
+	@$(RUN) tools/destroy.py '$(ENV)' $(if $(DATA),--data '$(DATA)')
 
 start: setup ## Wake up what serves a workload and was stopped because nobody used it [ENV=dev WORKLOAD=]
 	@$(RUN) tools/start.py '$(ENV)' '$(WORKLOAD)'
