@@ -11,7 +11,9 @@ from typing import Literal
 from environments.refusal import refuse
 
 _ARN = r"arn:aws[a-z-]*"
-_KEY = re.compile(_ARN + r":kms:[a-z0-9-]+:[0-9]{12}:key/[\w-]+")
+_KEY = re.compile(
+    _ARN + r":kms:[a-z0-9-]+:[0-9]{12}:key/(mrk-[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})"
+)
 _POLICY = re.compile(_ARN + r":iam::([0-9]{12}|aws):policy/\S+")
 _PRINCIPAL = re.compile(_ARN + r":iam::[0-9]{12}:(role|user)/\S+")
 _TYPE = re.compile(r"\*|(AWS|Custom)::[\w:]+")

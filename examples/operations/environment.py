@@ -9,7 +9,10 @@ from environments import (
     Governance,
     Network,
     Observability,
+    Organisation,
+    Perimeter,
     Retention,
+    Security,
     Tables,
 )
 
@@ -29,4 +32,9 @@ OPERATIONS = Environment(
         budget_action=BudgetAction(roles=("ops-analysts",)),
     ),
     governance=Governance(),
+    security=Security(
+        organisation=Organisation(tags={"cost-center": "4711"}, required_tags=("cost-center",)),
+        keys_by_classification=True,
+        perimeter=Perimeter(),
+    ),
 )

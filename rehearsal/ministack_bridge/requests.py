@@ -61,6 +61,8 @@ def checks_of(
             ]
         elif service == "dynamodb":
             context.update(actions.dynamodb_service_context(body))
+        elif service == "kms":
+            context["kms:CallerAccount"] = account
         elif service == "events":
             arns = actions.eventbridge_resource_arns(body, region, account)[1:]
             checks += [Check(action=action, resource=arn) for arn in arns]

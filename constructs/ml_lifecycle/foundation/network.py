@@ -143,6 +143,12 @@ class Network(Construct):
                 availability_zones=list(existing.availability_zones),
                 isolated_subnet_ids=list(existing.subnet_ids),
             )
+            cdk.Validations.of(self).acknowledge(
+                cdk.Acknowledgment(
+                    id="Annotation::@aws-cdk/aws-ec2:noSubnetRouteTableId",
+                    reason="Routes are the owner's; nothing here reads or changes a route table.",
+                )
+            )
             self.subnets = ec2.SubnetSelection(subnet_type=ec2.SubnetType.PRIVATE_ISOLATED)
             self.job_security_group = self._job_security_group()
             for peer, why in (

@@ -30,6 +30,7 @@ __all__ = [
     "INPUT",
     "METRIC_NAMESPACE",
     "OUTPUT",
+    "WHY_OPEN",
     "MonitorJob",
     "grant_run",
     "monitor_role",
@@ -99,6 +100,10 @@ class MonitorJob:
         if self.facts.labelled:
             told["GROUND_TRUTH_URI"] = f"{bucket}{self.ground_truth_prefix}"
         return told
+
+
+#: Why a run is not in network isolation; its security group and endpoints end where it gets.
+WHY_OPEN = "Its program calls S3, CloudWatch, SageMaker and Parameter Store, which isolation would cut off."
 
 
 def monitor_role(scope: Construct, kind: Kind, *, endpoint_name: str, network: JobNetwork | None) -> iam.Role:
@@ -196,7 +201,10 @@ def _request(
     if volume_key is not None:
         cluster["VolumeKmsKeyId"] = volume_key
     # Its own calls (capture, metrics, registry) forbid network isolation.
-    network: dict[str, Any] = {"EnableNetworkIsolation": False}
+    network: dict[str, Any] = {
+        "EnableNetworkIsolation": False,
+        "EnableInterContainerTrafficEncryption": True,
+    }
     if subnets is not None:
         network["VpcConfig"] = {"Subnets": subnets, "SecurityGroupIds": security_groups}
     return {

@@ -18,7 +18,8 @@ from ml_contract.compiled import CompiledContract
 
 from constructs import Construct
 from ml_lifecycle import code
-from ml_lifecycle.monitoring.job import INPUT, OUTPUT, MonitorJob
+from ml_lifecycle.isolation import open_job
+from ml_lifecycle.monitoring.job import INPUT, OUTPUT, WHY_OPEN, MonitorJob
 from ml_lifecycle.monitoring.kinds import Kind, short_name
 from ml_lifecycle.training.job_role import grant_asset
 
@@ -84,6 +85,7 @@ class ManagedSchedule:
             ),
             network_config=kind.NetworkConfigProperty(
                 enable_network_isolation=False,
+                enable_inter_container_traffic_encryption=True,
                 vpc_config=None
                 if job.network is None
                 else kind.VpcConfigProperty(
@@ -92,6 +94,7 @@ class ManagedSchedule:
             ),
             stopping_condition=kind.StoppingConditionProperty(max_runtime_in_seconds=job.seconds),
         )
+        open_job(self.definition, self.definition.cfn_resource_type.rsplit("::", 1)[-1], WHY_OPEN)
         self.definition.node.add_dependency(job.role)
         spec = job.workload.workload
         suffix = "" if job.kind == "data" else f"-{job.kind}"
@@ -186,6 +189,7 @@ class ManagedSchedule:
                 job.seconds,
                 job.role.role_arn,
                 self._delay,
+                "encrypted between containers",
                 None if job.network is None else [*job.network.subnet_ids, *job.network.security_group_ids],
             ]
         )

@@ -9,7 +9,8 @@ from aws_cdk import aws_scheduler as scheduler
 
 from constructs import Construct
 from ml_lifecycle.dead_letters import DeadLetterQueue
-from ml_lifecycle.monitoring.job import MonitorJob, request
+from ml_lifecycle.isolation import open_job
+from ml_lifecycle.monitoring.job import WHY_OPEN, MonitorJob, request
 from ml_lifecycle.pseudo import arn, service_principal
 from ml_lifecycle.training.job_role import grant_key
 from ml_lifecycle.training.wildcards import acknowledge_wildcards
@@ -66,6 +67,7 @@ def own_schedule(
             ),
         ),
     )
+    open_job(schedule, "ProcessingJob", WHY_OPEN)
     for each in (role, job.role):
         schedule.node.add_dependency(each)
     return schedule

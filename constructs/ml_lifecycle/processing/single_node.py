@@ -19,6 +19,7 @@ from ml_lifecycle import code, instance_types
 from ml_lifecycle.data_lake import DataLake, IcebergTable
 from ml_lifecycle.features import FeatureGroup
 from ml_lifecycle.images import sagemaker_image
+from ml_lifecycle.isolation import open_job
 from ml_lifecycle.processing.engine import WorkflowEngine
 from ml_lifecycle.processing.workflow import GATHER_SECONDS, RANDOM, BatchWorkflow, short_name
 from ml_lifecycle.processing.zones import BatchTables
@@ -131,6 +132,11 @@ class SingleNodeTransform(WorkflowEngine):
             log_retention_days=log_retention_days,
             failure_topic=failure_topic,
         )
+        open_job(
+            self.workflow.state_machine,
+            "ProcessingJob",
+            "Its programs call S3, the catalog and the feature store, which isolation would cut off.",
+        )
         self._grant_jobs(volume_key)
 
     @property
@@ -223,7 +229,10 @@ class SingleNodeTransform(WorkflowEngine):
         if volume_key is not None:
             cluster["VolumeKmsKeyId"] = volume_key
         # Its own calls (S3, catalog, Feature Store) forbid network isolation.
-        network: dict[str, Any] = {"EnableNetworkIsolation": False}
+        network: dict[str, Any] = {
+            "EnableNetworkIsolation": False,
+            "EnableInterContainerTrafficEncryption": True,
+        }
         if subnets is not None:
             network["VpcConfig"] = {"Subnets": subnets, "SecurityGroupIds": security_groups}
         return {

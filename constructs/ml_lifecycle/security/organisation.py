@@ -16,7 +16,17 @@ __all__ = ["OrganisationRules"]
 
 STACK: Final = "AWS::CloudFormation::Stack"
 #: What has a name in its template and none in an account: parts of other resources.
-PARTS: Final = frozenset({"AWS::IAM::Policy", "AWS::Logs::LogStream", "AWS::Athena::NamedQuery"})
+PARTS: Final = frozenset(
+    {
+        "AWS::ApiGatewayV2::Authorizer",
+        "AWS::ApiGatewayV2::Stage",
+        "AWS::Athena::NamedQuery",
+        "AWS::Cognito::UserPoolResourceServer",
+        "AWS::IAM::Policy",
+        "AWS::LakeFormation::DataCellsFilter",
+        "AWS::Logs::LogStream",
+    }
+)
 #: Types that a new tag replaces (createOnlyProperties of their registry schemas) and that hold data: the
 #: rules leave them as they are, or a tag would cost the data.
 KEEP_TAGS: Final = frozenset({"AWS::SageMaker::FeatureGroup", "AWS::OpenSearchServerless::Collection"})
@@ -29,8 +39,9 @@ class OrganisationRules:
     - ``boundary_arn`` is made the permissions boundary of every role;
     - ``tags`` are put on whatever takes tags, ``required_tags`` must stand on it in the end;
     - ``names`` maps a CloudFormation type to the pattern that the whole name must fit, ``*`` those of all
-      other types. Names that CloudFormation makes begin with the stack's, which is checked as
-      ``AWS::CloudFormation::Stack``. A part of a name that only a deployment knows counts as ``0``.
+      other types that are no part of another resource. Names that CloudFormation makes begin with the
+      stack's, which is checked as ``AWS::CloudFormation::Stack``. A part of a name that only a deployment
+      knows counts as ``0``.
 
     A feature group is not tagged: its tags are create-only, and a new one would replace it.
 

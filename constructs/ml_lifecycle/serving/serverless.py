@@ -9,6 +9,7 @@ from ml_contract.load import LoadedWorkload
 
 from constructs import Construct
 from ml_lifecycle.data_lake import Zone
+from ml_lifecycle.isolation import open_job
 from ml_lifecycle.serving.approved import endpoint_role, packaged_model
 from ml_lifecycle.serving.base import VARIANT_NAME, SageMakerEndpoint
 
@@ -70,6 +71,11 @@ class ServerlessEndpoint(SageMakerEndpoint):
         approved = self._approve()
         self.model = packaged_model(
             self, "Model", approved=approved, role=self.role, network=None, isolated=False
+        )
+        open_job(
+            self.model,
+            "Model",
+            "A serverless endpoint takes no model with network isolation; its role reads model files only.",
         )
         given = self._serving.serverless
         self.config = sagemaker.CfnEndpointConfig(

@@ -16,6 +16,7 @@ from ml_contract.load import LoadedWorkload
 from constructs import Construct
 from ml_lifecycle import instance_types
 from ml_lifecycle.data_lake import Zone
+from ml_lifecycle.isolation import open_job
 from ml_lifecycle.pseudo import PARTITION, arn
 from ml_lifecycle.training.job_machine import Job, JobMachine, name_in, unique_name
 from ml_lifecycle.training.job_role import (
@@ -173,6 +174,11 @@ class DataWranglerFlow(Construct):
                 bad=("Failed", "Stopped"),
                 reason="FailureReason",
             ),
+        )
+        open_job(
+            self.machine.state_machine,
+            "ProcessingJob",
+            "Data Wrangler's program reads its sources by their own APIs, which isolation would cut off.",
         )
         self.machine.grant_pass(self.role, "sagemaker")
         jobs = arn("sagemaker", f"processing-job/{name_prefix[:21].rstrip('-')}-*")

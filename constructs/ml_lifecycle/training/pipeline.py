@@ -20,6 +20,7 @@ from constructs import Construct
 from ml_lifecycle import code, instance_types
 from ml_lifecycle.data_lake import Zone
 from ml_lifecycle.images import sagemaker_image
+from ml_lifecycle.isolation import open_job
 from ml_lifecycle.pseudo import arn, service_principal
 from ml_lifecycle.storage import LustreCache
 from ml_lifecycle.training import definition
@@ -182,6 +183,12 @@ class TrainingPipeline(Construct):
             # The steps depend on each other; two executions at once are the caller's choice.
             parallelism_configuration={"MaxParallelExecutionSteps": 4},
         )
+        if self._tracking is not None:
+            open_job(
+                self.pipeline,
+                "TrainingJob",
+                "A tracked training reaches its tracking server; it runs in the VPC, which has no way out.",
+            )
         for role in (self.role, self.processing_role, self.training_role):
             # CreatePipeline takes a role whose policy does not stand yet, and the first execution then fails.
             self.pipeline.node.add_dependency(role)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from rehearsal.story.governance import Persona, persona
 from rehearsal.story.operations.cells import Cell
+from rehearsal.story.operations.isolation import jobs_of
 from rehearsal.story.telling import Evidence, require
 
 if TYPE_CHECKING:
@@ -285,7 +286,111 @@ def _unused(tale: Tale, evidence: Evidence) -> None:
         )
 
 
+def _job_settings(tale: Tale, evidence: Evidence) -> None:
+    """Every job that a template describes is cut off and encrypts, or its template says why not."""
+    jobs = [job for stack in tale.stage_stacks for job in jobs_of(stack.id, stack.template)]
+    require(jobs, "no template describes a job")
+    silent = [
+        f"{job.stack} {job.resource}: {job.kind} lacks {', '.join(job.missing)}"
+        for job in jobs
+        if job.missing and job.reason is None
+    ]
+    evidence |= {
+        "jobs": len(jobs),
+        "isolated_and_encrypting": sum(1 for job in jobs if not job.missing),
+        "with_a_reason": sorted(
+            {f"{job.resource} ({', '.join(job.missing)}): {job.reason}" for job in jobs if job.reason}
+        ),
+    }
+    require(not silent, f"open without a reason: {'; '.join(silent)}")
+
+
+def _endpoints(tale: Tale, evidence: Evidence) -> None:
+    """Every endpoint of the VPC has a policy that ends at own principals and own resources."""
+    found: dict[str, list[str]] = {}
+    for stack in tale.stage_stacks:
+        template = json.loads(stack.template.read_text(encoding="utf-8"))
+        for name, resource in template["Resources"].items():
+            if resource["Type"] != "AWS::EC2::VPCEndpoint":
+                continue
+            statements = resource["Properties"].get("PolicyDocument", {}).get("Statement", [])
+            require(statements, f"{stack.id} {name} lets everything through")
+            for statement in statements:
+                keys = {key for part in statement.get("Condition", {}).values() for key in part}
+                narrow = statement["Resource"] != "*" or any("Resource" in key for key in keys)
+                require(narrow, f"{stack.id} {name}: {statement.get('Sid')} ends nowhere")
+            found[name] = [str(statement.get("Sid")) for statement in statements]
+    require(found, "the stage has no endpoint in a VPC")
+    evidence["endpoints"] = found
+
+
+def _classified_keys(tale: Tale, evidence: Evidence) -> None:
+    """The key of a classification serves roles of its workloads, and nobody else, whatever they are granted."""
+    kms, iam = tale.cloud.client("kms"), tale.cloud.client("iam")
+    stream = tale.cloud.client("kinesis").describe_stream_summary(
+        StreamName=tale.outputs("Data")["StreamName"]
+    )["StreamDescriptionSummary"]
+    key = kms.describe_key(KeyId=stream["KeyId"])["KeyMetadata"]
+    evidence |= {"classification": tale.workload.classification, "key": key["Description"]}
+    require(
+        tale.workload.classification in key["Description"],
+        f"the stream's key is no key of the classification: {key['Description']}",
+    )
+    policy = json.loads(kms.get_key_policy(KeyId=key["KeyId"], PolicyName="default")["Policy"])
+    actions = {action for statement in policy["Statement"] for action in _listed(statement["Action"])}
+    evidence["actions_of_its_policy"] = sorted(actions)
+    require(not any("*" in action for action in actions), "its policy has a wildcard")
+    call = {
+        "service": "kms",
+        "operation": "GenerateDataKeyWithoutPlaintext",
+        "parameters": {"KeyId": key["Arn"], "KeySpec": "AES_256"},
+    }
+    training = next(arn for arn, shown in job_roles(tale) if shown["kind"] == "training")
+    code, text = made(Acting(tale, training).client("kms"), call, {})
+    require(code is None, f"the training role of the workload cannot use its key: {code} {text}")
+    evidence["the_workloads_own_role"] = "let"
+    stranger = persona(tale, "data_engineer")
+    name = stranger.role.rsplit("/", 1)[-1]
+    reading = {**call, "operation": "GenerateDataKey"}
+    iam.put_role_policy(RoleName=name, PolicyName="Everything", PolicyDocument=_EVERYTHING)
+    try:
+        code, text = made(stranger.client("kms"), reading, {})
+    finally:
+        iam.delete_role_policy(RoleName=name, PolicyName="Everything")
+    evidence["a_stranger_that_is_allowed_everything"] = code
+    require(code in _DENIED, f"a role of no workload uses the key: {code or 'it succeeded'} {text}")
+
+
+def _listed(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
 CELLS: Sequence[Cell] = (
+    Cell(
+        id="secure.network.jobs",
+        title="Every job is cut off from the network and encrypts between containers, or says why not",
+        chapter=CHAPTER,
+        run=_job_settings,
+        ground="synthesised",
+        capabilities=("secure.network",),
+    ),
+    Cell(
+        id="secure.network.endpoints",
+        title="The endpoints of the VPC let own roles reach own resources",
+        chapter=CHAPTER,
+        run=_endpoints,
+        ground="synthesised",
+        capabilities=("secure.network",),
+        why_recorded="no process of the rehearsal runs inside the VPC, so no call passes an endpoint",
+    ),
+    Cell(
+        id="secure.kms.classification",
+        title="The key of a classification serves the roles of its workloads only",
+        chapter=CHAPTER,
+        run=_classified_keys,
+        ground="deployed",
+        capabilities=("secure.kms",),
+    ),
     Cell(
         id="secure.roles.unused",
         title="What the roles of the jobs are granted and nothing needed is listed",

@@ -149,6 +149,7 @@ class Run:
             max_runtime_in_seconds=values["processing_max_runtime_seconds"],
             network_config=NetworkConfig(
                 enable_network_isolation=True,
+                encrypt_inter_container_traffic=True,
                 security_group_ids=values["security_groups"],
                 subnets=values["subnets"],
             ),
