@@ -14,7 +14,7 @@ from verify.finding import Finding
 
 __all__ = ["Acceptance", "AcceptanceError", "accept", "read"]
 
-_KEYS = ("check", "place", "value", "reason")
+_KEYS = ("check", "place", "value", "without", "reason")
 #: Shorter texts say nothing.
 _SHORTEST_REASON = 20
 
@@ -25,12 +25,16 @@ class AcceptanceError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Acceptance:
-    """One accepted finding, or many: ``place`` and ``value`` take ``*``."""
+    """One accepted finding, or many: ``place`` and ``value`` take ``*``.
+
+    ``without`` names an environment variable: where it is set, the finding stands.
+    """
 
     check: str
     place: str
     reason: str
     value: str = "*"
+    without: str | None = None
     line: int = 0
 
     def meets(self, finding: Finding) -> bool:
@@ -39,6 +43,7 @@ class Acceptance:
             finding.check == self.check
             and fnmatchcase(finding.place, _literal(self.place))
             and fnmatchcase(finding.value, _literal(self.value))
+            and self.without not in finding.variables
         )
 
 

@@ -34,13 +34,15 @@ class Finding:
     allowed: str
     fix: str
     severity: Severity = "error"
+    #: Environment variables that are set where it was found, where that matters.
+    variables: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         return f"{self.place}: {self.value}; allowed: {self.allowed}; fix: {self.fix}"
 
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if key != "variables"}
 
 
 @dataclass(frozen=True, kw_only=True)

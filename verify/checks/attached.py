@@ -127,6 +127,6 @@ CHECK = Check(
     id=_ID,
     title="Roles used before their policies are attached",
     proves="whatever acts as a role while it is made waits for every policy of that role in its stack",
-    source="the create calls of the services; CloudFormation makes at once what does not depend on each other",
+    source="the create calls of the services; CloudFormation makes at once what nothing puts in order",
     run=run,
 )

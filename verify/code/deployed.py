@@ -91,7 +91,11 @@ def _glue(assembly: Assembly, resource: Resource) -> Deployed | None:
         resource=resource,
         kind="glue",
         program=_loaded(roots, "__main__", None, script),
-        variables={},
+        # What a Glue job is told are arguments, "--raw_catalog".
+        variables={
+            name.removeprefix("--"): assembly.text(stack, value)
+            for name, value in properties.get("DefaultArguments", {}).items()
+        },
         role=assembly.target(stack, properties.get("Role")),
     )
 
@@ -136,15 +140,16 @@ def _container(assembly: Assembly, resource: Resource, image: _Image) -> Deploye
     if isinstance(given, list):
         given = {item.get("Name", item.get("name")): item.get("Value", item.get("value")) for item in given}
     role = next((part[key] for part in (value, around) for key in _ROLE if key in part), None)
-    words = value.get("ContainerArguments", value.get("Command", ()))
+    words = value.get("ContainerArguments", value.get("Command", around.get("ContainerArguments", ())))
+    arguments = tuple(map(str, words)) if isinstance(words, list) else ()
     return Deployed(
         resource=resource,
         kind="job",
-        program=_image_program(image.folder, tuple(_command(image.folder))),
+        program=_image_program(image.folder, tuple(_command(image.folder)), arguments[:1]),
         variables={str(name): str(text) for name, text in dict(given).items()},
         role=_by_mark(assembly, role),
         path=image.path,
-        arguments=tuple(map(str, words)) if isinstance(words, list) else (),
+        arguments=arguments,
     )
 
 
@@ -195,9 +200,13 @@ def _split(handler: str) -> tuple[str, str]:
 
 @functools.cache
 def _loaded(
-    roots: tuple[Path, ...], module: str, function: str | None = None, script: Path | None = None
+    roots: tuple[Path, ...],
+    module: str,
+    function: str | None = None,
+    script: Path | None = None,
+    words: tuple[str, ...] = (),
 ) -> Program:
-    return Program(roots, (module, function), script)
+    return Program(roots, (module, function), script, frozenset(words))
 
 
 @functools.cache
@@ -216,15 +225,18 @@ def _command(folder: Path) -> list[str]:
 
 
 @functools.cache
-def _image_program(folder: Path, words: tuple[str, ...]) -> Program | None:
-    """The program that an image starts: ``python -m package``, or Lambda's ``package.module.handler``."""
+def _image_program(folder: Path, words: tuple[str, ...], given: tuple[str, ...] = ()) -> Program | None:
+    """The program that an image starts: ``python -m package``, or Lambda's ``package.module.handler``.
+
+    ``given`` are the words that follow, such as the command it is to do.
+    """
     for place, word in enumerate(words):
         if word == "-m" and place + 1 < len(words):
             name = words[place + 1]
-            main = _loaded((folder,), f"{name}.__main__")
+            main = _loaded((folder,), f"{name}.__main__", words=given)
             if main.found:
                 return main
-            module = _loaded((folder,), name)
+            module = _loaded((folder,), name, words=given)
             return module if module.found else None
         if word.count(".") >= 1 and "/" not in word and not word.startswith("-"):
             program = _loaded((folder,), *_split(word))

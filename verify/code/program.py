@@ -1,7 +1,8 @@
 """A deployed program: its modules, and the part of their code that can run from its entry.
 
-Which code is live is judged by names: from the entry, every function, method and class of ours whose name is
-spoken is live too. That takes in too much rather than too little, and so do the checks that build on it.
+Which code is live is judged by names: from the entry, every function, method and class of ours that live code
+names is live too; of an attribute of some object, the methods of that name of all classes. That takes in too
+much rather than too little, and so do the checks that build on it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,17 @@ from typing import TypeAlias
 
 __all__ = ["Function", "Module", "Program", "Scope"]
 
+_IMPLICIT = (
+    "__init__",
+    "__post_init__",
+    "__enter__",
+    "__exit__",
+    "__call__",
+    "__iter__",
+    "__next__",
+    "__getitem__",
+    "__contains__",
+)
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
 #: Packages that travel with a program and call nothing of AWS: not read. The contract's runtime is checked to
@@ -52,6 +64,8 @@ class Scope:
     node: Function | ast.ClassDef | ast.Module
     #: The class of a method.
     owner: ast.ClassDef | None = None
+    #: Words that the program is started with: of a table by such words only their entries count.
+    words: frozenset[str] = frozenset()
 
     def nodes(self) -> Iterator[ast.AST]:
         """Every node of it, without what is a scope of its own."""
@@ -64,7 +78,18 @@ class Scope:
             ):
                 continue
             yield node
-            todo.extend(ast.iter_child_nodes(node))
+            if isinstance(node, ast.Dict) and self.words:
+                todo.extend(self._picked(node))
+            else:
+                todo.extend(ast.iter_child_nodes(node))
+
+    def _picked(self, node: ast.Dict) -> Iterator[ast.AST]:
+        """Entries of a table of commands that can be meant; of any other dictionary, all."""
+        keys = [key.value if isinstance(key, ast.Constant) else None for key in node.keys]
+        chosen = self.words & {key for key in keys if isinstance(key, str)}
+        for key, part, value in zip(keys, node.keys, node.values, strict=True):
+            if not chosen or key in chosen:
+                yield from filter(None, (part, value))
 
 
 @functools.cache
@@ -78,11 +103,18 @@ class Program:
     Args:
         roots: folders in which its packages lie.
         entry: module and function (``label_tasks.rounds``, ``handler``); without a function the module runs.
+        script: file of the entry, where it is no module of a folder.
+        words: what the program is started with, such as the command that it is to do.
     """
 
     def __init__(
-        self, roots: tuple[Path, ...], entry: tuple[str, str | None], script: Path | None = None
+        self,
+        roots: tuple[Path, ...],
+        entry: tuple[str, str | None],
+        script: Path | None = None,
+        words: frozenset[str] = frozenset(),
     ) -> None:
+        self.words = words
         self.roots = roots
         self.entry = entry
         self.modules: dict[str, Module] = {}
@@ -147,29 +179,53 @@ class Program:
         return found
 
     def _live(self) -> Iterator[Scope]:
-        todo = [Scope(module, module.tree) for module in self.modules.values()]
+        todo = [Scope(module, module.tree, words=self.words) for module in self.modules.values()]
         entry = self.entry[1]
         if entry is not None:
             todo += [scope for scope in self._scopes.get(entry, ()) if scope.module.name == self.entry[0]]
         seen: set[ast.AST] = set()
-        spoken: set[str] = set()
         while todo:
             scope = todo.pop()
             if scope.node in seen:
                 continue
             seen.add(scope.node)
             yield scope
-            names = {
-                node.id if isinstance(node, ast.Name) else node.attr
-                for node in scope.nodes()
-                if isinstance(node, ast.Name | ast.Attribute)
-            }
-            if isinstance(scope.node, ast.ClassDef):
-                # Python calls these itself.
-                names |= {"__init__", "__post_init__", "__enter__", "__exit__", "__call__", "__iter__"}
-            for name in names - spoken:
-                spoken.add(name)
-                todo += self._scopes.get(name, ())
+            for found in self._named(scope):
+                if found.node not in seen:
+                    todo.append(found)
+
+    def _named(self, scope: Scope) -> Iterator[Scope]:
+        """Functions, methods and classes that a piece of code names.
+
+        A bare name is one of its module or of an import; ``module.name`` one of that module; any other
+        attribute may be the method of that name of every class.
+        """
+        module = scope.module
+        for node in scope.nodes():
+            if isinstance(node, ast.Name):
+                origin, member = module.imported.get(node.id, (module.name, node.id))
+                yield from self._members(origin, member)
+            elif isinstance(node, ast.Attribute):
+                head = module.imported.get(node.value.id) if isinstance(node.value, ast.Name) else None
+                # A module, or what a module has: a class, whose methods are meant.
+                origin = "" if head is None else ".".join(filter(None, head))
+                if origin in self.modules:
+                    yield from self._members(origin, node.attr)
+                else:
+                    yield from (part for part in self._scopes.get(node.attr, ()) if part.owner is not None)
+        if isinstance(scope.node, ast.ClassDef):
+            # Python calls these itself.
+            for name in _IMPLICIT:
+                yield from (part for part in self._scopes.get(name, ()) if part.owner is scope.node)
+
+    def _members(self, origin: str, member: str | None) -> Iterator[Scope]:
+        for part in self._scopes.get(member or "", ()):
+            if part.module.name == origin and part.owner is None:
+                yield part
+        # ``from package import name`` where the package itself has it from a module of its own.
+        passed = self.modules[origin].imported.get(member or "") if origin in self.modules else None
+        if passed is not None and passed[0] != origin:
+            yield from self._members(*passed)
 
     def calls_of(self, name: str) -> Iterator[tuple[Scope, ast.Call]]:
         """Every live call of what is called ``name``."""
