@@ -12,7 +12,7 @@ __all__ = ["CHECKED", "METRICS", "Namespace"]
 
 CHECKED = "2026-11-21"
 
-#: Sets of dimensions -> metrics published with exactly those; ``*`` where a service publishes what it is told.
+#: Sets of dimensions -> metrics published with exactly those; ``*`` where a service publishes what it likes.
 Namespace: TypeAlias = Mapping[tuple[str, ...], frozenset[str]]
 
 
