@@ -60,6 +60,31 @@ WITHOUT_RESOURCE = {
     "ec2:DescribeVpcs": None,
     "lakeformation:GetDataAccess": None,
     "sagemaker:ListModelPackages": None,
+    # What personas look for, and an auditor lists.
+    **dict.fromkeys(
+        (
+            "cloudtrail:DescribeTrails",
+            "cloudtrail:LookupEvents",
+            "cloudwatch:GetMetricData",
+            "cloudwatch:GetMetricStatistics",
+            "cloudwatch:ListDashboards",
+            "cloudwatch:ListMetrics",
+            "guardduty:ListDetectors",
+            "iam:ListRoles",
+            "inspector2:ListFindings",
+            "kms:ListKeys",
+            "s3:ListAllMyBuckets",
+            "sagemaker:ListEndpoints",
+            "sagemaker:ListExperiments",
+            "sagemaker:ListModelPackageGroups",
+            "sagemaker:ListPipelines",
+            "sagemaker:ListProcessingJobs",
+            "sagemaker:ListTrainingJobs",
+            "sagemaker:ListTrialComponents",
+            "sagemaker:ListTrials",
+            "sagemaker:Search",
+        )
+    ),
     # A state machine's log delivery (Step Functions Developer Guide, "Logging using CloudWatch Logs").
     "logs:CreateLogDelivery": None,
     "logs:DeleteLogDelivery": None,
@@ -222,9 +247,16 @@ def test_should_destroy_data_only_when_environment_and_command_line_both_say_so(
 
 
 def _statements(template: Template) -> list[tuple[str, Template]]:
+    """What policies grant; a permissions boundary grants nothing."""
     found = []
+    boundaries = [
+        role["Properties"].get("PermissionsBoundary")
+        for role in resources(template, "AWS::IAM::Role").values()
+    ]
     for name, resource in template["Resources"].items():
         properties = resource.get("Properties", {})
+        if {"Ref": name} in boundaries:
+            continue
         documents = []
         if resource["Type"] in ("AWS::IAM::Policy", "AWS::IAM::ManagedPolicy"):
             documents.append(properties["PolicyDocument"])

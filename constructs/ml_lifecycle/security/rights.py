@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ml_lifecycle.governance.personas import PERSONAS, PersonaName
-from ml_lifecycle.pseudo import arn
+from ml_lifecycle.pseudo import ACCOUNT, PARTITION, arn
 
 __all__ = [
     "BOUNDARY_ACTIONS",
@@ -30,6 +30,9 @@ __all__ = [
 NOT_THERE: Final = ("ResourceNotFound", "ValidationException")
 #: Key of the template's Metadata under which the calls stand.
 METADATA: Final = "MLLifecycle::Rights"
+#: A key that is not there.
+_KEY: Final = "arn:aws:kms:${Region}:${Account}:key/00000000-0000-0000-0000-000000000000"
+_ALL_SETTINGS: Final = "An auditor looks at each of them in the account: at settings, at no content."
 _READ_LOGS: Final = (
     "logs:DescribeLogStreams",
     "logs:FilterLogEvents",
@@ -239,19 +242,32 @@ def rights(environment_name: str, stack_prefix: str) -> tuple[Right, ...]:
         ),
         Right(
             id="Watch",
-            title="see metrics, dashboards and alarms",
+            title="see alarms and dashboards",
             personas=PERSONAS,
             actions=(
                 "cloudwatch:DescribeAlarmHistory",
                 "cloudwatch:DescribeAlarms",
                 "cloudwatch:GetDashboard",
+            ),
+            resources=(
+                arn("cloudwatch", "alarm:*"),
+                f"arn:{PARTITION}:cloudwatch::{ACCOUNT}:dashboard/{named}",
+            ),
+            call=Call(service="cloudwatch", operation="DescribeAlarms"),
+            why_all="Without a name DescribeAlarms is about every alarm; one holds a limit, no record.",
+        ),
+        Right(
+            id="Measure",
+            title="see metrics",
+            personas=PERSONAS,
+            actions=(
                 "cloudwatch:GetMetricData",
                 "cloudwatch:GetMetricStatistics",
                 "cloudwatch:ListDashboards",
                 "cloudwatch:ListMetrics",
             ),
             resources=("*",),
-            call=Call(service="cloudwatch", operation="DescribeAlarms"),
+            call=Call(service="cloudwatch", operation="ListMetrics"),
             why_all="CloudWatch's metrics know no resource; they hold counts and measures, no record.",
         ),
         Right(
@@ -327,41 +343,89 @@ def rights(environment_name: str, stack_prefix: str) -> tuple[Right, ...]:
             ),
         ),
         Right(
-            id="ReadSettings",
-            title="read roles, policies, keys, trails and the findings of security services",
+            id="ReadRoles",
+            title="read roles and their policies",
             personas=("auditor",),
             actions=(
-                "cloudtrail:DescribeTrails",
-                "cloudtrail:GetEventSelectors",
-                "cloudtrail:GetTrailStatus",
-                "cloudtrail:LookupEvents",
-                "config:DescribeComplianceByConfigRule",
-                "config:GetComplianceDetailsByConfigRule",
-                "guardduty:GetFindings",
-                "guardduty:ListDetectors",
-                "guardduty:ListFindings",
                 "iam:GetPolicy",
                 "iam:GetPolicyVersion",
                 "iam:GetRole",
                 "iam:GetRolePolicy",
                 "iam:ListAttachedRolePolicies",
                 "iam:ListRolePolicies",
-                "iam:ListRoles",
-                "inspector2:ListFindings",
-                "kms:DescribeKey",
-                "kms:GetKeyPolicy",
-                "kms:GetKeyRotationStatus",
-                "kms:ListKeys",
+            ),
+            resources=tuple(f"arn:{PARTITION}:iam::{ACCOUNT}:{kind}/*" for kind in ("policy", "role")),
+            call=Call(service="iam", operation="GetRole", parameters={"RoleName": "${OwnRole}"}),
+            why_all=_ALL_SETTINGS,
+        ),
+        Right(
+            id="ReadKeys",
+            title="read the policies of keys",
+            personas=("auditor",),
+            actions=("kms:DescribeKey", "kms:GetKeyPolicy", "kms:GetKeyRotationStatus"),
+            resources=(arn("kms", "key/*"),),
+            call=Call(
+                service="kms",
+                operation="DescribeKey",
+                parameters={"KeyId": _KEY},
+                answers=("NotFoundException",),
+            ),
+            why_all=_ALL_SETTINGS,
+        ),
+        Right(
+            id="ReadBuckets",
+            title="read the settings of buckets",
+            personas=("auditor",),
+            actions=(
                 "s3:GetBucketLogging",
                 "s3:GetBucketPolicy",
                 "s3:GetBucketPublicAccessBlock",
                 "s3:GetEncryptionConfiguration",
-                "s3:ListAllMyBuckets",
+            ),
+            resources=(f"arn:{PARTITION}:s3:::*",),
+            call=Call(service="s3", operation="GetBucketEncryption", parameters={"Bucket": "${LakeBucket}"}),
+            why_all=_ALL_SETTINGS,
+        ),
+        Right(
+            id="ReadFindings",
+            title="read trails, rules and findings of security services",
+            personas=("auditor",),
+            actions=(
+                "cloudtrail:GetEventSelectors",
+                "cloudtrail:GetTrailStatus",
+                "config:DescribeComplianceByConfigRule",
+                "config:GetComplianceDetailsByConfigRule",
+                "guardduty:GetFindings",
+                "guardduty:ListFindings",
                 "securityhub:GetFindings",
+            ),
+            resources=(
+                arn("cloudtrail", "trail/*"),
+                arn("config", "config-rule/*"),
+                arn("guardduty", "detector/*"),
+                arn("securityhub", "hub/default"),
+            ),
+            call=Call(
+                service="cloudtrail", operation="GetTrailStatus", parameters={"Name": "${Environment}-audit"}
+            ),
+            why_all=_ALL_SETTINGS,
+        ),
+        Right(
+            id="ListSettings",
+            title="list roles, keys, buckets, trails and detectors",
+            personas=("auditor",),
+            actions=(
+                "cloudtrail:DescribeTrails",
+                "cloudtrail:LookupEvents",
+                "guardduty:ListDetectors",
+                "iam:ListRoles",
+                "inspector2:ListFindings",
+                "kms:ListKeys",
+                "s3:ListAllMyBuckets",
             ),
             resources=("*",),
             call=Call(service="iam", operation="ListRoles"),
-            why_all="An auditor looks at each role, key and bucket of the account: settings, no content.",
+            why_all="These lists take no resource; they give names and settings of the account, no content.",
         ),
     )
 
@@ -454,7 +518,6 @@ FORBIDDEN_ACTIONS: Final[tuple[str, ...]] = (
     "sagemaker:DeleteRecord",
     "sts:AssumeRole",
 )
-_KEY = "arn:aws:kms:${Region}:${Account}:key/00000000-0000-0000-0000-000000000000"
 #: Calls that no persona may make, whatever policy somebody attaches to its role.
 FORBIDDEN: Final[Mapping[str, Call]] = {
     "MakeUsers": Call(service="iam", operation="CreateUser", parameters={"UserName": "nobody"}),

@@ -82,7 +82,7 @@ def _settings(operation: str) -> dict[str, tuple[str, ...]]:
     from rehearsal.services.engine import service_model
 
     members = service_model("sagemaker").operation_model(operation).input_shape.members
-    found = {}
+    found: dict[str, tuple[str, ...]] = {}
     for name in (ISOLATION, ENCRYPTION):
         if name in members:
             found[name] = (name,)

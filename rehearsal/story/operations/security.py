@@ -325,7 +325,7 @@ def _endpoints(tale: Tale, evidence: Evidence) -> None:
 
 
 def _classified_keys(tale: Tale, evidence: Evidence) -> None:
-    """The key of a classification serves roles of its workloads, and nobody else, whatever they are granted."""
+    """The key of a classification serves roles of its workloads, whatever others are granted."""
     kms, iam = tale.cloud.client("kms"), tale.cloud.client("iam")
     stream = tale.cloud.client("kinesis").describe_stream_summary(
         StreamName=tale.outputs("Data")["StreamName"]
