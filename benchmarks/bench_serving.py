@@ -37,6 +37,7 @@ RAW_GOAL = 2.5
 IMAGE_PATHS = (
     "contract",
     "containers/shared",
+    "lambda",
     "containers/processing",
     "containers/training",
     "containers/serving",

@@ -50,7 +50,7 @@ def run() -> Result:
         import torch
     except ImportError:
         return Result(name="torch", skipped="PyTorch is not installed")
-    for folder in ("contract", "containers/shared", "containers/training_torch"):
+    for folder in ("contract", "containers/shared", "lambda", "containers/training_torch"):
         sys.path.insert(0, str(ROOT / folder))
     on_gpu = torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")

@@ -80,13 +80,15 @@ def staged(name: str, parts: Mapping[str, Path | str]) -> Path:
 def image_context(image: str) -> Path:
     """Stage the build context of ``containers/<image>``.
 
-    Beside its content stand ``ml_contract`` and those packages of ``containers/shared`` and ``glue`` that the
-    Dockerfile copies, no others: a change of a package that it does not use must not make a new image.
+    Beside its content stand ``ml_contract`` and those packages of ``containers/shared`` and ``glue``, and
+    ``lambda/function_log``, that the Dockerfile copies, no others: a change of a package that it does not use
+    must not make a new image.
     """
     root = code_root("containers")
     source = _existing(root, image)
     copied = _copied(source / "Dockerfile")
-    packages = {**_children(code_root("glue")), **_children(root / "shared")}
+    log = _existing(code_root("lambda"), "function_log")
+    packages = {**_children(code_root("glue")), **_children(root / "shared"), "function_log": log}
     shared = {name: path for name, path in packages.items() if name in copied}
     return staged(f"image-{image}", {**_children(source), **shared, "ml_contract": _contract_package()})
 

@@ -46,7 +46,7 @@ def land(
             rows[task] = rows.get(task) or _label(items, task)
             tokens.append((record["messageId"], task, token))
         except BadEventError as error:
-            log("ERROR", "message refused", sqs_message=record.get("messageId"), why=str(error))
+            log("ERROR", "message refused", correlation_id=record.get("messageId"), why=str(error))
             failed.append(str(record.get("messageId")))
     new, snapshot = labels.append(list(rows.values())) if rows else (0, None)
     for message, task, token in tokens:
@@ -58,7 +58,7 @@ def land(
             )
         except ClientError as error:
             if error.response["Error"]["Code"] not in _GONE:
-                log("ERROR", "not answered", sqs_message=message, why=str(error))
+                log("ERROR", "not answered", correlation_id=message, why=str(error))
                 failed.append(message)
     return failed, {"received": len(records), "landed": new, "snapshot": snapshot, "failed": len(failed)}
 

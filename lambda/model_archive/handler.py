@@ -25,12 +25,18 @@ def _clients() -> tuple[Any, Any]:
     return boto3.client("sagemaker", config=config), boto3.client("ssm", config=config)
 
 
-def handler(event: object, _context: object) -> dict[str, object]:
+def handler(event: object, context: object) -> dict[str, object]:
     """Put old versions away; what was done is returned and logged."""
     del event
     settings = Settings.from_environment(os.environ)
     gone = archive(*_clients(), settings, now=datetime.now(UTC))
-    log("INFO", "archived", group=settings.group_name, versions=gone)
+    log(
+        "INFO",
+        "archived",
+        group=settings.group_name,
+        versions=gone,
+        request=getattr(context, "aws_request_id", None),
+    )
     return {"group": settings.group_name, "archived": gone}
 
 

@@ -20,6 +20,9 @@ from record_transform.storage import Quarantine
 
 __all__ = ["handler"]
 
+#: Ids of refused records that one line names.
+MOST_IDS = 20
+
 
 @cache
 def _codec() -> RecordCodec:
@@ -64,6 +67,8 @@ def handler(event: Any, context: object) -> dict[str, list[dict[str, str]]]:
         quarantined=len(batch.quarantine),
         too_long_for_answer=batch.too_long,
         reasons=dict(batch.reasons),
+        # Their ids, by which the quarantine's lines are found; a line of a log is no list of thousands.
+        refused=[line["record_id"] for line in batch.quarantine[:MOST_IDS]],
         quarantine=where,
         milliseconds=round((time.perf_counter() - started) * 1000, 1),
         request=request,

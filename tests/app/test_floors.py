@@ -49,7 +49,8 @@ FLOORS: dict[str, set[str]] = {
     "lambda": {"ml_contract", "lake_files"} | LAMBDAS,
     "glue": {"ml_contract"} | GLUE,
     "flink": set(),
-    "containers": {"ml_contract"} | IMAGES | GLUE,
+    # Jobs and images write the lines of functions.
+    "containers": {"ml_contract", "function_log"} | IMAGES | GLUE,
     "constructs": {"ml_contract", "ml_lifecycle"},
     "environments": {"ml_contract", "ml_lifecycle", "environments"},
     "stacks": {"ml_contract", "ml_lifecycle", "environments", "stacks"},

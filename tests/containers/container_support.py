@@ -167,7 +167,9 @@ def write_features(frame: pl.DataFrame, contract: CompiledContract, folder: path
 
 IMAGE_PATHS = {
     name: os.pathsep.join(
-        str(ROOT / part) for part in ("contract", "containers/shared", f"containers/{name}", *more)
+        str(ROOT / part)
+        # The lines of the log are those of the functions.
+        for part in ("contract", "containers/shared", "lambda", f"containers/{name}", *more)
     )
     for name, more in {
         "processing": (),

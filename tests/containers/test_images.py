@@ -63,7 +63,8 @@ def instructions(image: str) -> list[tuple[str, str]]:
 
 def copied(image: str) -> list[pathlib.Path]:
     """Return what COPY takes, by where image_context finds it."""
-    places = (CONTAINERS / image, CONTAINERS / "shared", ROOT / "glue", ROOT / "contract")
+    parts = (CONTAINERS / image, CONTAINERS / "shared", ROOT / "glue", ROOT / "contract")
+    places = (*parts, ROOT / "lambda")
     found = []
     for word, rest in instructions(image):
         if word == "COPY":
