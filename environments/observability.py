@@ -36,7 +36,8 @@ class Observability:
     """What is watched of the environment as a whole; all of it costs, so all of it is off.
 
     ``platform`` adds a dashboard of all workloads (3 USD a month beyond an account's third, CloudWatch
-    pricing) and an alarm on throttled functions (0.10 USD a month).
+    pricing), a page over all models (``<artifacts>/model-dashboard/index.html``, written every hour) and an
+    alarm on throttled functions (0.10 USD a month).
 
     ``silent_endpoint_hours`` alarms when nobody has asked an endpoint for so long (0.10 USD a month and
     endpoint); ``None``: silence is nothing to tell.

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import aws_cdk as cdk
 from ml_contract.load import LoadedWorkload
+from ml_lifecycle.data_lake import DataLake
+from ml_lifecycle.monitoring import ModelDashboard, ShownModel
 from ml_lifecycle.observability import PlatformDashboard
 
 from constructs import Construct
@@ -14,7 +17,7 @@ from stacks.foundation import FoundationStack
 
 
 class PlatformStack(LifecycleStack):
-    """The dashboard of all workloads and the alarm on what they share."""
+    """The dashboard of all workloads, the page over their models, and the alarm on what they share."""
 
     def __init__(
         self,
@@ -23,7 +26,9 @@ class PlatformStack(LifecycleStack):
         *,
         environment: Environment,
         foundation: FoundationStack,
+        lake: DataLake,
         workloads: Sequence[LoadedWorkload],
+        models: Sequence[ShownModel],
     ) -> None:
         super().__init__(
             scope,
@@ -42,3 +47,17 @@ class PlatformStack(LifecycleStack):
             },
             topic=foundation.notices.topic,
         )
+        self.models = ModelDashboard(
+            self,
+            "Models",
+            environment_name=environment.name,
+            stage=environment.id,
+            models=models,
+            artifacts=lake.artifacts,
+            message_key=foundation.keys.messages,
+            log_key=foundation.keys.logs,
+            log_retention_days=environment.retention.log_days,
+            alarm_topic=foundation.notices.topic,
+        )
+        cdk.CfnOutput(self, "ModelDashboardUri", value=self.models.uri)
+        cdk.CfnOutput(self, "ModelDashboardFunctionName", value=self.models.function.function_name)

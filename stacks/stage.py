@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import aws_cdk as cdk
 from ml_contract.load import LoadedWorkload
+from ml_lifecycle.monitoring import ShownModel
 from ml_lifecycle.security import OrganisationRules
 
 from constructs import Construct
@@ -103,6 +104,7 @@ class LifecycleStage(cdk.Stage):
                 foundation=self.foundation,
                 lake=self.data_lake.lake,
             )
+        self._shown: list[ShownModel] = []
         models = [self._workload(environment, workload) for workload in workloads]
         if environment.observability.platform:
             PlatformStack(
@@ -110,7 +112,9 @@ class LifecycleStage(cdk.Stage):
                 "Platform",
                 environment=environment,
                 foundation=self.foundation,
+                lake=self.data_lake.lake,
                 workloads=workloads,
+                models=self._shown,
             )
         if environment.orchestration.airflow is not None:
             AirflowStack(self, "Airflow", environment=environment, foundation=self.foundation, models=models)
@@ -203,6 +207,7 @@ class LifecycleStage(cdk.Stage):
             curated_table=data.batch.curated_table,
             labels_table=None if labels is None else labels.labels_table,
         )
+        self._shown.append(operations.shown)
         stop_when_idle(
             environment=environment,
             workload=workload,

@@ -9,10 +9,11 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_events_targets as targets
 from ml_contract.load import LoadedWorkload
+from ml_contract.spec.workload import Workload
 from ml_lifecycle.alarms import described
 from ml_lifecycle.data_lake import DataLake, IcebergTable
 from ml_lifecycle.ingestion import StreamIngestion
-from ml_lifecycle.monitoring import KINDS, GroundTruth, ModelMonitor, OperationsDashboard
+from ml_lifecycle.monitoring import KINDS, GroundTruth, ModelMonitor, OperationsDashboard, ShownModel
 from ml_lifecycle.observability import SavedQueries
 from ml_lifecycle.observability.queries import Source
 from ml_lifecycle.registry.approval import NONE_APPROVED
@@ -67,6 +68,7 @@ class WorkloadOperationsStack(LifecycleStack):
             served=served,
         )
         self.monitor = self.monitors[0] if self.monitors else None
+        self._show(environment, spec, models, served)
         self.ground_truth: GroundTruth | None = None
         if any(monitor.facts.labelled for monitor in self.monitors) and curated_table is not None:
             self.ground_truth = GroundTruth(
@@ -151,6 +153,23 @@ class WorkloadOperationsStack(LifecycleStack):
             }
         for output, value in outputs.items():
             cdk.CfnOutput(self, output, value=value)
+
+    def _show(
+        self, environment: Environment, spec: Workload, models: WorkloadModelsStack, served: object
+    ) -> None:
+        """Keep what the page over all models shows of this one."""
+        parts = ("Data", "Models", "Serving", "Operations")
+        self.shown = ShownModel(
+            name=spec.name,
+            title=spec.title,
+            slug=spec.slug,
+            group=models.registry.group_name,
+            approved=models.registry.approval_parameter_name,
+            # CloudFormation names an alarm after its stack.
+            alarms=tuple(f"{environment.id}-{spec.id}{part}-" for part in parts),
+            endpoint=served.endpoint_name if isinstance(served, SageMakerEndpoint) else None,
+            kinds=tuple(monitor.kind for monitor in self.monitors),
+        )
 
     def _monitors(
         self,

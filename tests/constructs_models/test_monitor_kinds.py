@@ -14,7 +14,7 @@ from aws_cdk import aws_sns as sns
 from cdk_support import Template, only, resources, statements, synthesise_stacks
 from ml_contract.load import LoadedWorkload
 from ml_lifecycle.data_lake import IcebergTable
-from ml_lifecycle.monitoring import KINDS, GroundTruth, Kind, ModelMonitor
+from ml_lifecycle.monitoring import KINDS, GroundTruth, Kind, ModelDashboard, ModelMonitor, ShownModel
 from ml_lifecycle.monitoring.kinds import short_name
 from ml_lifecycle.training import service_model
 from model_support import NAME, PARAMETER, Around, flat, granted, parcels
@@ -296,3 +296,45 @@ def test_should_refuse_ground_truth_that_nothing_would_start(tmp_path: Path) -> 
         ground_truth(cdk.Stack(cdk.App(), "S"), parcels(tmp_path), every_hours=5, lookback_hours=0)
     assert "every_hours must be one of" in str(error.value)
     assert "lookback_hours must be between" in str(error.value)
+
+
+def test_should_write_the_page_over_all_models_with_rights_that_do_not_grow(tmp_path: Path) -> None:
+    def dashboard(count: int) -> Template:
+        def build(stack: cdk.Stack) -> None:
+            around = Around(stack)
+            ModelDashboard(
+                stack,
+                "Models",
+                environment_name="test",
+                stage="Test",
+                models=[
+                    ShownModel(
+                        name=f"m{n}",
+                        title=f"Model {n}",
+                        slug=f"m{n}",
+                        group=f"test-m{n}",
+                        approved=f"/ml-lifecycle/test/m{n}/approved",
+                        alarms=(f"Test-M{n}Operations-",),
+                        endpoint=f"test-m{n}",
+                    )
+                    for n in range(count)
+                ],
+                artifacts=around.lake.artifacts,
+                message_key=around.message_key,
+                log_key=around.log_key,
+            )
+
+        return synthesise_stacks(tmp_path / str(count), {"Pages": build})["Pages"]
+
+    one, many = dashboard(1), dashboard(40)
+    found = statements(one, "ModelsFunctionRole")
+    assert granted(found) == granted(statements(many, "ModelsFunctionRole"))
+    assert {a for a, r in granted(found) if r == "*"} == {
+        "cloudwatch:GetMetricData",
+        "sagemaker:ListModelPackages",
+    }
+    assert {r.rsplit(">", 1)[1] for a, r in granted(found) if a == "s3:PutObject"} == {"/model-dashboard/*"}
+    assert not [r for a, r in granted(found) if a == "s3:GetObject"]
+    [parameters] = {r for a, r in granted(found) if a == "ssm:GetParameter"}
+    assert parameters.endswith(":parameter/ml-lifecycle/test/*")
+    assert only(one, "AWS::Scheduler::Schedule")["ScheduleExpression"] == "cron(50 * * * ? *)"

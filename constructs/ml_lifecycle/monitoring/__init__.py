@@ -4,6 +4,7 @@ from ml_lifecycle.monitoring.dashboard import OperationsDashboard
 from ml_lifecycle.monitoring.ground_truth import GroundTruth
 from ml_lifecycle.monitoring.job import METRIC_NAMESPACE
 from ml_lifecycle.monitoring.kinds import KINDS, Engine, Kind
+from ml_lifecycle.monitoring.model_dashboard import ModelDashboard, ShownModel
 from ml_lifecycle.monitoring.monitor import ModelMonitor
 
 __all__ = [
@@ -12,6 +13,8 @@ __all__ = [
     "Engine",
     "GroundTruth",
     "Kind",
+    "ModelDashboard",
     "ModelMonitor",
     "OperationsDashboard",
+    "ShownModel",
 ]

@@ -50,6 +50,8 @@ PREFIXES: Mapping[str, str] = {"data": "", "quality": "Quality", "bias": "Bias",
 NEVER_LABELLED = 0.2
 #: Hours until an hour of traffic is judged: its own, the delay, and one in which a schedule was just missed.
 MOST_HOURS = 4
+#: The page over all models, beside the report.
+MODELS_PAGE = "model-dashboard.html"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -339,6 +341,32 @@ def _no_baseline(tale: Tale, evidence: Evidence) -> None:
     alarm_state(tale, "data", "Unjudged", "ALARM", evidence)
 
 
+def _all_models(tale: Tale, evidence: Evidence) -> None:
+    """The page over all models is written, and says of this one what its alarms say."""
+    outputs = tale.cdk.outputs(f"{tale.stage}/Platform")
+    answer = tale.cloud.client("lambda").invoke(
+        FunctionName=outputs["ModelDashboardFunctionName"],
+        Payload=json.dumps({"time": _now(tale).isoformat()}).encode(),
+    )
+    told = json.loads(answer["Payload"].read())
+    require("FunctionError" not in answer, f"the page was not written: {told}")
+    uri = outputs["ModelDashboardUri"]
+    (tale.out / MODELS_PAGE).write_bytes(tale.cloud.objects.read(uri))
+    found = {
+        one["name"]: one for one in tale.cloud.objects.read_json(uri.replace("index.html", "models.json"))
+    }
+    own = found[tale.workload.name]
+    evidence |= {
+        "page": MODELS_PAGE,
+        "state": own["state"],
+        "monitors": {one["kind"]: one["verdict"] for one in own["monitors"]},
+        "alarms": [one["what"][:120] for one in own["alarms"]],
+    }
+    require(own["approved"] == parameter_value(tale), "the page names another version than the parameter")
+    require({one["kind"] for one in own["monitors"]} == set(_kinds(tale)), "a monitor is missing on the page")
+    require((own["state"] == "alarm") == bool(own["alarms"]), f"the page says {own['state']}")
+
+
 CELLS = (
     Cell(
         id="monitor.model.quiet",
@@ -402,5 +430,12 @@ CELLS = (
         chapter=CHAPTER,
         run=_no_baseline,
         capabilities=("monitor.data",),
+    ),
+    Cell(
+        id="monitor.models.page",
+        title="A page over all models: what serves, who asks, what the monitors say, which alarms are on",
+        chapter=CHAPTER,
+        run=_all_models,
+        capabilities=("monitor.data", "observe.dashboards"),
     ),
 )
