@@ -1,5 +1,6 @@
 """Development: small and cheap; its data may be deleted, with the second consent."""
 
+from environments.cost import Cost
 from environments.governance import Governance
 from environments.model import Environment, Network, Retention
 from environments.tables import Tables
@@ -12,4 +13,5 @@ DEV = Environment(
     destroy_data=True,
     budget_usd=500,
     governance=Governance(),
+    cost=Cost(stop_idle_after_hours=72, small_streams=True),
 )
