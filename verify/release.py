@@ -60,6 +60,16 @@ CUSTOM_CREATE_ONLY: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "Custom::ApprovalParameter": (("Name",),),
     "Custom::MaskKey": (("Bucket",), ("Object",)),
 }
+#: Properties whose change the registry calls a replacement "in some cases": these are always one. (Features
+#: that are added to a feature group are not, and are left out.)
+#: Source: CloudFormation's reference of each type, "Update requires".
+CONDITIONAL: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "AWS::DynamoDB::Table": (("KeySchema",),),
+    "AWS::DynamoDB::GlobalTable": (("KeySchema",), ("LocalSecondaryIndexes",)),
+    "AWS::RDS::DBCluster": (("Engine",), ("MasterUsername",)),
+    "AWS::RDS::DBInstance": (("Engine",),),
+    "AWS::SageMaker::Domain": (("VpcId",),),
+}
 #: How strongly a template holds on to a resource.
 KEPT = ("Delete", "RetainExceptOnCreate", "Snapshot", "Retain")
 
@@ -72,7 +82,9 @@ def holds_data(resource: Resource) -> bool:
 def create_only(assembly: Assembly, resource: Resource) -> dict[str, Any]:
     """What a template says of a resource that only a replacement changes, by its path."""
     schema = schema_of(resource.type)
-    paths = schema.create_only if schema is not None else CUSTOM_CREATE_ONLY.get(resource.type, ())
+    paths = CUSTOM_CREATE_ONLY.get(resource.type, ())
+    if schema is not None:
+        paths = (*schema.create_only, *CONDITIONAL.get(resource.type, ()))
     found = {}
     for path in paths:
         for name, value in _reached(resource.properties, path):

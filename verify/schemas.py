@@ -44,11 +44,20 @@ class Schema:
 
     @functools.cached_property
     def name_property(self) -> str | None:
-        """The property by which the service knows the resource, when a template may set it."""
+        """The property by which the service knows the resource, when a template may set it.
+
+        Mostly it is the identifier; where that is an ARN or an id, a create-only property called after the
+        type, as ``EndpointConfigName``.
+        """
         paths = self._paths("primaryIdentifier")
-        if len(paths) == 1 and len(paths[0]) == 1 and paths[0] not in self.read_only:
+        if len(paths) != 1 or len(paths[0]) != 1:
+            # Unique inside something else only, as a stream of a log group is.
+            return None
+        if paths[0] not in self.read_only:
             return paths[0][0]
-        return None
+        kind = self.document["typeName"].rpartition("::")[2]
+        fixed = {path[0] for path in self.create_only if len(path) == 1}
+        return next((name for name in (f"{kind}Name", "Name") if name in fixed), None)
 
     @property
     def tag_property(self) -> str:

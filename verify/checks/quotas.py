@@ -60,7 +60,7 @@ def run(context: Context) -> Iterator[Finding]:
                 check=_ID,
                 place=measured.place,
                 value=f"{measured.value} {quota.what}",
-                allowed=f"at most {quota.most}{' unless AWS raises it' if quota.soft else ''} ({quota.source})",
+                allowed=f"at most {quota.most}{', until raised' if quota.soft else ''} ({quota.source})",
                 fix="ask for a higher quota before the deploy"
                 if quota.soft
                 else "split it, or make it smaller",
