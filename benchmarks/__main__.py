@@ -22,6 +22,7 @@ NAMES = (
     "features",
     "point_in_time",
     "transform",
+    "drift",
     "ingest",
     "lake",
     "serving",
