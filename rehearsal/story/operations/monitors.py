@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CELLS",
+    "MOST_HOURS",
     "PREFIXES",
     "WORKLOAD",
     "Hour",
     "alarm_state",
+    "changed_hour",
     "next_hour",
     "traffic_in_an_hour",
+    "usual_hour",
     "verdict",
 ]
 
@@ -171,26 +174,32 @@ def _heard(tale: Tale, kind: str, hour: Hour, evidence: Evidence) -> dict[str, A
 # --- the hours; each is made once, whichever cells are played ---
 
 
-def _usual(tale: Tale, evidence: Evidence) -> Hour:
-    """Usual traffic, labels of most of it within the delay."""
-    if "usual hour" not in tale.known:
-        records = tale.inputs.live
+def usual_hour(tale: Tale, evidence: Evidence, part: int = 0) -> Hour:
+    """Usual traffic, labels of most of it within the delay. ``part``: which half of the records, 0 or 1.
+
+    Each half is labelled once: a label that was collected long before is none that comes.
+    """
+    key = f"usual hour {part}"
+    if key not in tale.known:
+        records = tale.inputs.live[part::2]
         hour = traffic_in_an_hour(tale, records)
         never = math.ceil(len(records) * NEVER_LABELLED)
         _labels_arrive(tale, records[never:], evidence)
-        tale.known["usual hour"] = hour
-    found: Hour = tale.known["usual hour"]
+        tale.known[key] = hour
+    found: Hour = tale.known[key]
     evidence["predictions"] = len(found.answers)
     return found
 
 
-def _changed(tale: Tale, evidence: Evidence) -> Hour:
-    """Traffic of a changed world, with its labels."""
-    if "changed hour" not in tale.known:
-        hour = traffic_in_an_hour(tale, tale.inputs.changed_live)
-        _labels_arrive(tale, tale.inputs.changed_live, evidence)
-        tale.known["changed hour"] = hour
-    found: Hour = tale.known["changed hour"]
+def changed_hour(tale: Tale, evidence: Evidence, part: int = 0) -> Hour:
+    """Traffic of a changed world, with its labels; ``part`` as with the usual hour."""
+    key = f"changed hour {part}"
+    if key not in tale.known:
+        records = tale.inputs.changed_live[part::2]
+        hour = traffic_in_an_hour(tale, records)
+        _labels_arrive(tale, records, evidence)
+        tale.known[key] = hour
+    found: Hour = tale.known[key]
     evidence |= {"predictions": len(found.answers), "changed_by": tale.inputs.change}
     return found
 
@@ -199,14 +208,14 @@ def _changed(tale: Tale, evidence: Evidence) -> Hour:
 
 
 def _model_quiet(tale: Tale, evidence: Evidence) -> None:
-    hour = _usual(tale, evidence)
+    hour = usual_hour(tale, evidence)
     evidence["by_all_labels"] = judge(hour.records, hour.answers, tale.contract)
     report = _quiet(tale, "quality", hour, evidence)
     evidence |= {key: report[key] for key in ("metrics", "labelled", "unlabelled_share") if key in report}
 
 
 def _model_heard(tale: Tale, evidence: Evidence) -> None:
-    hour = _changed(tale, evidence)
+    hour = changed_hour(tale, evidence)
     evidence["by_all_labels"] = judge(hour.records, hour.answers, tale.contract)
     evidence["metric"] = metric_of(tale.contract)
     _heard(tale, "quality", hour, evidence)
@@ -225,7 +234,7 @@ def _model_unlabelled(tale: Tale, evidence: Evidence) -> None:
 
 
 def _bias_quiet(tale: Tale, evidence: Evidence) -> None:
-    _quiet(tale, "bias", _usual(tale, evidence), evidence)
+    _quiet(tale, "bias", usual_hour(tale, evidence), evidence)
 
 
 def _one_sided(tale: Tale) -> tuple[list[Mapping[str, Any]], str]:
@@ -258,7 +267,7 @@ def _bias_heard(tale: Tale, evidence: Evidence) -> None:
 
 
 def _attribution_quiet(tale: Tale, evidence: Evidence) -> None:
-    _quiet(tale, "attribution", _usual(tale, evidence), evidence)
+    _quiet(tale, "attribution", usual_hour(tale, evidence), evidence)
 
 
 def _baseline_of(tale: Tale, name: str) -> Mapping[str, Any]:
