@@ -19,8 +19,9 @@ _STYLE = """
 body{margin:0;background:var(--bg);color:var(--ink);font:15px/1.5 system-ui,sans-serif}
 main{max-width:1180px;margin:0 auto;padding:28px 20px 60px}h1{margin:0}h2{margin:34px 0 2px;font-size:19px}
 p{margin:4px 0}.faint{color:var(--faint)}.good,.quiet{color:var(--good)}.unknown,.no-run{color:var(--warn)}
-.not-judged{color:var(--warn)}.alarm,.violations{color:var(--bad)}table{border-collapse:collapse;width:100%}
-th,td{text-align:left;padding:5px 14px 5px 0;border-bottom:1px solid var(--line);vertical-align:top}
+.not-judged{color:var(--warn)}.alarm,.violations{color:var(--bad)}
+table{border-collapse:collapse;margin:12px 0}
+th,td{text-align:left;padding:5px 22px 5px 0;border-bottom:1px solid var(--line);vertical-align:top}
 th{color:var(--faint);font-weight:500}td.n{font-variant-numeric:tabular-nums}
 ul{margin:6px 0;padding-left:18px}
 svg{display:block}code{font-size:13px}
@@ -44,8 +45,10 @@ def page(models: Sequence[Model], *, environment: str, now: datetime) -> str:
 
 def _model(model: Model, now: datetime) -> str:
     words = {"alarm": "alarm", "unknown": "not judged", "good": "good"}
-    serving = "Nothing is approved." if model.approved is None else f"Serves {escape(_short(model.approved))}"
-    endpoint = "" if model.endpoint is None else f" at {escape(model.endpoint)}"
+    serving = (
+        "Nothing is approved" if model.approved is None else f"Approved: {escape(_short(model.approved))}"
+    )
+    endpoint = "" if model.endpoint is None else f"{escape(model.endpoint)}: "
     alarms = "".join(
         f'<li class="alarm">{escape(alarm.what or alarm.name)}'
         + ("" if alarm.since is None else f' <span class="faint">since {alarm.since:%Y-%m-%d %H:%M}</span>')
@@ -54,7 +57,7 @@ def _model(model: Model, now: datetime) -> str:
     )
     return (
         f'<h2>{escape(model.title)} <span class="{model.state}">{words[model.state]}</span></h2>'
-        f"<p>{serving}{endpoint} ({escape(model.endpoint_status)}).</p>"
+        f"<p>{serving}. {endpoint}{escape(model.endpoint_status)}.</p>"
         + (f"<ul>{alarms}</ul>" if alarms else "")
         + _traffic(model, now)
         + _monitors(model.monitors, now)
