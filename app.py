@@ -7,6 +7,7 @@ from pathlib import Path
 
 import aws_cdk as cdk
 from ml_contract.load import ContractError, discover_workloads
+from ml_lifecycle.packs import hold_to_packs
 
 from environments import ENVIRONMENTS
 from environments.delivery import DELIVERY
@@ -18,6 +19,7 @@ WORKLOADS = Path(__file__).parent / "workloads"
 
 def build(app: cdk.App, workloads_folder: Path = WORKLOADS) -> cdk.App:
     """Add the whole lifecycle to ``app``; the context key ``environment`` picks one environment."""
+    hold_to_packs(app)
     workloads = discover_workloads(workloads_folder)
     picked = app.node.try_get_context("environment")
     names = [environment.name for environment in ENVIRONMENTS]

@@ -18,12 +18,14 @@ sys.path[:0] = [str(PROJECT), str(HERE)]
 import aws_cdk as cdk  # noqa: E402
 from environment import EVERYTHING  # noqa: E402
 from ml_contract.load import ContractError, discover_workloads  # noqa: E402
+from ml_lifecycle.packs import hold_to_packs  # noqa: E402
 
 from stacks.stage import LifecycleStage  # noqa: E402
 
 
 def build(app: cdk.App) -> cdk.App:
     """Add the stage with everything in it."""
+    hold_to_packs(app)
     LifecycleStage(
         app,
         EVERYTHING.id,

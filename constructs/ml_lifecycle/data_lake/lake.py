@@ -13,7 +13,7 @@ from aws_cdk import aws_lakeformation as lakeformation
 from aws_cdk import aws_s3 as s3
 
 from constructs import Construct
-from ml_lifecycle.acknowledge import acknowledge
+from ml_lifecycle.acknowledge import COMPLIANCE, acknowledge
 from ml_lifecycle.data_lake.zone import Zone
 from ml_lifecycle.pseudo import service_principal
 
@@ -211,6 +211,12 @@ class DataLake(Construct):
             bucket,
             "S1",
             "this bucket receives the access logs of the others; logging its own deliveries never ends",
+        )
+        acknowledge(
+            bucket,
+            "S3DefaultEncryptionKMS",
+            "S3 delivers access logs to buckets with SSE-S3 only (Amazon S3, Enabling server access logging)",
+            packs=COMPLIANCE,
         )
         return bucket
 

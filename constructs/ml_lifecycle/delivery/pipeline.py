@@ -16,7 +16,7 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import pipelines
 
 from constructs import Construct
-from ml_lifecycle.acknowledge import acknowledge
+from ml_lifecycle.acknowledge import COMPLIANCE, acknowledge
 from ml_lifecycle.delivery.access import checks_role_name
 from ml_lifecycle.delivery.sources import Source
 from ml_lifecycle.delivery.waves import Delivered, Wave
@@ -379,6 +379,12 @@ class DeliveryPipeline(Construct):
                 "Holds copies of what the artifact bucket holds, whose reads are logged; only roles of "
                 "CloudFormation read them, which a trail names.",
             )
+        acknowledge(
+            self,
+            "CodeBuildProjectSourceRepoUrl",
+            "Projects take their source from the pipeline, which alone reaches the repository.",
+            packs=("HIPAA.Security", "PCI.DSS.321"),
+        )
         mutation = self.delivery.node.find_child("UpdatePipeline")
         acknowledge_wildcards(
             mutation,
@@ -409,6 +415,18 @@ class DeliveryPipeline(Construct):
             enforce_ssl=True,
             block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
             lifecycle_rules=[s3.LifecycleRule(expiration=cdk.Duration.days(90))],
+        )
+        acknowledge(
+            logs,
+            "S3DefaultEncryptionKMS",
+            "S3 delivers access logs to buckets with SSE-S3 only (Amazon S3, Enabling server access logging)",
+            packs=COMPLIANCE,
+        )
+        acknowledge(
+            logs,
+            "S3BucketVersioningEnabled",
+            "Access logs are written once under names of their own, by S3 alone, and end after 90 days.",
+            packs=COMPLIANCE,
         )
         return s3.Bucket(
             self,

@@ -11,6 +11,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 
 from constructs import Construct
+from ml_lifecycle.acknowledge import COMPLIANCE, acknowledge
 from ml_lifecycle.foundation.logs import log_group
 from ml_lifecycle.pseudo import ACCOUNT, PARTITION, REGION, service_principal
 
@@ -181,6 +182,12 @@ class Network(Construct):
                 "S3": ec2.GatewayVpcEndpointOptions(service=ec2.GatewayVpcEndpointAwsService.S3),
                 "DynamoDb": ec2.GatewayVpcEndpointOptions(service=ec2.GatewayVpcEndpointAwsService.DYNAMODB),
             },
+        )
+        acknowledge(
+            vpc,
+            "VPCDefaultSecurityGroupClosed",
+            "Nothing is in the default group: jobs and endpoints name their own, and subnets have no exit.",
+            packs=COMPLIANCE,
         )
         self._keep_perimeter(vpc)
         self.subnets = ec2.SubnetSelection(subnet_type=ec2.SubnetType.PRIVATE_ISOLATED)

@@ -13,6 +13,7 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 
 from constructs import Construct
+from ml_lifecycle.acknowledge import COMPLIANCE, acknowledge
 from ml_lifecycle.data_lake import Zone
 from ml_lifecycle.pseudo import ACCOUNT, PARTITION, REGION, arn, service_principal
 
@@ -189,6 +190,13 @@ class AuditTrail(Construct):
             include_global_service_events=True,
             is_multi_region_trail=False,
             advanced_event_selectors=selectors,
+        )
+        acknowledge(
+            trail,
+            "CloudTrailCloudWatchLogsEnabled",
+            "Athena reads the trail where it lies, with row-level grants; a copy in CloudWatch Logs would be "
+            "the same events once more, for more money and under weaker rules.",
+            packs=COMPLIANCE,
         )
         # CloudTrail tries the bucket when the trail is made.
         if self.zone.bucket.policy is not None:

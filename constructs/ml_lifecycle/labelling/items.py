@@ -8,6 +8,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 
 from constructs import Construct
+from ml_lifecycle.acknowledge import COMPLIANCE, acknowledge
 
 __all__ = ["ItemTable"]
 
@@ -64,6 +65,12 @@ class ItemTable(Construct):
             deletion_protection_enabled=removal_policy == cdk.RemovalPolicy.RETAIN,
         )
         self.table.apply_removal_policy(removal_policy)
+        acknowledge(
+            self.table,
+            "DynamoDBInBackupPlan",
+            "Point-in-time recovery gives back any second of the last 35 days, which no backup plan does.",
+            packs=COMPLIANCE,
+        )
 
     @property
     def name(self) -> str:

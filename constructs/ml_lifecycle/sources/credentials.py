@@ -46,4 +46,10 @@ def login(
         "SMG4",
         "The login belongs to the source's owner, who rotates it there; readers ask for it at each run.",
     )
+    acknowledge(
+        secret,
+        "SecretsManagerRotationEnabled",
+        "The login belongs to the source's owner, who rotates it there; readers ask for it at each run.",
+        packs=("HIPAA.Security", "NIST.800.53.R5"),
+    )
     return secret
