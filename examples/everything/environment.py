@@ -14,8 +14,11 @@ from environments import (
     Network,
     Observability,
     Orchestration,
+    Organisation,
+    Perimeter,
     Retention,
     Search,
+    Security,
     Services,
     SharedStorage,
     Tables,
@@ -44,6 +47,16 @@ EVERYTHING = Environment(
         videos=(Video(name="depot-gate"),),
     ),
     orchestration=Orchestration(step_functions=True, airflow=Airflow()),
+    security=Security(
+        organisation=Organisation(
+            names={"AWS::CloudFormation::Stack": "Every-.*", "AWS::SageMaker::Endpoint": "every-.*"},
+            tags={"cost-center": "4711"},
+            required_tags=("cost-center",),
+        ),
+        keys_by_classification=True,
+        key_administrators=("arn:aws:iam::123456789012:role/key-administrators",),
+        perimeter=Perimeter(organization_id="o-0123456789", more_buckets=("jumpstart-cache-prod-us-east-1",)),
+    ),
     gpu=GpuQueue(
         image="123456789012.dkr.ecr.us-east-1.amazonaws.com/photos:1",
         prefix="photos/",
