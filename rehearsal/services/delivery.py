@@ -1,4 +1,4 @@
-"""CodePipeline and code connections: kept as declared, not run. The ledger says so."""
+"""Code connections: kept as declared; the ledger says so."""
 
 from __future__ import annotations
 
@@ -7,18 +7,6 @@ from typing import Any
 from rehearsal.services.engine import Call, Service, after
 
 __all__: list[str] = []
-
-
-@after("codepipeline", "CreatePipeline")
-def _pipeline(service: Service, call: Call, output: dict[str, Any]) -> None:
-    del output
-    declared = call.params["pipeline"]
-    service.runtime.ledger.recorded(
-        "codepipeline",
-        declared["name"],
-        "no stage is executed: its source is a repository outside of the rehearsal",
-        stages=[stage["name"] for stage in declared["stages"]],
-    )
 
 
 @after("codestar-connections", "CreateConnection")

@@ -46,6 +46,12 @@ _VERB = re.compile(
 _RESOURCES: Mapping[tuple[str, str], tuple[str, str]] = {
     ("sagemaker", "StartPipelineExecution"): ("Pipeline", "PipelineName"),
     ("sagemaker", "ListPipelineExecutions"): ("Pipeline", "PipelineName"),
+    ("codepipeline", "StartPipelineExecution"): ("Pipeline", "name"),
+    **{
+        ("codepipeline", operation): ("Pipeline", "pipelineName")
+        for operation in ("StopPipelineExecution", "RollbackStage", "PutApprovalResult")
+    },
+    ("codebuild", "StartBuild"): ("Project", "projectName"),
     ("sagemaker", "ListTrainingJobsForHyperParameterTuningJob"): (
         "HyperParameterTuningJob",
         "HyperParameterTuningJobName",

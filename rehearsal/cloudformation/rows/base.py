@@ -54,6 +54,8 @@ class Row:
     ref: Callable[[Properties, Properties, Properties], str] | None = None
     attributes: Callable[[Properties, Properties, Properties], Properties] | None = None
     finish: Callable[[Properties, Properties, Context], None] | None = None
+    #: Runs after each update, when it is finished.
+    after_update: Callable[[Properties, Properties, Context], None] | None = None
     settled: Callable[[Properties, Properties], str | None] | None = None
     #: Properties that only CloudFormation knows or that ``finish`` handles.
     beside: frozenset[str] = frozenset()

@@ -442,6 +442,15 @@ def _codepipeline(p: Properties, context: Context) -> Properties:
     return {"pipeline": declared, **({"tags": p["Tags"]} if "Tags" in p else {})}
 
 
+def _restart_pipeline(p: Properties, ident: Properties, context: Context) -> None:
+    """RestartExecutionOnUpdate: CloudFormation itself starts what it has changed."""
+    if flag(p.get("RestartExecutionOnUpdate", False)):
+        client = context.client("codepipeline")
+        # What has never run here has no source here.
+        if client.list_pipeline_executions(pipelineName=ident["name"])["pipelineExecutionSummaries"]:
+            client.start_pipeline_execution(name=ident["name"])
+
+
 def _trail(p: Properties, context: Context) -> Properties:
     del context
     renamed = {"TrailName": "Name", "KMSKeyId": "KmsKeyId", "Tags": "TagsList"}
@@ -579,6 +588,7 @@ _REST = {
         delete="DeletePipeline",
         convert=_codepipeline,
         convert_update=lambda p, c: {"pipeline": _codepipeline(p, c)["pipeline"]},
+        after_update=_restart_pipeline,
         identify=lambda p, out: {"name": out["pipeline"]["name"]},
         ref=lambda p, out, found: str(out["pipeline"]["name"]),
         attributes=lambda p, out, found: {"Version": str(out["pipeline"].get("version", 1))},
@@ -613,6 +623,7 @@ _REST = {
     "AWS::Logs::QueryDefinition": Row(
         service="logs",
         create="PutQueryDefinition",
+        update="PutQueryDefinition",
         delete="DeleteQueryDefinition",
         identify=lambda p, out: {"queryDefinitionId": out["queryDefinitionId"]},
         ref=lambda p, out, found: str(out["queryDefinitionId"]),
