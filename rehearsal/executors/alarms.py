@@ -126,6 +126,9 @@ class AlarmClock:
         """Evaluate every metric alarm as of `at`; the number that changed."""
         changed = 0
         for account, region, alarm in bridge.metric_alarms():
+            acts = any(_service_of(arn) in _ACTIONS for arn in _actions(alarm))
+            if not acts and not self._may_change(alarm, at.timestamp()):
+                continue
             before = str(alarm["StateValue"])
             points = self._points(account, region, alarm, at.timestamp())
             verdict = _verdict(alarm, points)

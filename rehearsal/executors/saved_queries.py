@@ -1,4 +1,4 @@
-"""Saved queries of Logs Insights, which ministack lacks: kept, and told again. Queries themselves run there."""
+"""Saved queries of Logs Insights, which ministack lacks: kept, and told again. It does run queries."""
 
 from __future__ import annotations
 

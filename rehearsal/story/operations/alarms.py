@@ -198,8 +198,8 @@ def _nonsense_for_a_function(tale: Tale, alarm: Alarm) -> Callable[[], None] | N
     if (alarm.get("Namespace"), alarm.get("MetricName")) != ("AWS/Lambda", "Errors") or function is None:
         return None
     answer = tale.cloud.client("lambda").invoke(FunctionName=function, Payload=b'{"no": "event"}')
-    require("FunctionError" in answer, f"{function} took nonsense for an event: {answer['StatusCode']}")
-    return lambda: None
+    # One that looks at the account and not at its event does not mind.
+    return (lambda: None) if "FunctionError" in answer else None
 
 
 def _input_that_no_state_takes(tale: Tale, alarm: Alarm) -> Callable[[], None] | None:
