@@ -178,7 +178,11 @@ class Delivery:
         principal = runtime.identities.principal(runtime.identities.for_role(role).access_key_id)
         if key is None or principal is None:
             raise DeliveryError(f"the key {summary['KeyId']} of {stream} is not there")
-        check = Check(action="kms:Decrypt", resource=key)
+        context = {
+            "kms:CallerAccount": runtime.account,
+            "kms:ViaService": f"kinesis.{self.region}.amazonaws.com",
+        }
+        check = Check(action="kms:Decrypt", resource=key, context=context)
         runtime.authorizer.require(principal, "kms", [check], self.region)
 
     def _on_our_clock(self, record: Pending) -> Pending:

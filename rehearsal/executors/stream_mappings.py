@@ -444,6 +444,11 @@ def install(runtime: Runtime) -> None:
     def sized(name: str, properties: Mapping[str, Any]) -> None:
         if "MaxRecordSizeInKiB" in properties:
             bridge.set_largest_record(name, int(properties["MaxRecordSizeInKiB"]))
+        # ministack leaves the property out; without it no caller would need the stream's key.
+        encryption = properties.get("StreamEncryption")
+        if encryption:
+            client = runtime.client("kinesis", region=bridge.current_region())
+            client.start_stream_encryption(StreamName=name, **encryption)
 
     bridge.extend_type("AWS::Kinesis::Stream", after=sized)
 

@@ -174,6 +174,57 @@ def test_should_decide_by_the_roles_policies_and_name_the_grant() -> None:
     assert (denied.allowed, denied.explicit_deny) == (False, True)
 
 
+def test_should_tell_conditions_the_tags_of_the_role() -> None:
+    condition = {"StringEquals": {"aws:PrincipalTag/workload": ["parcels"]}}
+    role = _role("tagged", [{"Effect": "Allow", "Action": "*", "Resource": "*", "Condition": condition}])
+    iam = importlib.import_module("ministack.services.iam")
+    known = bridge.role_policies(role)
+    assert known is not None
+
+    def decided() -> bool:
+        return bridge.decide(
+            Check(action="s3:GetObject", resource="arn:aws:s3:::b/x"),
+            service="s3",
+            principal=f"arn:aws:sts::{ACCOUNT}:assumed-role/tagged/s",
+            account=ACCOUNT,
+            region=REGION,
+            policies=known[0],
+            boundary=known[1],
+            principal_tags=bridge.role_tags(role),
+        ).allowed
+
+    assert bridge.role_tags(role) == {}
+    assert not decided()
+    with bridge.account_scope(ACCOUNT, REGION):
+        iam._roles["tagged"]["Tags"] = [{"Key": "workload", "Value": "parcels"}]
+    assert decided()
+    assert bridge.role_tags(f"arn:aws:iam::{ACCOUNT}:role/nobody") == {}
+
+
+def test_should_keep_the_boundary_that_a_template_gives_a_role(monkeypatch: pytest.MonkeyPatch) -> None:
+    provisioners = importlib.import_module("ministack.services.cloudformation.provisioners")
+    iam = importlib.import_module("ministack.services.iam")
+    monkeypatch.setattr(provisioners, "_RESOURCE_HANDLERS", dict(provisioners._RESOURCE_HANDLERS))
+    bridge.keep_boundaries()
+    handlers = provisioners._RESOURCE_HANDLERS["AWS::IAM::Role"]
+    arn = f"arn:aws:iam::{ACCOUNT}:policy/Bound"
+    trust = {"Version": "2012-10-17", "Statement": []}
+    plain = {"RoleName": "bounded", "AssumeRolePolicyDocument": trust}
+    with bridge.account_scope(ACCOUNT, REGION):
+        with pytest.raises(ValueError, match="policy/Bound does not exist or is not attachable"):
+            handlers["create"]("R", {**plain, "PermissionsBoundary": arn}, "S")
+        document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*"}]}
+        iam._policies[arn] = {"Arn": arn, "Versions": {"v1": {"Document": json.dumps(document)}}}
+        name, _ = handlers["create"]("R", {**plain, "PermissionsBoundary": arn}, "S")
+        known = bridge.role_policies(f"arn:aws:iam::{ACCOUNT}:role/{name}")
+        assert known is not None
+        assert len(known[1]) == 1
+        handlers["update"](name, {**plain, "PermissionsBoundary": arn}, plain, "S", "R")
+    known = bridge.role_policies(f"arn:aws:iam::{ACCOUNT}:role/{name}")
+    assert known is not None
+    assert known[1] == []
+
+
 def test_should_know_no_policies_of_a_role_that_is_not_there() -> None:
     assert bridge.role_policies(f"arn:aws:iam::{ACCOUNT}:role/nobody") is None
 
