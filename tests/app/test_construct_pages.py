@@ -35,6 +35,7 @@ NAMES = (
     "training-storage",
     "kafka-source",
     "video-source",
+    "idle-stop",
 )
 PAGES = [*(ROOT / f"docs/constructs/{name}.md" for name in NAMES), ROOT / "docs/extending.md"]
 
