@@ -51,7 +51,6 @@ class PlatformStack(LifecycleStack):
             self,
             "Models",
             environment_name=environment.name,
-            stage=environment.id,
             models=models,
             artifacts=lake.artifacts,
             message_key=foundation.keys.messages,

@@ -306,7 +306,6 @@ def test_should_write_the_page_over_all_models_with_rights_that_do_not_grow(tmp_
                 stack,
                 "Models",
                 environment_name="test",
-                stage="Test",
                 models=[
                     ShownModel(
                         name=f"m{n}",

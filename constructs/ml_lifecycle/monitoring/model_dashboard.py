@@ -54,8 +54,8 @@ class ModelDashboard(Construct):
 
     The function ``lambda/model_dashboard`` runs every hour, ten minutes before it is full, when the monitors
     are done; that costs less than 0.10 USD a month. ``alarm`` tells when it could not. It may describe what
-    is named after the environment: alarms by ``stage``, which the stacks' names begin with, endpoints by
-    ``<environment_name>-``. So its policy is as large for a hundred models as for one.
+    is named after the environment: endpoints by ``<environment_name>-``, parameters by their folder. So its
+    policy is as large for a hundred models as for one.
     """
 
     def __init__(
@@ -64,7 +64,6 @@ class ModelDashboard(Construct):
         construct_id: str,
         *,
         environment_name: str,
-        stage: str,
         models: Sequence[ShownModel],
         artifacts: Zone,
         message_key: kms.IKey,
@@ -97,7 +96,7 @@ class ModelDashboard(Construct):
                 {"models.json": json.dumps([vars(model) for model in models], indent=1, sort_keys=True)},
             ),
         )
-        self._grant(environment_name, stage, models)
+        self._grant(environment_name, models)
         self._schedule(environment_name)
         self.alarm = alarm(
             self,
@@ -115,9 +114,11 @@ class ModelDashboard(Construct):
         """Grant reading the page."""
         return self._artifacts.grant_read(grantee, self.prefix)
 
-    def _grant(self, environment_name: str, stage: str, models: Sequence[ShownModel]) -> None:
+    def _grant(self, environment_name: str, models: Sequence[ShownModel]) -> None:
         function, artifacts = self.function, self._artifacts
-        alarms = arn("cloudwatch", f"alarm:{stage}-*")
+        # A list by the beginning of names is held to all alarms of the Region (CloudWatch answers who may less
+        # with "not authorized ... on resource alarm:*").
+        alarms = arn("cloudwatch", "alarm:*")
         endpoints = arn("sagemaker", f"endpoint/{environment_name}-*")
         parameters = sorted({arn("ssm", f"parameter{_folder(model.approved)}*") for model in models})
         # Service Authorization Reference, "Amazon SageMaker AI" and "Amazon CloudWatch": no resource types.
@@ -142,8 +143,8 @@ class ModelDashboard(Construct):
         if function.role is not None:
             acknowledge_wildcards(
                 function.role,
-                "Metrics and versions are listed by calls without resource types; alarms, endpoints and "
-                "parameters are those of the environment, at whose name the wildcards end.",
+                "Metrics and versions are listed by calls without resource types, alarms by one that is held to "
+                "all of them; endpoints and parameters are the environment's, at whose name the wildcards end.",
                 resources=["*", alarms, endpoints, *parameters],
             )
 
