@@ -67,8 +67,15 @@ class Scope:
     #: Words that the program is started with: of a table by such words only their entries count.
     words: frozenset[str] = frozenset()
 
-    def nodes(self) -> Iterator[ast.AST]:
+    def nodes(self) -> tuple[ast.AST, ...]:
         """Every node of it, without what is a scope of its own."""
+        return self._nodes
+
+    @functools.cached_property
+    def _nodes(self) -> tuple[ast.AST, ...]:
+        return tuple(self._walked())
+
+    def _walked(self) -> Iterator[ast.AST]:
         todo: list[ast.AST] = list(ast.iter_child_nodes(self.node))
         inner_functions = isinstance(self.node, ast.FunctionDef | ast.AsyncFunctionDef)
         while todo:
