@@ -116,8 +116,8 @@ class ModelDashboard(Construct):
 
     def _grant(self, environment_name: str, models: Sequence[ShownModel]) -> None:
         function, artifacts = self.function, self._artifacts
-        # A list by the beginning of names is held to all alarms of the Region (CloudWatch answers who may less
-        # with "not authorized ... on resource alarm:*").
+        # A list by the beginning of names is held to all alarms of a Region: CloudWatch answers who may
+        # less with "not authorized ... on resource alarm:*".
         alarms = arn("cloudwatch", "alarm:*")
         endpoints = arn("sagemaker", f"endpoint/{environment_name}-*")
         parameters = sorted({arn("ssm", f"parameter{_folder(model.approved)}*") for model in models})
@@ -143,8 +143,8 @@ class ModelDashboard(Construct):
         if function.role is not None:
             acknowledge_wildcards(
                 function.role,
-                "Metrics and versions are listed by calls without resource types, alarms by one that is held to "
-                "all of them; endpoints and parameters are the environment's, at whose name the wildcards end.",
+                "Metrics and versions are listed by calls without resource types, alarms by one that is held "
+                "to all of them; endpoints and parameters are the environment's: the wildcard ends at its name.",
                 resources=["*", alarms, endpoints, *parameters],
             )
 
