@@ -144,7 +144,7 @@ class ModelDashboard(Construct):
             acknowledge_wildcards(
                 function.role,
                 "Metrics and versions are listed by calls without resource types, alarms by one that is held "
-                "to all of them; endpoints and parameters are the environment's: the wildcard ends at its name.",
+                "to all of them; endpoints and parameters are the environment's, by its name.",
                 resources=["*", alarms, endpoints, *parameters],
             )
 

@@ -223,7 +223,7 @@ def _model_heard(tale: Tale, evidence: Evidence) -> None:
 
 def _model_unlabelled(tale: Tale, evidence: Evidence) -> None:
     """No label comes: no verdict, and somebody hears of it."""
-    hour = traffic_in_an_hour(tale, tale.inputs.live)
+    hour = _one_sided_hour(tale)
     uri, report = verdict(tale, "quality", hour.start)
     _told(evidence, uri, report)
     require(not report["judged"], "predictions without a label were judged")
@@ -256,10 +256,18 @@ def _one_sided(tale: Tale) -> tuple[list[Mapping[str, Any]], str]:
     ], facet
 
 
+def _one_sided_hour(tale: Tale) -> Hour:
+    """One-sided traffic; nobody labels it."""
+    if "one-sided hour" not in tale.known:
+        records, _ = _one_sided(tale)
+        tale.known["one-sided hour"] = traffic_in_an_hour(tale, records)
+    found: Hour = tale.known["one-sided hour"]
+    return found
+
+
 def _bias_heard(tale: Tale, evidence: Evidence) -> None:
-    records, facet = _one_sided(tale)
-    hour = traffic_in_an_hour(tale, records)
-    evidence |= {"predictions": len(records), "facet": facet}
+    hour = _one_sided_hour(tale)
+    evidence |= {"predictions": len(hour.records), "facet": _one_sided(tale)[1]}
     _heard(tale, "bias", hour, evidence)
 
 
@@ -413,18 +421,18 @@ CELLS = (
         capabilities=("monitor.bias",),
     ),
     Cell(
-        id="monitor.attribution.heard",
-        title="Traffic in which the weightiest fields say nothing: attribution alarms",
-        chapter=CHAPTER,
-        run=_attribution_heard,
-        capabilities=("monitor.attribution",),
-    ),
-    Cell(
         id="monitor.model.unlabelled",
         title="Predictions whose labels do not come: not judged, and somebody hears of it",
         chapter=CHAPTER,
         run=_model_unlabelled,
         capabilities=("monitor.model",),
+    ),
+    Cell(
+        id="monitor.attribution.heard",
+        title="Traffic in which the weightiest fields say nothing: attribution alarms",
+        chapter=CHAPTER,
+        run=_attribution_heard,
+        capabilities=("monitor.attribution",),
     ),
     Cell(
         id="monitor.nothing.asked",
