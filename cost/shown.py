@@ -28,10 +28,11 @@ def table(found: Forecast, advice: Sequence[str]) -> str:
         lines.append(f"{name:<{max(width, 8)}}  {'at rest':>10}  {'idle':>10}  {'at load':>10}")
         lines += [_row(key, value, max(width, 8)) for key, value in rows.items()]
         lines += [_row("total", found.total, max(width, 8)), ""]
-    lines.append(
-        "at rest: deployed, nothing sent, no model approved. idle: the approved models are served and"
-    )
-    lines.append("nobody asks. at load:")
+    lines += [
+        "at rest: deployed, nothing sent; no model approved, or all stopped because nobody uses it",
+        "idle: the approved models are served and nobody asks",
+        "at load:",
+    ]
     lines += [
         f"  {name}: {load.records_per_day} records and {load.predictions_per_day} predictions a day"
         for name, load in found.loads.items()
