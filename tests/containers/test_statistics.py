@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import pathlib
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-from container_support import features_of, make_records
+from container_support import features_of, make_contract, make_records
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ml_contract.compiled import CompiledContract
-from ml_statistics.baseline import baseline, raw_columns, rules
+from ml_statistics.baseline import baseline, raw_columns, rules, segments_of
 from ml_statistics.checks import Judgement, Observed, judge
 from ml_statistics.describe import OTHER, describe
 from ml_statistics.drift import (
@@ -20,6 +21,10 @@ from ml_statistics.drift import (
     Rule,
     category_counts,
     correct,
+    counted,
+    cramers_v,
+    kolmogorov_smirnov,
+    ks_distance,
     measure,
     number_counts,
     population_stability_index,
@@ -80,7 +85,7 @@ def test_should_describe_a_category_and_gather_the_rare_ones() -> None:
 @given(
     st.lists(st.none() | st.floats(allow_nan=True, allow_infinity=True), max_size=60),
     st.lists(st.none() | st.floats(allow_nan=True, allow_infinity=True), max_size=60),
-    st.sampled_from(["psi", "ks", "js"]),
+    st.sampled_from(["psi", "ks", "js", "wasserstein"]),
 )
 @settings(deadline=None, max_examples=150)
 @example([0.0] * 5, [0.0] * 4 + [1.0], "ks")  # rounding lifts the exact chance above 1
@@ -104,7 +109,8 @@ def test_should_measure_any_numbers_without_failing(
 @settings(deadline=None, max_examples=100)
 def test_should_count_every_category_once(before: list[str | None], after: list[str | None]) -> None:
     feature = described(before, "category")
-    expected, actual = category_counts(feature["string_statistics"], pl.Series("x", after, dtype=pl.String))
+    counts = counted(pl.Series("x", after, dtype=pl.String))
+    expected, actual = category_counts(feature["string_statistics"], counts)
     assert expected.sum() == sum(value is not None for value in before)
     assert actual.sum() == sum(value is not None for value in after)
 
@@ -156,6 +162,68 @@ def test_should_take_the_kolmogorov_smirnov_distance_from_scipy() -> None:
     expected = stats.ks_2samp(before, after, method="asymp")
     found = drift_of(before.tolist(), after.tolist(), "ks")
     assert (found.value, found.chance) == (pytest.approx(expected.statistic), pytest.approx(expected.pvalue))
+
+
+numbers = st.lists(st.integers(-5, 5).map(float) | st.floats(-1e6, 1e6), min_size=1, max_size=80)
+
+
+@given(numbers, numbers)
+@settings(deadline=None, max_examples=150)
+def test_should_find_the_largest_difference_of_shares(before: list[float], after: list[float]) -> None:
+    first, second = np.sort(before), np.sort(after)
+    everywhere = np.concatenate([first, second])
+    shares = [np.searchsorted(one, everywhere, "right") / one.size for one in (first, second)]
+    assert ks_distance(first, second) == pytest.approx(np.abs(shares[0] - shares[1]).max())
+
+
+@pytest.mark.parametrize("size", [150, 5_000])
+def test_should_give_the_chance_that_scipy_gives(size: int) -> None:
+    rng = np.random.default_rng(size)
+    # Ties and all: half of the values are whole.
+    first, second = (np.sort(np.round(rng.normal(shift, 2, size), 1)) for shift in (0, 0.1))
+    expected = stats.ks_2samp(first, second, method="asymp")
+    assert kolmogorov_smirnov(first, second) == pytest.approx((expected.statistic, expected.pvalue))
+
+
+def test_should_take_the_wasserstein_distance_in_deviations_of_the_baseline() -> None:
+    rng = np.random.default_rng(4)
+    before, after = rng.normal(10, 4, 800), rng.normal(12, 4, 500)
+    found = drift_of(before.tolist(), after.tolist(), "wasserstein")
+    assert found.value == pytest.approx(stats.wasserstein_distance(before, after) / before.std())
+    assert found.drifted
+    # A constant column has no deviation: its own unit then.
+    assert drift_of([5.0] * 400, [7.0] * 300, "wasserstein").value == pytest.approx(2)
+
+
+def test_should_take_cramers_v_of_categories() -> None:
+    before, after = ["a"] * 60 + ["b"] * 40, ["a"] * 30 + ["b"] * 70
+    found = drift_of(before, after, "chi2", "category")
+    # By hand: chi-squared is n (ad - bc)^2 over the product of the margins; V its root over n.
+    assert found.value == pytest.approx(abs(60 * 70 - 40 * 30) / np.sqrt(100 * 100 * 90 * 110))
+    chance = stats.chi2_contingency([[60, 40], [30, 70]], correction=False).pvalue
+    assert found.chance == pytest.approx(chance)
+    assert cramers_v(np.array([5.0, 0.0]), np.array([7.0, 0.0])) == 0
+    assert cramers_v(np.array([5.0, 0.0]), np.array([0.0, 7.0])) == pytest.approx(1)
+
+
+@given(
+    st.lists(st.sampled_from("abc"), min_size=1, max_size=40),
+    st.lists(st.text("abcd", max_size=1), max_size=40),
+)
+@settings(deadline=None, max_examples=60)
+def test_should_measure_any_categories_without_failing(before: list[str], after: list[str]) -> None:
+    column = pl.Series("x", after, dtype=pl.String)
+    found = measure(described(before, "category"), column, Rule("chi2", 0.1))
+    if found is not None:
+        assert 0 <= found.value <= 1 + 1e-9
+        assert 0 <= found.chance <= 1
+
+
+def test_should_hold_chance_to_the_rate_of_the_workload() -> None:
+    one = Drift("x", "psi", 1.0, 0.25, 0.02, 100)
+    assert not correct([one])[0].drifted
+    assert correct([one], rate=0.05)[0].drifted
+    assert not correct([one, *[Drift("y", "psi", 0.0, 0.25, 0.9, 100)] * 5], rate=0.05)[0].drifted
 
 
 def test_should_not_take_chance_for_drift() -> None:
@@ -309,3 +377,73 @@ def test_should_suggest_constraints_for_features_and_for_raw_columns(contract: C
 def test_should_take_the_rule_of_a_field_from_the_contract(contract: CompiledContract) -> None:
     rule_of = rules(contract)
     assert rule_of("distance") == Rule("psi", 0.25)
+
+
+# --- segments -------------------------------------------------------------------------------------
+
+SEGMENTS = {
+    "monitoring: {minimum_records: 50, drift: {distance: psi, threshold: 0.25}}": (
+        "monitoring: {minimum_records: 50, segments: [weather, depot]}"
+    ),
+    "    driver: {type: string}\n": (
+        "    driver: {type: string}\n    depot: {type: string, sensitive: protected}\n"
+    ),
+}
+
+
+def of_depots(count: int, seed: int, *, far: bool = False, share: float = 0.5) -> list[dict[str, Any]]:
+    """Return records of two depots; those of the south drive further when told to."""
+    near, other = (make_records("binary", count, seed=seed, scale=scale) for scale in (1.0, 3.0))
+    return [
+        (other if far and number % 100 < share * 100 else near)[number]
+        | {"depot": "south" if number % 100 < share * 100 else "north"}
+        for number in range(count)
+    ]
+
+
+def judged_apart(contract: CompiledContract, records: list[dict[str, Any]]) -> Judgement:
+    before = features_of(of_depots(800, seed=1, share=0.3), contract)
+    statistics, constraints = baseline(before, contract)
+    frame = features_of(records, contract)
+    named = {column.name: len(records) for column in raw_columns(contract)}
+    observed = Observed(
+        len(records),
+        frame.select([f.name for f in contract.features]),
+        named,
+        {},
+        segments_of(frame, contract),
+    )
+    return judge(
+        observed,
+        json.loads(json.dumps(statistics)),
+        json.loads(json.dumps(constraints)),
+        rule_of=rules(contract),
+        minimum_completeness=0.95,
+        rate=contract.monitoring["false_discovery_rate"],
+        minimum_records=contract.monitoring["minimum_records"],
+    )
+
+
+def test_should_find_drift_that_only_one_segment_has(tmp_path: pathlib.Path) -> None:
+    contract = make_contract(tmp_path, "binary", **SEGMENTS)
+    assert [feature.name for feature in contract.audit] == ["depot"]
+    judgement = judged_apart(contract, of_depots(900, seed=2, far=True, share=0.1))
+    assert {(d.feature, d.segment) for d in judgement.drift if d.drifted} == {("distance", "depot=south")}
+    [violation] = judgement.violations
+    assert violation.feature_name == "distance"
+    assert violation.description.startswith("among depot=south: psi distance")
+    # A segment is not judged by the field that makes it.
+    assert not [d for d in judgement.drift if d.segment == "weather=dry" and d.feature == "weather"]
+
+
+def test_should_say_which_segments_are_not_judged(tmp_path: pathlib.Path) -> None:
+    contract = make_contract(tmp_path, "binary", **SEGMENTS)
+    records = of_depots(400, seed=2, share=0.05)
+    for record in records[-3:]:
+        record["depot"] = "east"
+    judgement = judged_apart(contract, records)
+    assert judgement.segments["depot=south"] == 20
+    assert judgement.unjudged_segments["depot=south"] == "20 records, at least 50 are needed"
+    assert judgement.unjudged_segments["depot=east"] == "the baseline has too few records of it"
+    assert "depot=north" not in judgement.unjudged_segments
+    assert judgement.violations == ()

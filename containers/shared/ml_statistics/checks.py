@@ -13,7 +13,7 @@ import polars as pl
 from scipy import stats
 
 from ml_statistics.describe import OTHER
-from ml_statistics.drift import SIGNIFICANCE, Drift, Rule, correct, measure
+from ml_statistics.drift import SIGNIFICANCE, Drift, Rule, correct, counted, measure
 
 #: Shares of values that must have the column's type, and that must be among the known categories.
 DATA_TYPE_THRESHOLD = 0.99
@@ -198,6 +198,8 @@ def _missing_columns(observed: Observed, constraints: Mapping[str, Any]) -> Iter
 def _values(
     observed: Observed,
     constraints: Mapping[str, Any],
+    counts: Mapping[str, pl.DataFrame],
+    *,
     minimum_completeness: float,
     ignored: frozenset[str],
     rate: float,
@@ -209,29 +211,28 @@ def _values(
         if name not in observed.frame.columns or name in ignored or observed.named.get(name) == 0 or not rows:
             continue
         column = observed.frame[name]
-        present = column.drop_nulls()
+        present = rows - column.null_count()
         # The baseline is a sample too: fewer values than it promised count when chance does not explain it.
         promised = entry["completeness"] * minimum_completeness
-        if len(present) / rows < promised:
-            chance = stats.binomtest(len(present), rows, entry["completeness"], alternative="less").pvalue
+        if present / rows < promised:
+            chance = stats.binomtest(present, rows, entry["completeness"], alternative="less").pvalue
             if chance < rate:
                 text = (
-                    f"{len(present) / rows:.3f} of {rows} records have a value; the baseline has"
+                    f"{present / rows:.3f} of {rows} records have a value; the baseline has"
                     f" {entry['completeness']:.3f}, of which {minimum_completeness:.2f} must remain"
                 )
                 yield Violation(name, "completeness_check", text)
         domains = entry.get("string_constraints", {}).get("domains")
-        if domains is not None and len(present):
-            unknown = present.filter(~present.is_in(domains))
-            known_share = 1 - len(unknown) / len(present)
-            if known_share < domain_threshold:
-                chance = stats.binomtest(
-                    len(present) - len(unknown), len(present), domain_threshold, alternative="less"
-                ).pvalue
+        if domains is not None and present:
+            values = counts[name]
+            unknown = values.filter(~values["value"].is_in(domains))
+            known = present - int(unknown["count"].sum())
+            if known / present < domain_threshold:
+                chance = stats.binomtest(known, present, domain_threshold, alternative="less").pvalue
                 if chance < rate:
                     text = (
-                        f"{known_share:.3f} of {len(present)} values are known categories,"
-                        f" {domain_threshold:.3f} must be; {unknown.n_unique()} new ones"
+                        f"{known / present:.3f} of {present} values are known categories,"
+                        f" {domain_threshold:.3f} must be; {unknown.height} new ones"
                     )
                     yield Violation(name, "categorical_values_check", text)
 
@@ -292,6 +293,11 @@ def judge(
     if observed.total < 1:
         raise ValueError("an empty window cannot be judged")
     segments, sizes, left_out = _segments(observed, statistics, minimum_records)
+    counts = {
+        column.name: counted(column)
+        for column in observed.frame.iter_columns()
+        if column.dtype == pl.String and column.name not in ignored
+    }
     measured = [
         drift
         for name, described, rows in [(None, statistics, observed.frame), *segments]
@@ -300,14 +306,29 @@ def judge(
         and feature["name"] not in ignored
         # All records of a segment share its value.
         and (name is None or not name.startswith(f"{feature['name']}="))
-        for drift in [measure(feature, rows[feature["name"]], rule_of(feature["name"]), segment=name)]
+        for drift in [
+            measure(
+                feature,
+                rows[feature["name"]],
+                rule_of(feature["name"]),
+                segment=name,
+                counts=counts.get(feature["name"]) if name is None else None,
+            )
+        ]
         if drift is not None
     ]
     drifts = correct(measured, rate=rate)
     violations = [
         *_refused(observed, constraints),
         *_missing_columns(observed, constraints),
-        *_values(observed, constraints, minimum_completeness, ignored, rate),
+        *_values(
+            observed,
+            constraints,
+            counts,
+            minimum_completeness=minimum_completeness,
+            ignored=ignored,
+            rate=rate,
+        ),
         *(_drifted(drift) for drift in drifts if drift.drifted),
     ]
     return Judgement(tuple(violations), drifts, sizes, left_out)

@@ -97,7 +97,8 @@ def _category(column: pl.Series) -> dict[str, Any]:
 def finite(column: pl.Series) -> Floats:
     """Return the values of a numeric column without missing and non-finite ones."""
     values = column.cast(pl.Float64).drop_nulls().to_numpy()
-    return np.asarray(values[np.isfinite(values)], dtype=np.float64)
+    known = np.isfinite(values)
+    return np.asarray(values if known.all() else values[known], dtype=np.float64)
 
 
 def describe(frame: pl.DataFrame, kinds: Mapping[str, Kind], *, integers: frozenset[str]) -> dict[str, Any]:

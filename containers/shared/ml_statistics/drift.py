@@ -25,6 +25,7 @@ SIGNIFICANCE = 0.001
 SMALLEST_BUCKET = 10
 #: Up to this product of both samples' sizes the Kolmogorov-Smirnov test is exact.
 EXACT_PAIRS = 10_000
+_SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,18 +102,20 @@ def number_counts(baseline: dict[str, Any], values: Floats) -> tuple[Floats, Flo
     # Of a column with one value the only bucket has no width.
     edges = np.unique(np.array(bounds, dtype=np.float64))
     expected = np.array([0.0, *(bucket["count"] for bucket in buckets), 0.0])
-    if edges.size == 1:
-        below, above = np.count_nonzero(values < edges[0]), np.count_nonzero(values > edges[0])
-        return expected, np.array([below, values.size - below - above, above], dtype=np.float64)
-    # One pass over the values for every bucket, [edge, next edge), the last one closed.
-    actual = np.bincount(np.searchsorted(edges, values, side="right"), minlength=edges.size + 1)
-    at_the_end = np.count_nonzero(values == edges[-1])
-    actual[-2:] += [at_the_end, -at_the_end]
-    return expected, actual.astype(np.float64)
+    # Buckets are [edge, next edge), the last one closed. A pass per edge is several times faster than looking
+    # the bucket of each value up.
+    below = [np.count_nonzero(values < edge) for edge in edges]
+    ends = [*(below if edges.size == 1 else below[:-1]), np.count_nonzero(values <= edges[-1])]
+    return expected, np.diff([0, *ends, values.size]).astype(np.float64)
 
 
-def category_counts(baseline: dict[str, Any], values: pl.Series) -> tuple[Floats, Floats]:
-    """Return the counts of the baseline and of ``values`` per category.
+def counted(column: pl.Series) -> pl.DataFrame:
+    """Return each value of a category with how many rows have it, in the columns ``value`` and ``count``."""
+    return column.alias("value").drop_nulls().value_counts(name="count")
+
+
+def category_counts(baseline: dict[str, Any], counts: pl.DataFrame) -> tuple[Floats, Floats]:
+    """Return the counts of the baseline and of ``counts`` (see ``counted``) per category.
 
     Categories not seen before share one bucket.
     """
@@ -122,32 +125,38 @@ def category_counts(baseline: dict[str, Any], values: pl.Series) -> tuple[Floats
     }
     known.setdefault(OTHER, 0.0)
     actual = dict.fromkeys(known, 0.0)
-    for value, count in values.drop_nulls().value_counts(name="count").iter_rows():
+    for value, count in counts.iter_rows():
         actual[value if value in known else OTHER] += count
     return np.array([*known.values()]), np.array([*actual.values()])
 
 
-def kolmogorov_smirnov(sketch: Floats, ordered: Floats) -> tuple[float, float]:
-    """Return the distance of two rising samples and the chance of it, as SciPy's ``ks_2samp`` has them.
+def ks_distance(sketch: Floats, ordered: Floats) -> float:
+    """Return the largest difference between the shares of two rising samples.
 
     SciPy sorts both anew and looks the one up in the other. The largest difference lies at a value of the
     smaller one or right before it, because its share stands still between two of its values: so many
     look-ups are enough.
     """
+    differences = [
+        np.abs(np.searchsorted(sketch, sketch, side) / sketch.size - look_up / ordered.size).max()
+        for side in _SIDES
+        for look_up in [np.searchsorted(ordered, sketch, side)]
+    ]
+    return float(max(differences))
+
+
+def kolmogorov_smirnov(sketch: Floats, ordered: Floats) -> tuple[float, float]:
+    """Return the distance of two rising samples and the chance of it, as SciPy's ``ks_2samp`` has them."""
     if sketch.size * ordered.size <= EXACT_PAIRS:
         with warnings.catch_warnings():
             # A chance that rounding lifts above 1 makes SciPy take the approximation, which serves.
             warnings.filterwarnings("ignore", "ks_2samp: Exact calculation unsuccessful", RuntimeWarning)
             tested = stats.ks_2samp(sketch, ordered, method="exact")
         return float(tested.statistic), float(tested.pvalue)
-    share_before = np.searchsorted(sketch, sketch, side="left") / sketch.size
-    share_after = np.searchsorted(sketch, sketch, side="right") / sketch.size
-    before = np.searchsorted(ordered, sketch, side="left") / ordered.size
-    after = np.searchsorted(ordered, sketch, side="right") / ordered.size
-    value = float(max(np.abs(share_before - before).max(), np.abs(share_after - after).max()))
+    value = ks_distance(sketch, ordered)
     # The approximation of ks_2samp: the exact one-sample law at the effective size.
     size = sketch.size * ordered.size / (sketch.size + ordered.size)
-    return value, float(np.clip(stats.kstwo.sf(value, np.round(size)), 0, 1))
+    return value, float(np.clip(stats.kstwo.sf(value, max(1, np.round(size))), 0, 1))
 
 
 def _of_sorted(baseline: dict[str, Any], values: Floats, which: Distance) -> tuple[float, float]:
@@ -173,30 +182,36 @@ class Rule:
 
 
 def measure(
-    feature: dict[str, Any], column: pl.Series, rule: Rule, *, segment: str | None = None
+    feature: dict[str, Any],
+    column: pl.Series,
+    rule: Rule,
+    *,
+    segment: str | None = None,
+    counts: pl.DataFrame | None = None,
 ) -> Drift | None:
     """Measure one column against its entry of ``statistics.json``; none when either side holds no value.
 
     The chance is not yet corrected for what else is judged: ``correct`` does it. That of a
     ``wasserstein`` distance is the Kolmogorov-Smirnov test's: both ask whether two samples of numbers are of
-    one distribution.
+    one distribution. ``counts`` are those of a category, where they are known already.
     """
     kind: Kind = "number" if "numerical_statistics" in feature else "category"
     baseline = feature["numerical_statistics" if kind == "number" else "string_statistics"]
-    present = finite(column) if kind == "number" else column.drop_nulls()
-    if not len(present) or not baseline["common"]["num_present"]:
+    present = finite(column) if kind == "number" else None
+    records = len(column) - column.null_count() if present is None else present.size
+    if not records or not baseline["common"]["num_present"]:
         return None
     which = rule.distance
-    if kind == "number" and which in ("ks", "wasserstein"):
-        value, chance = _of_sorted(baseline, np.asarray(present), which)
+    if present is not None and which in ("ks", "wasserstein"):
+        value, chance = _of_sorted(baseline, present, which)
     else:
         expected, actual = (
-            number_counts(baseline, np.asarray(present))
-            if kind == "number"
-            else category_counts(baseline, column)
+            category_counts(baseline, counted(column) if counts is None else counts)
+            if present is None
+            else number_counts(baseline, present)
         )
         value, chance = _of_counts(expected, actual, which), _chance_of_counts(expected, actual)
-    return Drift(feature["name"], which, value, rule.threshold, chance, len(present), segment)
+    return Drift(feature["name"], which, value, rule.threshold, chance, records, segment)
 
 
 def correct(measured: Sequence[Drift], *, rate: float = SIGNIFICANCE) -> tuple[Drift, ...]:

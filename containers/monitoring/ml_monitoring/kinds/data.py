@@ -13,7 +13,7 @@ from ml_runtime.job import BadInputError
 from ml_statistics.baseline import baseline, rules
 from ml_statistics.checks import Judgement, judge
 from ml_statistics.describe import OTHER, finite
-from ml_statistics.drift import Drift, category_counts, number_counts
+from ml_statistics.drift import Drift, category_counts, counted, number_counts
 
 from ml_monitoring.capture import Capture, hour_prefixes, read_bucket, read_capture, read_folder
 from ml_monitoring.evidence import Approved, UnjudgedError, bucket_and_key, read_document
@@ -203,7 +203,7 @@ def _shares(entry: dict[str, Any], frame: pl.DataFrame) -> dict[str, Any]:
         kept = [i for i, (old, new) in enumerate(zip(before, now, strict=True)) if old or new]
     else:
         described = entry["string_statistics"]
-        before, now = category_counts(described, column)
+        before, now = category_counts(described, counted(column))
         names = [one["value"] for one in described["distribution"]["categorical"]["buckets"]]
         labels = [*names, *([] if OTHER in names else [OTHER])]
         largest = np.argsort(-np.maximum(before / before.sum(), now / now.sum()), kind="stable")
