@@ -330,6 +330,7 @@ def _classified_keys(tale: Tale, evidence: Evidence) -> None:
     stream = tale.cloud.client("kinesis").describe_stream_summary(
         StreamName=tale.outputs("Data")["StreamName"]
     )["StreamDescriptionSummary"]
+    require(stream.get("EncryptionType") == "KMS", f"the stream is not encrypted: {stream}")
     key = kms.describe_key(KeyId=stream["KeyId"])["KeyMetadata"]
     evidence |= {"classification": tale.workload.classification, "key": key["Description"]}
     require(
