@@ -17,6 +17,9 @@ DELIVERY ?= ml-lifecycle
 STAGES ?=
 TYPES ?=
 UNTIL ?=
+RAW ?=
+# Why a build does not rehearse: it is itself part of a rehearsal.
+REHEARSED ?=
 CHANGES ?=
 WORKERS ?= 2
 
@@ -32,7 +35,7 @@ setup: ## Install everything into this folder (.venv, node_modules); skips what 
 	@$(PYTHON) tools/setup.py
 
 rehearse: setup ## Deploy and run the whole lifecycle here [WORKLOAD= DATA= RECORDS= SEED= OUT= UNTIL=step]
-	@$(RUN) -m rehearsal run --workload '$(WORKLOAD)' --records '$(RECORDS)' --seed '$(SEED)' --out '$(OUT)' $(if $(DATA),--data '$(DATA)') $(if $(UNTIL),--until '$(UNTIL)')
+	@$(if $(REHEARSED),echo 'not rehearsed: $(REHEARSED)',$(RUN) -m rehearsal run --workload '$(WORKLOAD)' --records '$(RECORDS)' --seed '$(SEED)' --out '$(OUT)' $(if $(DATA),--data '$(DATA)') $(if $(UNTIL),--until '$(UNTIL)'))
 
 rehearse-matrix: setup ## Play every way to serve, to scale and to roll out [ONLY=rollout.canary,style.serverless OUT=]
 	@$(RUN) -m rehearsal matrix --workload '$(WORKLOAD)' --seed '$(SEED)' --out '$(OUT)' $(if $(ONLY),--only '$(ONLY)')
@@ -71,8 +74,8 @@ synth: setup ## Write every environment and the delivery pipeline to cdk.out; no
 list: setup ## List the stacks
 	@tools/cdk list --no-notices
 
-diff: setup ## Compare an environment with what is deployed; without credentials, with the last synth [ENV=dev]
-	@$(RUN) tools/diff.py '$(ENV)'
+diff: setup ## Tell what a deploy would do; without credentials, compared with the last synth [ENV=dev RAW=1]
+	@RAW='$(RAW)' $(RUN) tools/diff.py '$(ENV)'
 
 what-changes: setup ## Tell what cdk.out would do to what is deployed, as the pipeline does [STAGES="Dev Prod" CHANGES=folder]
 	@$(RUN) -m delivery diff deployed cdk.out --role-name '$(DELIVERY)-{stage}-checks' --fail-on refused \

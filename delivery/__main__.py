@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from delivery.accounts import Accounts
+from delivery.accounts import Accounts, NoAccessError
 from delivery.assemblies import AssemblyError, Stack, deployed, read_assembly, write_assembly
 from delivery.difference import KINDS, Difference, as_html, as_json, as_text, compare
 from delivery.model import ModelError, approve
@@ -119,9 +119,7 @@ def _diff(options: argparse.Namespace) -> int:
     new = _of_stages(read_assembly(options.new), options.stage)
     notes: tuple[str, ...] = ()
     if options.old == DEPLOYED:
-        old = deployed(new, _accounts(options).of("cloudformation"))
-        there = f"{len(old)} of {len(new)} stacks are there" if old else "nothing is deployed yet"
-        notes = (f"compared with what is deployed: {there}",)
+        old, notes = _deployed(new, _accounts(options))
     else:
         stages = {stack.id.partition("/")[0] for stack in new}
         old = read_assembly(Path(options.old))
@@ -131,6 +129,28 @@ def _diff(options: argparse.Namespace) -> int:
     if options.out:
         _write(found, options.out, options)
     return SAYS_NO if found.of(kinds) else 0
+
+
+def _deployed(new: Sequence[Stack], accounts: Accounts) -> tuple[tuple[Stack, ...], tuple[str, ...]]:
+    """What is deployed of each stage, and what is to be said of that.
+
+    Before its first deploy an environment has no role that could be taken on. That must not read as "nothing
+    changes": all of it is told as new, and why.
+    """
+    found: list[Stack] = []
+    notes = []
+    for stage in dict.fromkeys(stack.id.partition("/")[0] for stack in new):
+        wanted = [stack for stack in new if stack.id.partition("/")[0] == stage]
+        try:
+            there = deployed(wanted, accounts.of("cloudformation"))
+        except NoAccessError as error:
+            notes.append(
+                f"{stage}: nothing could be read, as before its first deploy; all is told as new ({error})"
+            )
+            continue
+        found += there
+        notes.append(f"{stage}: {len(there)} of its {len(wanted)} stacks are deployed")
+    return tuple(found), tuple(notes)
 
 
 def _kinds(text: str) -> tuple[str, ...]:

@@ -7,7 +7,11 @@ from typing import Any
 
 from delivery.assemblies import Stack
 
-__all__ = ["Accounts"]
+__all__ = ["Accounts", "NoAccessError"]
+
+
+class NoAccessError(Exception):
+    """The role of an environment cannot be taken on: it is not there yet, or does not trust the caller."""
 
 
 class Accounts:
@@ -46,9 +50,16 @@ class Accounts:
 
     def _as_role(self, arn: str) -> Any:
         import boto3.session
+        from botocore.exceptions import ClientError
 
         if arn not in self._taken:
-            given = self._session.client("sts").assume_role(RoleArn=arn, RoleSessionName="delivery")
+            try:
+                given = self._session.client("sts").assume_role(RoleArn=arn, RoleSessionName="delivery")
+            except ClientError as error:
+                # What STS answers for a role that does not trust the caller, or is not there.
+                if error.response["Error"]["Code"] == "AccessDenied":
+                    raise NoAccessError(str(error)) from error
+                raise
             credentials = given["Credentials"]
             self._taken[arn] = boto3.session.Session(
                 aws_access_key_id=credentials["AccessKeyId"],

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from delivery.accounts import NoAccessError
 from delivery.assemblies import Stack
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _ask(  # noqa: PLR0911 - one per outcome
 
     try:
         described = client("cloudformation", stack).describe_stacks(StackName=stack.name)["Stacks"][0]
-    except (ClientError, BotoCoreError) as error:
+    except (ClientError, BotoCoreError, NoAccessError) as error:
         return asked("failed", f"the stack cannot be read: {error}")
     outputs = {o["OutputKey"]: o["OutputValue"] for o in described.get("Outputs", ())}
     if "Workload" not in outputs:

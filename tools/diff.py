@@ -1,20 +1,26 @@
 """Compare an environment with what is deployed; without credentials, with the last ``make synth``.
 
-``make diff ENV=dev`` calls it. With credentials it is ``cdk diff 'Dev/*'``. Without any, nothing can be asked
-of an account: the environment is synthesised aside and each stack compared with its template in ``cdk.out``,
-or with an empty one where there is none. One line says which.
+``make diff ENV=dev`` calls it: the environment is synthesised aside, and ``python -m delivery diff`` says
+what a deploy would do: what is replaced or lost, who may do more, what opens, what it costs.
+``make diff ENV=dev RAW=1`` shows the templates' lines as well, by ``cdk diff``.
 """
 
 from __future__ import annotations
 
-import json
+import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from delivery.__main__ import SAYS_NO  # noqa: E402 - a script of its own: the project is on its path now
+from delivery.__main__ import main as delivery  # noqa: E402
+from delivery.assemblies import AssemblyError, Stack, read_assembly, write_assembly  # noqa: E402
+
 CDK = str(ROOT / "tools" / "cdk")
 SYNTHESISED = ROOT / "cdk.out"
 
@@ -26,50 +32,54 @@ def has_credentials() -> bool:
     return botocore.session.Session().get_credentials() is not None
 
 
-def templates(assembly: Path) -> dict[str, Path]:
-    """Template of each stack by its id, ``Dev/Foundation``; none where nothing was synthesised."""
-    manifest = assembly / "manifest.json"
-    if not manifest.exists():
-        return {}
-    found: dict[str, Path] = {}
-    for key, artifact in json.loads(manifest.read_text(encoding="utf-8")).get("artifacts", {}).items():
-        properties = artifact.get("properties", {})
-        if artifact["type"] == "cdk:cloud-assembly":
-            found |= templates(assembly / properties["directoryName"])
-        elif artifact["type"] == "aws:cloudformation:stack":
-            # A stack in a stage is called "Dev/Foundation (Dev-Foundation)".
-            found[artifact.get("displayName", key).split(" ")[0]] = assembly / properties["templateFile"]
-    return found
+def synthesised() -> tuple[Stack, ...]:
+    """The stacks of the last ``make synth``; none where it was not run."""
+    try:
+        return read_assembly(SYNTHESISED)
+    except AssemblyError:
+        return ()
 
 
-def compare(after: Path, stage: str, before: Mapping[str, Path]) -> int:
-    """Show what changed in each stack of ``stage`` from ``before`` to the assembly ``after``."""
-    empty = after / "empty.template.json"
-    empty.write_text("{}")
-    code = 0
-    for stack in templates(after):
-        if stack.startswith(f"{stage}/"):
-            template = str(before.get(stack, empty))
-            command = [CDK, "diff", stack, "--exclusively", "--template", template, "--app", str(after)]
-            code = max(code, subprocess.run([*command, "--no-notices"], cwd=ROOT, check=False).returncode)
+def raw(after: Path, stage: str, before: Path | None) -> None:
+    """Show the lines of the templates of ``stage`` that differ, by the CDK CLI."""
+    if before is None:
+        subprocess.run(
+            [CDK, "diff", f"{stage}/*", "--no-notices", "--app", str(after)], cwd=ROOT, check=False
+        )
+        return
+    names = {stack.id: number for number, stack in enumerate(read_assembly(before))}
+    for stack in read_assembly(after):
+        if stack.id in names:
+            template = str(before / f"{names[stack.id]}.template.json")
+            command = [CDK, "diff", stack.id, "--exclusively", "--template", template, "--app", str(after)]
+            subprocess.run([*command, "--no-notices"], cwd=ROOT, check=False)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Compare an environment (``dev``) with what can be reached; exit status 2 when data would be lost."""
+    environment = arguments[0]
+    stage = environment[:1].upper() + environment[1:]
+    online = has_credentials()
+    there = [] if online else [stack for stack in synthesised() if stack.id.startswith(f"{stage}/")]
+    if not online:
+        known = f"the last 'make synth' ({SYNTHESISED.name})"
+        against = known if there else "nothing: 'make synth' was not run"
+        print(f"no AWS credentials: comparing {stage} with {against}", flush=True)
+    with tempfile.TemporaryDirectory() as place:
+        after, before = Path(place) / "after", Path(place) / "before"
+        before.mkdir()
+        write_assembly(there, before)
+        synth = [CDK, "synth", "--quiet", "--no-notices", "--no-lookups", "--output", str(after)]
+        code = subprocess.run([*synth, "-c", f"environment={environment}"], cwd=ROOT, check=False).returncode
+        if code:
+            return code
+        if os.environ.get("RAW"):
+            raw(after, stage, None if online else before)
+        code = delivery(["diff", "deployed" if online else str(before), str(after), "--stage", stage])
+    if code == SAYS_NO:
+        print("look at it before you deploy")
     return code
 
 
-def main(environment: str) -> int:
-    """Compare ``environment`` (``dev``) with what can be reached."""
-    stage = environment[:1].upper() + environment[1:]
-    if has_credentials():
-        return subprocess.run([CDK, "diff", f"{stage}/*", "--no-notices"], cwd=ROOT, check=False).returncode
-    before = templates(SYNTHESISED)
-    known = any(stack.startswith(f"{stage}/") for stack in before)
-    against = f"the last 'make synth' ({SYNTHESISED.name})" if known else "nothing: 'make synth' was not run"
-    print(f"no AWS credentials: comparing {stage} with {against}", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        after = Path(folder) / "assembly"
-        synth = [CDK, "synth", "--quiet", "--no-notices", "--no-lookups", "--output", str(after)]
-        code = subprocess.run([*synth, "-c", f"environment={environment}"], cwd=ROOT, check=False).returncode
-        return code or compare(after, stage, before)
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1:]))

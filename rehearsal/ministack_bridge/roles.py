@@ -101,9 +101,11 @@ def hold_strangers_to_trust(account: str) -> None:
         params = {**dict(query), **parse_qs((body or b"").decode("utf-8", errors="replace"))}
         caller = sts._caller_identity(headers, query)
         stranger = isinstance(caller, Mapping) and caller["accountId"] != account
-        if sts._p(params, "Action") == "AssumeRole" and stranger:
-            arn = sts._p(params, "RoleArn")
-            role = iam._roles.get_scoped(arn.split(":")[4], None, arn.rsplit("/", 1)[-1])
+        arn = sts._p(params, "RoleArn") if sts._p(params, "Action") == "AssumeRole" else ""
+        known = arn.count(":") >= 5
+        role = iam._roles.get_scoped(arn.split(":")[4], None, arn.rsplit("/", 1)[-1]) if known else None
+        # A role that is not there is refused to its own account in the same words.
+        if known and isinstance(caller, Mapping) and (stranger or role is None):
             context = evaluator.EvalContext(
                 principal_arn=caller["userArn"],
                 principal_type=caller["principalType"],

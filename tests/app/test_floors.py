@@ -58,7 +58,7 @@ FLOORS: dict[str, set[str]] = {
     "delivery": {"ml_contract", "cost", "delivery"},
     "verify": {"ml_contract", "verify"},
     "rehearsal": {"ml_contract", "rehearsal"},
-    "examples": {"ml_contract", "environments", "stacks"},
+    "examples": {"ml_contract", "ml_lifecycle", "environments", "stacks"},
 }
 #: Rooms of the contract, the lower ones first: none imports one that stands after it.
 RUNTIME_ROOMS = ("records", "made_up", "windows", "features", "quality", "algorithms")
