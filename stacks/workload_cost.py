@@ -78,13 +78,15 @@ def stop_when_idle(
         operations,
         "Idle",
         workload=spec.name,
+        environment_name=environment.name,
         state=state,
         stacks=[stack.stack_name for stack in stacks],
         endpoint_name=None if endpoint is None else endpoint.endpoint_name,
         after_hours=hours,
         message_key=foundation.keys.messages,
         log_key=foundation.keys.logs,
-        topic=foundation.notices.topic,
+        topic=foundation.stakeholders.topic,
+        alarm_topic=foundation.notices.topic,
         streams=[] if windows is None else [data.ingestion.stream.stream_name],
         read=[
             name

@@ -77,6 +77,16 @@ def _model_versions(client: Clients, name: str) -> None:
     sagemaker.delete_model_package_group(ModelPackageGroupName=group)
 
 
+def _features(client: Clients, name: str) -> None:
+    """The group, and the table that Feature Store has made for it; its data lies in the features bucket."""
+    sagemaker = client("sagemaker")
+    store = sagemaker.describe_feature_group(FeatureGroupName=name).get("OfflineStoreConfig", {})
+    sagemaker.delete_feature_group(FeatureGroupName=name)
+    catalog = store.get("DataCatalogConfig")
+    if catalog:
+        client("glue").delete_table(DatabaseName=catalog["Database"], Name=catalog["TableName"])
+
+
 def _iceberg_table(client: Clients, name: str) -> None:
     database, _, table = name.partition(".")
     client("glue").delete_table(DatabaseName=database, Name=table)
@@ -91,7 +101,7 @@ DELETERS: Final[Mapping[str, Callable[[Clients, str], object]]] = {
     "AWS::Kinesis::Stream": lambda c, n: c("kinesis").delete_stream(
         StreamName=n, EnforceConsumerDeletion=True
     ),
-    "AWS::SageMaker::FeatureGroup": lambda c, n: c("sagemaker").delete_feature_group(FeatureGroupName=n),
+    "AWS::SageMaker::FeatureGroup": _features,
     "AWS::SageMaker::ModelPackageGroup": _model_versions,
     "Custom::IcebergTable": _iceberg_table,
     "AWS::DynamoDB::Table": _table,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from function_log import log
+from lifecycle_notice import Notice, publish
 
 from idle_resources.logic import Stack, State, handle
 from idle_resources.settings import Settings
@@ -108,14 +108,22 @@ class AwsCloud:
         """Records that were put into a stream."""
         return self._sum("AWS/Kinesis", "IncomingRecords", {"StreamName": stream}, since, until)
 
-    def tell(self, subject: str, facts: dict[str, object]) -> None:
-        """Publish a notice: a line for people, the facts as JSON."""
-        self._clients["sns"].publish(
-            TopicArn=self._settings.topic_arn,
-            # 100 characters at most (SNS API Reference, Publish).
-            Subject=subject[:100],
-            Message=json.dumps({"text": subject, **facts}),
+    def tell(self, why: str, numbers: Mapping[str, object]) -> None:
+        """Tell the stakeholders that it was stopped."""
+        settings, region = self._settings, self._clients["sns"].meta.region_name
+        stacks = f"https://{region}.console.aws.amazon.com/cloudformation/home?region={region}#/stacks"
+        notice = Notice(
+            kind="serving.stopped",
+            workload=settings.workload,
+            environment=settings.environment,
+            title="What served the model is stopped: nobody has used it",
+            why=why,
+            time=datetime.now(UTC).isoformat(timespec="seconds"),
+            correlation_id=settings.state_parameter,
+            numbers=numbers,
+            links={name: f"{stacks}?filteringText={name}" for name in settings.stacks},
         )
+        publish(self._clients["sns"], settings.topic_arn, notice)
 
     def _sum(
         self, namespace: str, metric: str, dimensions: Mapping[str, str], since: datetime, until: datetime

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
@@ -52,7 +53,7 @@ class Cloud(Protocol):
     def endpoint_changed(self, name: str) -> datetime | None: ...
     def requests(self, name: str, since: datetime, until: datetime) -> float: ...
     def records(self, stream: str, since: datetime, until: datetime) -> float: ...
-    def tell(self, subject: str, facts: dict[str, object]) -> None: ...
+    def tell(self, why: str, numbers: Mapping[str, object]) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,14 +113,12 @@ def _look(state: State, stacks: list[Stack], cloud: Cloud, settings: Settings, n
     cloud.set_state(STOPPED, why)
     updated = _bring(STOPPED, stacks, cloud)
     cloud.tell(
-        f"{settings.workload} is stopped: nobody has used it for {hours} hours",
+        why,
         {
-            "event": "idle-stopped",
-            "workload": settings.workload,
+            "hours without a request": hours,
             "endpoint": settings.endpoint_name,
-            "hours_without_requests": hours,
             "stacks": list(updated),
-            "start_again": 'make start, or invoke the function with {"action": "start"}',
+            "start again": f"make start ENV={settings.environment} WORKLOAD={settings.workload}",
         },
     )
     return Outcome(action="stopped", why=why, stacks=updated)

@@ -18,6 +18,7 @@ class Settings:
     """What the template tells the function."""
 
     workload: str
+    environment: str
     state_parameter: str
     stacks: tuple[str, ...]
     streams: tuple[str, ...]
@@ -31,7 +32,7 @@ class Settings:
         """Read the variables; every problem is reported at once."""
         problems = [
             f"{name} is not set"
-            for name in ("WORKLOAD", "STATE_PARAMETER", "STACKS", "TOPIC_ARN", "AFTER_HOURS")
+            for name in ("WORKLOAD", "ENVIRONMENT", "STATE_PARAMETER", "STACKS", "TOPIC_ARN", "AFTER_HOURS")
             if not environment.get(name, "").strip()
         ]
         hours = environment.get("AFTER_HOURS", "")
@@ -41,6 +42,7 @@ class Settings:
             raise MisconfiguredError("; ".join(problems))
         return cls(
             workload=environment["WORKLOAD"],
+            environment=environment["ENVIRONMENT"],
             state_parameter=environment["STATE_PARAMETER"],
             stacks=tuple(json.loads(environment["STACKS"])),
             streams=tuple(json.loads(environment.get("STREAMS", "[]"))),

@@ -26,6 +26,7 @@ KINDS = (
     "model.testing",
     "model.promoted",
     "model.rolled_back",
+    "serving.stopped",
 )
 #: Amazon SNS, "Publish": a message has at most 262,144 bytes, a subject at most 100 characters of ASCII.
 _MOST_TEXT = 20_000

@@ -23,6 +23,7 @@ def _idle(stack: cdk.Stack) -> IdleStop:
         stack,
         "Idle",
         workload="parcels",
+        environment_name="dev",
         state=state,
         stacks=["Dev-ParcelsServing"],
         endpoint_name="dev-parcels",
@@ -142,6 +143,7 @@ def test_should_refuse_what_would_stop_nothing_or_anything(changes: dict[str, An
     key = kms.Key(stack, "Key")
     arguments: dict[str, Any] = {
         "workload": "parcels",
+        "environment_name": "dev",
         "state": RunState(stack, "State", name=NAME, log_key=key),
         "stacks": ["Serving"],
         "endpoint_name": "e",

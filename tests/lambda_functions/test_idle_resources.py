@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,6 +17,7 @@ NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=90)
 ENVIRONMENT = {
     "WORKLOAD": "parcels",
+    "ENVIRONMENT": "dev",
     "STATE_PARAMETER": "/state",
     "STACKS": '["Serving", "Operations"]',
     "STREAMS": "[]",
@@ -71,9 +73,9 @@ class Account:
     def records(self, stream: str, since: datetime, until: datetime) -> float:
         return self.sent
 
-    def tell(self, subject: str, facts: dict[str, object]) -> None:
-        assert len(subject) <= 100
-        self.told.append(facts)
+    def tell(self, why: str, numbers: Mapping[str, object]) -> None:
+        assert why
+        self.told.append(dict(numbers))
 
 
 def test_should_stop_what_nobody_asked_for_the_hours_and_tell_it() -> None:
@@ -83,7 +85,7 @@ def test_should_stop_what_nobody_asked_for_the_hours_and_tell_it() -> None:
     assert account.asked_between == (NOW - timedelta(hours=72), NOW)
     assert account.runs == {"Serving": STOPPED, "Operations": STOPPED}
     (told,) = account.told
-    assert told["hours_without_requests"] == 72
+    assert told["hours without a request"] == 72
     again = handle("look", account, SETTINGS, NOW + timedelta(hours=1))
     assert (again.action, again.why, len(account.told)) == ("left", "it is stopped", 1)
 

@@ -29,7 +29,7 @@ class IdleStop(Construct):
 
     ``lambda/idle_resources`` counts the requests to ``endpoint_name`` and the records in ``streams`` over
     ``after_hours``; without any it writes ``stopped`` to ``state``, updates ``stacks`` by their names and
-    tells ``topic``. A deploy or a start within that time counts as use. An update that did not come through
+    tells ``topic``; ``alarm_topic`` hears when a look fails (default: nobody). A deploy or a start within that time counts as use. An update that did not come through
     is tried again with the next look.
 
     ``grant_start`` lets somebody wake it up: invoke the function with ``{"action": "start"}`` (``stop`` stops
@@ -39,8 +39,8 @@ class IdleStop(Construct):
 
         IdleStop(
             self, "Idle",
-            workload="claims", state=state, stacks=["Dev-ClaimsServing"], endpoint_name="dev-claims",
-            after_hours=72, message_key=keys.messages, log_key=keys.logs, topic=notices.topic,
+            workload="claims", environment_name="dev", state=state, stacks=["Dev-ClaimsServing"],
+            endpoint_name="dev-claims", after_hours=72, message_key=keys.messages, log_key=keys.logs, topic=notices.topic,
         )
 
     Raises:
@@ -53,6 +53,7 @@ class IdleStop(Construct):
         construct_id: str,
         *,
         workload: str,
+        environment_name: str,
         state: RunState,
         stacks: Sequence[str],
         endpoint_name: str | None,
@@ -62,6 +63,7 @@ class IdleStop(Construct):
         topic: sns.ITopic,
         streams: Sequence[str] = (),
         read: Sequence[str] = (),
+        alarm_topic: sns.ITopic | None = None,
         log_retention_days: int = 90,
     ) -> None:
         super().__init__(scope, construct_id)
@@ -85,6 +87,7 @@ class IdleStop(Construct):
             dead_letters=self.dead_letters,
             environment={
                 "WORKLOAD": workload,
+                "ENVIRONMENT": environment_name,
                 "STATE_PARAMETER": state.parameter_name,
                 "STACKS": json.dumps(list(stacks)),
                 "STREAMS": json.dumps(list(streams)),
@@ -104,7 +107,7 @@ class IdleStop(Construct):
             namespace="AWS/Lambda",
             metric="Errors",
             dimensions={"FunctionName": self.function.function_name},
-            topic=topic,
+            topic=alarm_topic,
         )
 
     def grant_start(self, grantee: iam.IGrantable) -> iam.Grant:

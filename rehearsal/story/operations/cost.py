@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rehearsal.story.mailbox import mailbox
 from rehearsal.story.operations.cells import Cell
 from rehearsal.story.telling import Evidence, StoryError, require, wait_until
 from rehearsal.story.traffic import ask, questions
@@ -160,9 +161,14 @@ def _looks(tale: Tale) -> list[dict[str, Any]]:
 
 def _used(tale: Tale, evidence: Evidence) -> None:
     """An endpoint that was asked within the hours is left alone."""
+    tale.cloud.pass_over(hours=IDLE_HOURS)
+    evidence["requests"] = len(ask(tale, questions(tale, tale.inputs.live[:5])))
     look = _look(tale)
     evidence |= {"look": look["message"], "why": look["why"], "state": _state(tale)}
-    require(look["message"] == "left", f"an endpoint in use was {look['message']}: {look['why']}")
+    require(
+        look["message"] == "left" and "requests" in look["why"],
+        f"an endpoint in use was {look['message']}: {look['why']}",
+    )
     require(_state(tale) == "running" and _endpoints(tale), "the endpoint in use is gone")
 
 
@@ -171,7 +177,11 @@ def _stopped(tale: Tale, evidence: Evidence) -> None:
     before = _endpoints(tale)
     require(before, "there is no endpoint that could be idle")
     evidence["schedules_passed_over"] = tale.cloud.pass_over(hours=IDLE_HOURS)
-    look = _look(tale)
+    with mailbox(tale) as box:
+        look = _look(tale)
+        if look["message"] == "stopped":
+            notice = box.told("serving.stopped")
+            evidence["notice"] = {"title": notice["title"], "numbers": notice["numbers"]}
     evidence |= {"look": look["message"], "why": look["why"], "stacks": look["stacks"]}
     require(
         look["message"] == "stopped", f"an endpoint that nobody asks was {look['message']}: {look['why']}"
