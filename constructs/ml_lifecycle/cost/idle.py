@@ -29,8 +29,8 @@ class IdleStop(Construct):
 
     ``lambda/idle_resources`` counts the requests to ``endpoint_name`` and the records in ``streams`` over
     ``after_hours``; without any it writes ``stopped`` to ``state``, updates ``stacks`` by their names and
-    tells ``topic``; ``alarm_topic`` hears when a look fails (default: nobody). A deploy or a start within that time counts as use. An update that did not come through
-    is tried again with the next look.
+    tells ``topic``; ``alarm_topic`` hears when a look fails (default: nobody). A deploy or a start within
+    that time counts as use. An update that did not come through is tried again with the next look.
 
     ``grant_start`` lets somebody wake it up: invoke the function with ``{"action": "start"}`` (``stop`` stops
     at once, ``look`` is the hourly look).
@@ -40,7 +40,8 @@ class IdleStop(Construct):
         IdleStop(
             self, "Idle",
             workload="claims", environment_name="dev", state=state, stacks=["Dev-ClaimsServing"],
-            endpoint_name="dev-claims", after_hours=72, message_key=keys.messages, log_key=keys.logs, topic=notices.topic,
+            endpoint_name="dev-claims", after_hours=72,
+            message_key=keys.messages, log_key=keys.logs, topic=notices.topic,
         )
 
     Raises:
