@@ -229,8 +229,13 @@ def elements(program: Program, scope: Scope, node: ast.AST, *, depth: int = _DEP
         case ast.Name(id=name):
             for bound in (*_bound(scope.node, name), *_bound(scope.module.tree, name)):
                 yield from elements(program, scope, bound, depth=depth - 1)
+            rest = getattr(getattr(scope.node, "args", None), "vararg", None)
             for caller, argument in arguments(program, scope, name):
-                yield from elements(program, caller, argument, depth=depth - 1)
+                if rest is not None and rest.arg == name:
+                    # Of ``*names`` each argument is an element.
+                    yield argument
+                else:
+                    yield from elements(program, caller, argument, depth=depth - 1)
             if name in scope.module.imported:
                 module, member = scope.module.imported[name]
                 if module in program.modules and member is not None:
