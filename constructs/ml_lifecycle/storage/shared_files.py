@@ -12,6 +12,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 
 from constructs import Construct
+from ml_lifecycle.acknowledge import acknowledge
 
 __all__ = ["SharedFiles"]
 
@@ -90,6 +91,13 @@ class SharedFiles(Construct):
                 ]
             ),
         )
+        if backups:
+            acknowledge(
+                self.file_system,
+                "EFSInBackupPlan",
+                "EFS puts a file system with automatic backups into AWS Backup's default plan.",
+                packs=("HIPAA.Security", "NIST.800.53.R5"),
+            )
         self.file_system.apply_removal_policy(removal_policy)
         for index, subnet in enumerate(subnets):
             efs.CfnMountTarget(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aws_cdk import aws_ec2 as ec2
 
 from constructs import Construct
+from ml_lifecycle.acknowledge import COMPLIANCE, acknowledge
 
 __all__ = ["WorkersSecurityGroup"]
 
@@ -29,3 +30,9 @@ class WorkersSecurityGroup(Construct):
         everything = ec2.Port.all_traffic()
         self.group.add_ingress_rule(self.group, everything, "Between the workers of a training")
         self.group.add_egress_rule(self.group, everything, "Between the workers of a training")
+        acknowledge(
+            self.group,
+            "EC2RestrictedCommonPorts",
+            "Open to members of this very group alone, the workers of one training, as EFA demands.",
+            packs=COMPLIANCE,
+        )
