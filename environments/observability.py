@@ -13,16 +13,19 @@ __all__ = ["Observability", "Tracing"]
 class Tracing:
     """Where spans go: an OpenTelemetry collector, by OTLP over HTTP.
 
-    ``endpoint`` is its base URL (``/v1/traces`` is put after it), e.g. of a collector inside the VPC.
-    ``sample_ratio`` is the share of the traces that begin here; a caller's own decision is kept.
+    ``endpoint`` is its base URL (``/v1/traces`` is put after it), one that a function outside a VPC reaches;
+    ``None`` is X-Ray's own OTLP endpoint. ``sample_ratio`` is the share of the traces that begin here; a
+    caller's own decision is kept.
     """
 
-    endpoint: str
+    endpoint: str | None = None
     sample_ratio: float = 0.05
 
     def __post_init__(self) -> None:
         problems = []
-        if not self.endpoint.startswith(("http://", "https://")) or self.endpoint.endswith("/"):
+        if self.endpoint is not None and (
+            not self.endpoint.startswith(("http://", "https://")) or self.endpoint.endswith("/")
+        ):
             problems.append(
                 f"endpoint must be an http or https URL without a slash at its end, got {self.endpoint!r}"
             )

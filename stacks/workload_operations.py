@@ -12,9 +12,10 @@ from ml_contract.load import LoadedWorkload
 from ml_contract.spec.workload import Workload
 from ml_lifecycle.alarms import described
 from ml_lifecycle.data_lake import DataLake, IcebergTable
+from ml_lifecycle.foundation import log_group
 from ml_lifecycle.ingestion import StreamIngestion
 from ml_lifecycle.monitoring import KINDS, GroundTruth, ModelMonitor, OperationsDashboard, ShownModel
-from ml_lifecycle.observability import SavedQueries
+from ml_lifecycle.observability import SavedQueries, SpanForwarder
 from ml_lifecycle.observability.queries import Source
 from ml_lifecycle.registry.approval import NONE_APPROVED
 from ml_lifecycle.retraining import Retraining, RetrainingNotices
@@ -132,6 +133,7 @@ class WorkloadOperationsStack(LifecycleStack):
             alarms=[*served.alarms, *batch, *watched, *given_up],
         )
         self._queries(environment, workload, served)
+        self._traces(environment, foundation, served)
         outputs = {
             "Workload": spec.name,
             "RetrainFunctionName": self.retraining.function.function_name,
@@ -259,6 +261,29 @@ class WorkloadOperationsStack(LifecycleStack):
                 folder=f"{folder}/retraining" if source == "decisions" else folder,
                 source=source,
                 groups=groups,
+            )
+
+    def _traces(self, environment: Environment, foundation: FoundationStack, served: object) -> None:
+        """Send on the spans of who serves and of who decides on retraining."""
+        if environment.tracing is None:
+            return
+        keys, days = foundation.keys.logs, environment.retention.log_days
+        forwarder = SpanForwarder(
+            self,
+            "Spans",
+            endpoint=environment.tracing.endpoint,
+            sample_ratio=environment.tracing.sample_ratio,
+            log_key=keys,
+            log_retention_days=days,
+        )
+        forwarder.sample(self.retraining.function)
+        forwarder.subscribe("OfRetraining", self.retraining.function.log_group)
+        if isinstance(served, SageMakerEndpoint):
+            # SageMaker makes the group with its first line, if nobody has; a filter needs it before.
+            name = f"/aws/sagemaker/Endpoints/{served.endpoint_name}"
+            forwarder.subscribe(
+                "OfServing",
+                log_group(self, "EndpointLogs", key=keys, retention_days=days, name=name),
             )
 
     def _approved(self, models: WorkloadModelsStack) -> cdk.CfnCondition:

@@ -10,6 +10,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from function_log import log
+from function_log.spans import traced
 from lifecycle_notice import Notice, publish
 
 from retrain_trigger.aws import SageMakerPipelines
@@ -32,6 +33,7 @@ def _pipelines(counts_rows: bool) -> SageMakerPipelines:
     return SageMakerPipelines(_client("sagemaker"), _client("ssm"), _client("s3") if counts_rows else None)
 
 
+@traced("retrain")
 def handler(event: object, context: object) -> dict[str, object]:
     """Start the training pipeline if the event calls for it; what was decided is returned and logged."""
     request = getattr(context, "aws_request_id", None)

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from function_log.spans import SERVER, context_in, ended
 from ml_runtime.content import BODY_LIMIT
 
 from ml_serving.multi_model import TARGET_HEADER, ModelShelf
@@ -26,6 +27,12 @@ log = logging.getLogger("ml_serving")
 
 #: A larger body is scored beside the loop, so that /ping is answered meanwhile.
 _LARGE = 64 * 1024
+
+#: What a caller says besides its record; SageMaker hands both headers on as they came (InvokeEndpoint).
+ATTRIBUTES_HEADER = b"x-amzn-sagemaker-custom-attributes"
+INFERENCE_HEADER = b"x-amzn-sagemaker-inference-id"
+#: Begins a ``traceparent`` of W3C Trace Context, version 00.
+TRACE_MARK = b"traceparent=00-"
 
 _CLOSE = (b"connection", b"close")
 _LOADING = failure(503, "the model is being loaded")
@@ -102,10 +109,12 @@ class Application:
         body = await self._body(receive)
         return body if body is None or isinstance(body, Answer) else await shelf.answer(method, path, body)
 
-    async def _invoke(self, predictor: Predictor | None, scope: Message, receive: Receive) -> Answer | None:
+    async def _invoke(  # noqa: PLR0911 - one return per refusal, and no call more on the way of an answer
+        self, predictor: Predictor | None, scope: Message, receive: Receive
+    ) -> Answer | None:
         if predictor is None:
             return _LOADING if self.shelf is None else _UNKNOWN_PATH
-        content_type, accept = "", "application/json"
+        content_type, accept, attributes = "", "application/json", b""
         for name, value in scope["headers"]:
             if name == b"content-type":
                 content_type = value.decode("latin-1")
@@ -113,10 +122,14 @@ class Application:
                 accept = value.decode("latin-1")
             elif name == b"content-length" and int(value) > BODY_LIMIT:
                 return _TOO_LARGE
+            elif name == ATTRIBUTES_HEADER:
+                attributes = value
         body = await self._body(receive)
         if body is None or isinstance(body, Answer):
             return body
         try:
+            if TRACE_MARK in attributes:
+                return await self._traced(predictor, scope, body, content_type, accept)
             if len(body) <= _LARGE:
                 return predictor.answer(body, content_type, accept)
             loop = asyncio.get_running_loop()
@@ -125,6 +138,36 @@ class Application:
             # A defect, not a bad request: the traceback names code, never the values of a record.
             log.exception("request failed")
             return failure(500, "internal error; the log of the endpoint has the reason")
+
+    async def _traced(
+        self, predictor: Predictor, scope: Message, body: bytes, content_type: str, accept: str
+    ) -> Answer:
+        """Answer a request whose caller has begun a trace; its span is a line of the log."""
+        headers = dict(scope["headers"])
+        context = context_in(headers[ATTRIBUTES_HEADER].decode("latin-1"))
+        started, status = time.perf_counter(), 500
+        try:
+            if len(body) <= _LARGE:
+                answer = predictor.answer(body, content_type, accept)
+            else:
+                loop = asyncio.get_running_loop()
+                many = predictor.answer_many
+                answer = await loop.run_in_executor(self._large, many, body, content_type, accept)
+            status = answer.status
+            return answer
+        finally:
+            if context is not None:
+                inference = headers.get(INFERENCE_HEADER, b"").decode("latin-1") or None
+                ended(
+                    "POST /invocations",
+                    context,
+                    service="ml-serving",
+                    seconds=time.perf_counter() - started,
+                    kind=SERVER,
+                    failed=status >= 500,
+                    attributes={"http.response.status_code": status, "http.request.body.size": len(body)},
+                    correlation_id=inference,
+                )
 
     @staticmethod
     async def _body(receive: Receive) -> bytes | Answer | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,8 @@ KINDS: Mapping[str, str] = {
     "unjudged": "A monitor could not judge",
 }
 _MARGIN = 0.25
+#: A queue tells its depth every five minutes, an alarm looks each minute.
+MOST_MINUTES = 8
 
 
 def runbook_of(alarm: Mapping[str, Any]) -> str:
@@ -114,17 +117,21 @@ class Listener:
 
     def states(self, name: str) -> set[str]:
         """States that the topic has told of an alarm."""
-        answer = self._sqs.receive_message(QueueUrl=self._url, MaxNumberOfMessages=10, WaitTimeSeconds=0)
-        for message in answer.get("Messages", ()):
-            self._sqs.delete_message(QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"])
-            text = json.loads(message["Body"]).get("Message", "")
-            try:
-                told = json.loads(text)
-            except ValueError:
-                continue  # a notice in words, of something else
-            if isinstance(told, dict) and "AlarmName" in told:
-                self._heard.setdefault(told["AlarmName"], set()).add(told["NewStateValue"])
+        while messages := self._sqs.receive_message(QueueUrl=self._url, MaxNumberOfMessages=10).get(
+            "Messages"
+        ):
+            for message in messages:
+                self._sqs.delete_message(QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"])
+                self._note(json.loads(message["Body"]).get("Message", ""))
         return self._heard.get(name, set())
+
+    def _note(self, text: str) -> None:
+        try:
+            told = json.loads(text)
+        except ValueError:
+            return  # a notice in words, of something else
+        if isinstance(told, dict) and "AlarmName" in told:
+            self._heard.setdefault(told["AlarmName"], set()).add(told["NewStateValue"])
 
 
 def _alarms(tale: Tale) -> list[Alarm]:
@@ -247,70 +254,116 @@ def _bring_about(tale: Tale, alarm: Alarm) -> tuple[str, Callable[[], None]]:
 # -- the cells -------------------------------------------------------------------------------------------
 
 
-def _fire(tale: Tale, alarm: Alarm) -> dict[str, Any]:
-    """Let one alarm go off and be over; return what was seen."""
-    name, listener = alarm["AlarmName"], _listener(tale)
-    tells = any(":sns:" in action for action in alarm.get("AlarmActions", ()))
-    how, undo = _bring_about(tale, alarm)
-    if how.endswith("waits"):
-        tale.cloud.pass_over(hours=span_seconds(alarm) / 3600)
-    # A queue tells its depth every five minutes, an alarm looks each minute.
-    for _ in range(3):
-        tale.cloud.advance(minutes=2)
-        if (went := _state(tale, name))["StateValue"] == "ALARM":
+@dataclass(kw_only=True)
+class Seen:
+    """What was seen of an alarm."""
+
+    how: str
+    tells: bool
+    why: str = ""
+    wrong: str = ""
+
+    def shown(self) -> dict[str, str]:
+        """As evidence."""
+        told = "the notices' topic" if self.tells else "nobody: its action is no notice"
+        return {"how": self.how, "why": self.why, "told": told}
+
+
+def _went(tale: Tale) -> dict[str, Seen]:
+    """Let every alarm of the stage go off and be over, all of them together, once; what was seen by name."""
+    if "alarms that went off" not in tale.known:
+        tale.known["alarms that went off"] = _fire_all(tale, _alarms(tale))
+        # What was made to fail on purpose is no failure of a step.
+        tale.cloud.idle()
+        tale.known["failures told"] = sum(e["outcome"] == "failed" for e in tale.cloud.ledger())
+    found: dict[str, Seen] = tale.known["alarms that went off"]
+    return found
+
+
+def _fire_all(tale: Tale, alarms: list[Alarm]) -> dict[str, Seen]:
+    _listener(tale)
+    longest = max(span_seconds(alarm) for alarm in alarms)
+    # First what only time brings about: what is published would be long ago after it.
+    tale.cloud.pass_over(hours=longest / 3600)
+    undo, seen = [], dict[str, Seen]()
+    for alarm in alarms:
+        how, take_back = _bring_about(tale, alarm)
+        undo.append(take_back)
+        tells = any(":sns:" in action for action in alarm.get("AlarmActions", ()))
+        seen[alarm["AlarmName"]] = Seen(how=how, tells=tells)
+    for name, why in _await(tale, set(seen), "ALARM").items():
+        seen[name].why = why[:160]
+    for take_back in undo:
+        take_back()
+    tale.cloud.pass_over(hours=longest / 3600 + 0.1)
+    for alarm in alarms:
+        if alarm.get("TreatMissingData") != "notBreaching":
+            _publish(tale, alarm, [calm(alarm)])
+    over = _await(tale, set(seen), "OK")
+    for name, one in seen.items():
+        if not one.why:
+            one.wrong = f"{name} did not go off ({one.how}): {_state(tale, name).get('StateReason')}"
+        elif name not in over:
+            one.wrong = f"{name} is not over: {_state(tale, name).get('StateReason')}"
+    return _heard(tale, seen)
+
+
+def _await(tale: Tale, names: set[str], state: str) -> dict[str, str]:
+    """Let minutes pass until each alarm has been in ``state``; why, by the name of those that were."""
+    found: dict[str, str] = {}
+    for _ in range(MOST_MINUTES):
+        # One minute at a time: an alarm on minutes is over in the next.
+        tale.cloud.advance(minutes=1)
+        for alarm in _alarms(tale):
+            if alarm["AlarmName"] in names - set(found) and alarm["StateValue"] == state:
+                found[alarm["AlarmName"]] = str(alarm.get("StateReason") or state)
+        if set(found) == names:
             break
-    require(went["StateValue"] == "ALARM", f"{name} is {went['StateValue']}: {went.get('StateReason')}")
-    seen = {"how": how, "why": went.get("StateReason", "")[:160]}
-    if tells:
-        wait_until(f"a notice of {name}", lambda: "ALARM" in listener.states(name), seconds=20)
-        seen["told"] = "the notices' topic"
-    else:
-        seen["told"] = "nobody: its action is a policy of scaling"
-    undo()
-    missing = alarm.get("TreatMissingData")
-    tale.cloud.pass_over(hours=span_seconds(alarm) / 3600 + 0.1)
-    if missing != "notBreaching":
-        _publish(tale, alarm, [calm(alarm)])
-    for _ in range(3):
-        tale.cloud.advance(minutes=2)
-        if (over := _state(tale, name))["StateValue"] == "OK":
-            break
-    require(over["StateValue"] == "OK", f"{name} stays {over['StateValue']}: {over.get('StateReason')}")
-    if tells and alarm.get("OKActions"):
-        wait_until(f"the all-clear of {name}", lambda: "OK" in listener.states(name), seconds=20)
-    tale.known.setdefault("alarms that went off", {})[name] = seen
+    return found
+
+
+def _heard(tale: Tale, seen: dict[str, Seen]) -> dict[str, Seen]:
+    """Note whose going off, or all-clear, nobody was told."""
+    listener, wanted = _listener(tale), {"ALARM", "OK"}
+    telling = {name for name, one in seen.items() if one.tells and not one.wrong}
+    try:
+        wait_until(
+            "every notice", lambda: all(wanted <= listener.states(name) for name in telling), seconds=60
+        )
+    except StoryError:
+        for name in telling:
+            missing = wanted - listener.states(name)
+            if missing:
+                seen[name].wrong = f"{name}: nobody was told of {', '.join(sorted(missing))}"
     return seen
 
 
 def _of_kind(kind: str, tale: Tale, evidence: Evidence) -> None:
-    mine = [alarm for alarm in _alarms(tale) if runbook_of(alarm) == kind]
-    require(mine, f"no alarm of the deployed stage names docs/runbooks/{kind}.md")
-    for alarm in mine:
-        evidence[alarm["AlarmName"]] = _fire(tale, alarm)
-    # What was made to fail on purpose is no failure of a step.
-    tale.cloud.idle()
-    tale.known["failures told"] = sum(e["outcome"] == "failed" for e in tale.cloud.ledger())
+    names = [alarm["AlarmName"] for alarm in _alarms(tale) if runbook_of(alarm) == kind]
+    require(names, f"no alarm of the deployed stage names docs/runbooks/{kind}.md")
+    went = _went(tale)
+    for name in names:
+        evidence[name] = went[name].shown()
+    wrong = [went[name].wrong for name in names if went[name].wrong]
+    require(not wrong, "; ".join(wrong))
 
 
 def _all(tale: Tale, evidence: Evidence) -> None:
-    went: dict[str, dict[str, str]] = tale.known.get("alarms that went off", {})
-    names = {alarm["AlarmName"] for alarm in _alarms(tale)}
-    left = names - set(went)
-    # Played alone, the cell lets all of them go off by itself.
-    for alarm in [a for a in _alarms(tale) if a["AlarmName"] in left]:
-        _fire(tale, alarm)
-    went = tale.known["alarms that went off"]
-    tale.cloud.idle()
-    tale.known["failures told"] = sum(e["outcome"] == "failed" for e in tale.cloud.ledger())
-    caused = sorted(name for name in names if went[name]["how"].startswith("caused"))
+    kinds = {runbook_of(alarm) for alarm in _alarms(tale)}
+    went = _went(tale)
+    caused = [one.how for one in went.values() if one.how.startswith("caused")]
     evidence |= {
-        "alarms": len(names),
-        "went_off_and_were_over": len(names & set(went)),
-        "caused": len(caused),
-        "published": len(names) - len(caused),
-        "runbooks": sorted({runbook_of(alarm) for alarm in _alarms(tale)}),
-        "told_the_topic": sum(went[name]["told"].startswith("the notices") for name in names),
+        "alarms": len(went),
+        "went_off_told_and_were_over": sum(not one.wrong for one in went.values()),
+        "caused": {how: caused.count(how) for how in sorted(set(caused))},
+        "published": len(went) - len(caused),
+        "runbooks": sorted(kinds),
+        "told_the_topic": sum(one.tells for one in went.values()),
     }
+    wrong = [one.wrong for one in went.values() if one.wrong]
+    require(not wrong, "; ".join(wrong))
+    unnamed = kinds - set(KINDS)
+    require(not unnamed, f"no cell shows the alarms of {', '.join(sorted(unnamed))}")
 
 
 CELLS = (

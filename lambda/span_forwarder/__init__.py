@@ -1,0 +1,1 @@
+"""Sends the spans that log lines hold to an OpenTelemetry collector."""
