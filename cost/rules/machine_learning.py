@@ -171,7 +171,7 @@ def cluster(resource: Resource, context: Context) -> Iterator[Usage]:
 def monitor(resource: Resource, context: Context) -> Iterator[Usage]:
     """A processing job for each run of its schedule; there is none before a model is approved."""
     kind = resource.text("JobResources", "ClusterConfig", "InstanceType")
-    every = 1 if context.workload is None else context.workload.monitoring.every_hours
+    every = _every_hours(resource.type, context)
     minutes = context.assumptions.processing_minutes
     yield Usage(
         price=f"sagemaker.instance:{kind}",
@@ -179,6 +179,20 @@ def monitor(resource: Resource, context: Context) -> Iterator[Usage]:
         why=f"a job every {every} hour(s) of {minutes:g} minutes",
         state="serving",
     )
+
+
+def _every_hours(kind: str, context: Context) -> int:
+    """How often a monitor of a kind runs, as the workload says."""
+    if context.workload is None:
+        return 1
+    monitoring = context.workload.monitoring
+    blocks = {
+        "AWS::SageMaker::ModelQualityJobDefinition": monitoring.quality,
+        "AWS::SageMaker::ModelBiasJobDefinition": monitoring.bias,
+        "AWS::SageMaker::ModelExplainabilityJobDefinition": monitoring.attribution,
+    }
+    block = blocks.get(kind)
+    return monitoring.every_hours if block is None else block.every_hours
 
 
 @priced("AWS::SageMaker::Domain")
