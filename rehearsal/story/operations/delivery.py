@@ -43,7 +43,8 @@ PARTS = (
         "pyproject.toml",
         "requirements.txt",
     ),
-    *("constructs", "contract", "containers", "cost", "delivery", "docs", "glue", "lambda", "tools"),
+    *("constructs", "contract", "containers", "cost", "delivery", "docs", "environments", "glue", "lambda"),
+    *("rehearsal", "stacks", "tools"),
     *("workloads/machine_health", "tests/conftest.py", "tests/cdk_support.py", "tests/delivery"),
 )
 #: What narrows the builds, so that they take a minute and not an hour; the commands are the same.
