@@ -23,8 +23,8 @@ OPERATIONS = Environment(
     retention=Retention(log_days=30, access_log_days=90, noncurrent_version_days=30, capture_days=30),
     tables=Tables(snapshot_days=2, snapshots_kept=2),
     destroy_data=True,
-    # Where the play's own collector listens.
-    tracing=Tracing(endpoint="http://127.0.0.1:4318", sample_ratio=1.0),
+    # Where the play's own collector listens while it is asked; traces begin with who asks for predictions.
+    tracing=Tracing(endpoint="http://127.0.0.1:4318", sample_ratio=1e-9),
     observability=Observability(platform=True, silent_endpoint_hours=24),
     alarm_email="platform@example.com",
     budget_usd=500,

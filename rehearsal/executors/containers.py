@@ -279,19 +279,28 @@ def tail(log: Path, lines: int = 12) -> str:
     return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
 
+#: Lines of a container's output that are in CloudWatch Logs, by its folder.
+_SHIPPED: dict[Path, int] = {}
+_SHIPPING = threading.Lock()
+
+
 def ship_log(runtime: Runtime, folder: JobFolder, *, role: str, region: str, group: str, stream: str) -> None:
     """Put a container's output into CloudWatch Logs under the job's role, as SageMaker does.
 
+    Asked again while the container runs, it puts the lines that have come since.
     A role without logs permissions loses the logs and nothing else; that is noted in the ledger.
     """
     from botocore.exceptions import ClientError
 
     if not folder.log.exists():
         return
-    text = folder.log.read_text(encoding="utf-8", errors="replace")
+    with _SHIPPING:
+        lines = folder.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        shipped = _SHIPPED.get(folder.root, 0)
+        _SHIPPED[folder.root] = len(lines)
     events = [
         {"timestamp": int(time.time() * 1000), "message": line}
-        for line in text.splitlines()[-2000:]
+        for line in lines[shipped:][-2000:]
         if line.strip()
     ]
     client = runtime.client("logs", role=role, region=region)

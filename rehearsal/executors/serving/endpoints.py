@@ -9,8 +9,8 @@ from rehearsal.control import ControlError, control
 from rehearsal.executors import containers
 from rehearsal.executors.serving import deployments, fleet, models
 from rehearsal.executors.serving.capture import FLUSH_SECONDS
-from rehearsal.executors.serving.fleet import ENDPOINTS, Endpoint, endpoint_of, variant_of
-from rehearsal.executors.serving.programs import FleetError
+from rehearsal.executors.serving.fleet import ENDPOINTS, Endpoint, endpoint_of, log_group, variant_of
+from rehearsal.executors.serving.programs import FleetError, ship
 from rehearsal.services.engine import ApiError, Call, Record, Service, instead
 
 if TYPE_CHECKING:
@@ -310,6 +310,19 @@ def _shares(runtime: Runtime, body: dict[str, Any]) -> dict[str, Any]:
     except (ApiError, ValueError) as error:
         raise ControlError(str(error)) from error
     return {"rows": endpoint.traffic.rows(since), "plan": endpoint.traffic.plan(since)}
+
+
+@control("POST", "/endpoints/logs")
+def _logs(_runtime: Runtime, _body: dict[str, Any]) -> dict[str, Any]:
+    """Put into the log groups what the containers of all endpoints have written so far."""
+    shipped = 0
+    for endpoint in list(ENDPOINTS.values()):
+        for one in endpoint.fleets:
+            for variant in one.all:
+                for instance in list(variant.instances):
+                    ship(endpoint.service, instance, group=log_group(endpoint))
+                    shipped += 1
+    return {"containers": shipped}
 
 
 @control("POST", "/endpoints/flush")

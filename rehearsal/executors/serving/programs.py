@@ -229,6 +229,11 @@ def end(service: Service, instance: Instance, *, group: str) -> None:
         time.sleep(0.01)
     service.runtime.end_child(instance.process)
     instance.pool.close()
+    ship(service, instance, group=group)
+
+
+def ship(service: Service, instance: Instance, *, group: str) -> None:
+    """Put what a container has written since the last time into its log group."""
     containers.ship_log(
         service.runtime,
         instance.folder,

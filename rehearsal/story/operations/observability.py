@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
+import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from rehearsal.lineage import Tracer
@@ -22,6 +26,8 @@ __all__ = ["CELLS", "ORDER", "metrics_of", "searched"]
 CHAPTER = "Observability"
 #: After monitors and retraining, whose metrics the dashboards show.
 ORDER = 80
+#: Where ``environment.tracing`` of the play sends its spans.
+COLLECTOR = ("127.0.0.1", 4318)
 #: CloudWatch quotas: widgets a dashboard, metrics a widget.
 MOST_WIDGETS, MOST_METRICS = 500, 500
 
@@ -205,6 +211,88 @@ def _one_id(tale: Tale, evidence: Evidence) -> None:
     require(promoted, f"no line tells of the promotion of {trace.model['package']}")
 
 
+# -- a trace ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _collector() -> Iterator[list[dict[str, Any]]]:
+    """An OpenTelemetry collector on this machine, OTLP over HTTP with JSON; the spans that it was sent."""
+    spans: list[dict[str, Any]] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            known = self.path == "/v1/traces"
+            if known:
+                spans.extend(_spans_of(body))
+            self.send_response(200 if known else 404)
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing: the spans are the evidence."""
+
+    server = ThreadingHTTPServer(COLLECTOR, Receiver)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield spans
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _spans_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found = []
+    for resource in body["resourceSpans"]:
+        service = {a["key"]: a["value"].get("stringValue") for a in resource["resource"]["attributes"]}
+        for scope in resource["scopeSpans"]:
+            found += [{**span, "service": service.get("service.name")} for span in scope["spans"]]
+    return found
+
+
+def _trace(tale: Tale, evidence: Evidence) -> None:
+    endpoint = tale.outputs("Serving")["EndpointName"]
+    body = questions(tale, tale.inputs.live[:1])[0]
+    runtime = tale.cloud.client("sagemaker-runtime")
+    trace, caller = secrets.token_hex(16), secrets.token_hex(8)
+
+    def ask(flags: str, name: str) -> None:
+        runtime.invoke_endpoint(
+            EndpointName=endpoint,
+            ContentType="application/json",
+            Body=body,
+            CustomAttributes=f"traceparent=00-{trace}-{caller}-{flags}",
+            InferenceId=name,
+        )
+
+    with _collector() as spans:
+        ask("01", "traced")
+        ask("00", "not-sampled")
+        tale.cloud.server.control("POST", "/endpoints/logs", {})
+        wait_until("a span at the collector", lambda: spans, seconds=60)
+    mine = [span for span in spans if span["traceId"] == trace]
+    evidence |= {
+        "caller": {"traceparent": f"00-{trace}-{caller}-01"},
+        "spans": [
+            {
+                "name": span["name"],
+                "service": span["service"],
+                "parent": span.get("parentSpanId"),
+                "milliseconds": (int(span["endTimeUnixNano"]) - int(span["startTimeUnixNano"])) / 1e6,
+            }
+            for span in mine
+        ],
+        "of_two_requests_sampled": len(mine),
+        "way": "line of the container's log, subscription, function, OTLP over HTTP",
+    }
+    require(len(mine) == 1, f"one request was sampled, {len(mine)} spans came")
+    require(mine[0].get("parentSpanId") == caller, "the span does not hang below its caller's")
+    lines = [line for _, line in _lines(tale, trace) if line.get("message") == "span"]
+    require(any(line["correlation_id"] == "traced" for line in lines), "the log does not name the prediction")
+
+
 CELLS = (
     Cell(
         id="observe.dashboards",
@@ -226,5 +314,12 @@ CELLS = (
         chapter=CHAPTER,
         run=_one_id,
         capabilities=("observe.logs",),
+    ),
+    Cell(
+        id="observe.tracing",
+        title="A caller's trace goes on in the endpoint and arrives at an OpenTelemetry collector",
+        chapter=CHAPTER,
+        run=_trace,
+        capabilities=("observe.tracing",),
     ),
 )
