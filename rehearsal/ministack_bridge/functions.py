@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rehearsal.ministack_bridge._inside import substitute
+from rehearsal.ministack_bridge.cloudformation_types import extend_type
 
 
 def use_lambda_credentials(credentials: Callable[[str, str], Mapping[str, str]]) -> None:
@@ -115,3 +116,29 @@ def isolate_functions(hidden: Sequence[str]) -> None:
 def end_function_workers() -> None:
     """End the processes of warm functions."""
     importlib.import_module("ministack.core.lambda_runtime").reset()
+
+
+def use_dead_letters(send: Callable[[Mapping[str, Any], Any, Mapping[str, Any]], None]) -> None:
+    """Give what a function failed at to ``send(configuration, event, result)``, if it has such a queue.
+
+    ministack forgets the queue of a function that CloudFormation makes, and sends the envelope of an
+    on-failure destination where Lambda sends the event itself.
+    """
+    functions = importlib.import_module("ministack.services.lambda_svc")
+    original = functions._route_async_failure
+
+    def kept(name: str, properties: Mapping[str, Any]) -> None:
+        found = functions._functions.get(name)
+        if found is not None:
+            found["config"]["DeadLetterConfig"] = dict(properties.get("DeadLetterConfig") or {})
+
+    def route(target: str, name: str, event: Any, result: Mapping[str, Any]) -> None:
+        found = functions._functions.get(name)
+        config = {} if found is None else found["config"]
+        if (config.get("DeadLetterConfig") or {}).get("TargetArn") == target:
+            send(config, event, result)
+        else:
+            original(target, name, event, result)
+
+    extend_type("AWS::Lambda::Function", after=kept)
+    substitute(functions, "_route_async_failure", route)

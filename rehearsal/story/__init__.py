@@ -47,6 +47,7 @@ STORY: tuple[Step, ...] = (
     *monitoring.STEPS,
     *retraining.STEPS,
     *rollback.STEPS,
+    *retraining.TOLD,
     *registry.STEPS,
     *recovery.UPKEEP,
     *teardown.STEPS,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rehearsal.story.telling import require, wait_until
@@ -10,62 +12,76 @@ from rehearsal.story.telling import require, wait_until
 if TYPE_CHECKING:
     from rehearsal.story.tale import Tale
 
-__all__ = ["notices", "open_mailbox", "told"]
+__all__ = ["Mailbox", "mailbox"]
 
-_MAILBOX = "mailbox of stakeholders"
 _NAME = "stakeholders-mailbox"
 
 
-def open_mailbox(tale: Tale) -> str:
-    """The URL of a queue that gets every notice from now on; made once."""
-    if _MAILBOX in tale.known:
-        return str(tale.known[_MAILBOX]["url"])
-    topic = tale.outputs("Operations")["StakeholdersTopicArn"]
-    sqs = tale.cloud.client("sqs")
-    url = sqs.create_queue(QueueName=_NAME)["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    policy = {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Effect": "Allow",
-                "Principal": {"Service": "sns.amazonaws.com"},
-                "Action": "sqs:SendMessage",
-                "Resource": arn,
-                "Condition": {"ArnEquals": {"aws:SourceArn": topic}},
-            }
-        ],
-    }
-    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(policy)})
-    tale.cloud.client("sns").subscribe(
-        TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"}
-    )
-    tale.known[_MAILBOX] = {"url": url, "read": []}
-    return str(url)
+class Mailbox:
+    """A queue that gets every notice from now on, until it is closed; nothing of it stays.
+
+    Args:
+        tale: the story; its workload's Operations stack names the topic.
+    """
+
+    def __init__(self, tale: Tale) -> None:
+        self._sqs, self._sns = tale.cloud.client("sqs"), tale.cloud.client("sns")
+        topic = tale.outputs("Operations")["StakeholdersTopicArn"]
+        self._url = self._sqs.create_queue(QueueName=_NAME)["QueueUrl"]
+        arn = self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=["QueueArn"])["Attributes"][
+            "QueueArn"
+        ]
+        policy = {
+            "Version": "2012-10-17",
+            "Statement": [
+                {
+                    "Effect": "Allow",
+                    "Principal": {"Service": "sns.amazonaws.com"},
+                    "Action": "sqs:SendMessage",
+                    "Resource": arn,
+                    "Condition": {"ArnEquals": {"aws:SourceArn": topic}},
+                }
+            ],
+        }
+        self._sqs.set_queue_attributes(QueueUrl=self._url, Attributes={"Policy": json.dumps(policy)})
+        self._subscription = self._sns.subscribe(
+            TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"}
+        )["SubscriptionArn"]
+        self._read: list[dict[str, Any]] = []
+
+    def close(self) -> None:
+        """Take subscription and queue away."""
+        self._sns.unsubscribe(SubscriptionArn=self._subscription)
+        self._sqs.delete_queue(QueueUrl=self._url)
+
+    def notices(self) -> list[dict[str, Any]]:
+        """Every notice since the mailbox was opened."""
+        while True:
+            found = self._sqs.receive_message(QueueUrl=self._url, MaxNumberOfMessages=10).get("Messages", [])
+            if not found:
+                return self._read
+            for message in found:
+                self._read.append(json.loads(message["Body"]))
+                self._sqs.delete_message(QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"])
+
+    def told(self, kind: str, about: str = "", *, seconds: float = 60) -> dict[str, Any]:
+        """Wait for a notice of a kind whose correlation id holds ``about``; the newest."""
+
+        def found() -> dict[str, Any] | None:
+            fitting = [n for n in self.notices() if n["notice"] == kind and about in n["correlation_id"]]
+            return fitting[-1] if fitting else None
+
+        notice: dict[str, Any] = wait_until(f"a notice {kind}", found, seconds=seconds)
+        require(notice["why"], f"the notice {kind} gives no reason")
+        require(notice["links"], f"the notice {kind} leads nowhere")
+        return notice
 
 
-def notices(tale: Tale) -> list[dict[str, Any]]:
-    """Every notice since the mailbox was opened."""
-    url = open_mailbox(tale)
-    read: list[dict[str, Any]] = tale.known[_MAILBOX]["read"]
-    sqs = tale.cloud.client("sqs")
-    while True:
-        found = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
-        if not found:
-            return read
-        for message in found:
-            read.append(json.loads(message["Body"]))
-            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-
-
-def told(tale: Tale, kind: str, about: str = "", *, seconds: float = 30) -> dict[str, Any]:
-    """Wait for a notice of a kind whose correlation id holds ``about``; the newest."""
-
-    def found() -> dict[str, Any] | None:
-        fitting = [n for n in notices(tale) if n["notice"] == kind and about in n["correlation_id"]]
-        return fitting[-1] if fitting else None
-
-    notice: dict[str, Any] = wait_until(f"a notice {kind}", found, seconds=seconds)
-    require(notice["why"], f"the notice {kind} gives no reason")
-    require(notice["links"], f"the notice {kind} leads nowhere")
-    return notice
+@contextmanager
+def mailbox(tale: Tale) -> Iterator[Mailbox]:
+    """A mailbox for the time of the body."""
+    box = Mailbox(tale)
+    try:
+        yield box
+    finally:
+        box.close()

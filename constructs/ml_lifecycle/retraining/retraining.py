@@ -222,19 +222,26 @@ class Retraining(Construct):
         if topic is None or environment_name is None:
             return
         # What was said last; a deploy that writes it anew lets it be said once more.
-        told = ssm.CfnParameter(
-            self, "Told", type="String", value="nothing", description=f"Refused trainings of {pipeline_name}"
+        name = f"/ml-lifecycle/{environment_name}/{self._workload.workload.slug}/refused-trainings"
+        ssm.CfnParameter(
+            self,
+            "Told",
+            # By name: the ARN of one that CloudFormation names begins with a slash or does not.
+            name=name,
+            type="String",
+            value="nothing",
+            description=f"Refused trainings of {pipeline_name} that people were told of",
         )
-        for name, value in (
+        for variable, value in (
             ("TOPIC_ARN", topic.topic_arn),
             ("ENVIRONMENT", environment_name),
-            ("TOLD_PARAMETER", told.ref),
+            ("TOLD_PARAMETER", name),
         ):
-            self.function.add_environment(name, value)
+            self.function.add_environment(variable, value)
         iam.Grant.add_to_principal(
             grantee=self.function,
             actions=["ssm:GetParameter", "ssm:PutParameter"],
-            resource_arns=[arn("ssm", f"parameter/{told.ref}")],
+            resource_arns=[arn("ssm", f"parameter{name}")],
         )
         grant_publish(self.function, topic, self.dead_letters.key)
 

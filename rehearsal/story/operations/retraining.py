@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from rehearsal.story.ingestion import deliver, plain, send
-from rehearsal.story.mailbox import notices, open_mailbox, told
+from rehearsal.story.mailbox import mailbox
 from rehearsal.story.operations.cells import Cell
 from rehearsal.story.operations.trainings import (
     SWITCHED_ON,
@@ -40,7 +40,6 @@ WORKLOAD = SWITCHED_ON
 
 def _on_demand(tale: Tale, evidence: Evidence) -> None:
     """A person asks; the training runs to its end, and a version waits."""
-    open_mailbox(tale)
     rested(tale)
     answer = invoke_trigger(tale, {"reason": "a person wants to know", "time": now_of(tale)})
     evidence["answer"] = answer
@@ -54,22 +53,22 @@ def _on_demand(tale: Tale, evidence: Evidence) -> None:
 
 def _on_drift(kind: str, output: str, tale: Tale, evidence: Evidence) -> None:
     """The alarm of one kind of monitor goes off; EventBridge brings it to the function."""
-    open_mailbox(tale)
-    rested(tale)
-    before = len(executions(tale))
-    name = tale.outputs("Operations")[output]
-    cloudwatch = tale.cloud.client("cloudwatch")
-    # The alarm's own way there is the monitors' to show; this is the way from the alarm on.
-    cloudwatch.set_alarm_state(AlarmName=name, StateValue="OK", StateReason="before the cell")
-    cloudwatch.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason=f"{kind} has drifted")
-    execution = started(tale, before)["PipelineExecutionArn"]
-    evidence |= {"alarm": name, "execution": execution, "reason": reason_of(tale, execution)}
-    notice = told(tale, "drift.found")
-    evidence["notice"] = notice
-    evidence["stopped"] = stop(tale, execution)
-    cloudwatch.set_alarm_state(AlarmName=name, StateValue="OK", StateReason="after the cell")
-    require(evidence["reason"].startswith("drift: "), f"it was started for {evidence['reason']!r}")
-    require(notice["numbers"]["monitor"] == kind, f"people were told of {notice['numbers']['monitor']}")
+    with mailbox(tale) as box:
+        rested(tale)
+        before = len(executions(tale))
+        name = tale.outputs("Operations")[output]
+        cloudwatch = tale.cloud.client("cloudwatch")
+        # The alarm's own way there is the monitors' to show; this is the way from the alarm on.
+        cloudwatch.set_alarm_state(AlarmName=name, StateValue="OK", StateReason="before the cell")
+        cloudwatch.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason=f"{kind} has drifted")
+        execution = started(tale, before)["PipelineExecutionArn"]
+        evidence |= {"alarm": name, "execution": execution, "reason": reason_of(tale, execution)}
+        notice = box.told("drift.found")
+        evidence["notice"] = notice
+        evidence["stopped"] = stop(tale, execution)
+        cloudwatch.set_alarm_state(AlarmName=name, StateValue="OK", StateReason="after the cell")
+        require(evidence["reason"].startswith("drift: "), f"it was started for {evidence['reason']!r}")
+        require(notice["numbers"]["monitor"] == kind, f"people were told of {notice['numbers']['monitor']}")
 
 
 def _on_schedule(tale: Tale, evidence: Evidence) -> None:
@@ -112,11 +111,20 @@ def _on_new_data(tale: Tale, evidence: Evidence) -> None:
     """The features are built again without a new row: nothing; then with enough of them: a training."""
     tale.cloud.idle()
     before = len(executions(tale))
-    if not any(e["PipelineExecutionStatus"] == "Succeeded" for e in executions(tale)):
-        require(False, "no training has succeeded yet that new data could be compared with")
+    require(
+        any(e["PipelineExecutionStatus"] == "Succeeded" for e in executions(tale)),
+        "no training has succeeded yet that new data could be compared with",
+    )
     rested(tale)
     glue = tale.cloud.client("glue")
-    job = next(n for n in glue.list_jobs()["JobNames"] if n.endswith("-features"))
+    resources = tale.cloud.client("cloudformation").describe_stack_resources(
+        StackName=tale.cdk.stack_name(f"{tale.stage}/{tale.workload.id}Data")
+    )["StackResources"]
+    (job,) = (
+        found["PhysicalResourceId"]
+        for found in resources
+        if found["ResourceType"] == "AWS::Glue::Job" and "BuildFeatures" in found["LogicalResourceId"]
+    )
     seen = len(decisions(tale))
     glue.start_job_run(JobName=job)
     decided = wait_until(
@@ -142,36 +150,36 @@ def _on_new_data(tale: Tale, evidence: Evidence) -> None:
 
 def _people(tale: Tale, evidence: Evidence) -> None:
     """From the start of a training to the version in service: each notice with numbers and a way there."""
-    open_mailbox(tale)
-    rested(tale)
-    answer = invoke_trigger(tale, {"reason": "to be told of", "time": now_of(tale)})
-    require(answer["started"], f"nothing was started: {answer.get('why')}")
-    begun = told(tale, "retraining.started", answer["execution"])
-    require("to be told of" in begun["why"], f"the notice gives another reason: {begun['why']}")
-    finish(tale, answer["execution"], evidence)
-    waits = told(tale, "model.waits")
-    metric = tale.workload.acceptance.metric
-    evidence["waits"] = waits["numbers"]
-    require(
-        isinstance(waits["numbers"].get(metric), float), f"the notice does not say the version's {metric}"
-    )
-    arn = waits["links"]["model package"]
-    approve(tale, arn)
-    await_promotion(tale, arn)
-    promoted = told(tale, "model.promoted", arn)
-    evidence["promoted"] = promoted["numbers"]
-    require(isinstance(promoted["numbers"].get(metric), float), f"the notice does not say {metric}")
-    await_service(tale)
-    tale.known["serving"] = arn
-    rested(tale)
-    answer = invoke_trigger(tale, {"reason": "to be stopped", "time": now_of(tale)})
-    evidence["stopped"] = stop(tale, answer["execution"])
-    failed = told(tale, "retraining.failed", answer["execution"])
-    evidence |= {
-        "kinds": dict(Counter(notice["notice"] for notice in notices(tale))),
-        "started": begun,
-        "failed": failed,
-    }
+    with mailbox(tale) as box:
+        rested(tale)
+        answer = invoke_trigger(tale, {"reason": "to be told of", "time": now_of(tale)})
+        require(answer["started"], f"nothing was started: {answer.get('why')}")
+        begun = box.told("retraining.started", answer["execution"])
+        require("to be told of" in begun["why"], f"the notice gives another reason: {begun['why']}")
+        finish(tale, answer["execution"], evidence)
+        waits = box.told("model.waits")
+        metric = tale.workload.acceptance.metric
+        evidence["waits"] = waits["numbers"]
+        require(
+            isinstance(waits["numbers"].get(metric), float), f"the notice does not say the version's {metric}"
+        )
+        arn = waits["links"]["model package"]
+        approve(tale, arn)
+        await_promotion(tale, arn)
+        promoted = box.told("model.promoted", arn)
+        evidence["promoted"] = promoted["numbers"]
+        require(isinstance(promoted["numbers"].get(metric), float), f"the notice does not say {metric}")
+        await_service(tale)
+        tale.known["serving"] = arn
+        rested(tale)
+        answer = invoke_trigger(tale, {"reason": "to be stopped", "time": now_of(tale)})
+        evidence["stopped"] = stop(tale, answer["execution"])
+        failed = box.told("retraining.failed", answer["execution"])
+        evidence |= {
+            "kinds": dict(Counter(notice["notice"] for notice in box.notices())),
+            "started": begun,
+            "failed": failed,
+        }
 
 
 CELLS = (

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from rehearsal.redrive import redrive
-from rehearsal.story.mailbox import open_mailbox, told
+from rehearsal.story.mailbox import mailbox
 from rehearsal.story.operations.cells import Cell
 from rehearsal.story.operations.trainings import (
     COOLDOWN_HOURS,
@@ -37,7 +37,7 @@ CHAPTER = "Retraining: guards"
 WORKLOAD = SWITCHED_ON
 #: Events of a storm, and how many at a time.
 STORM = 50
-THREADS = 16
+THREADS = 8
 #: Attempts of the function's client, and invocations of an asynchronous event.
 ATTEMPTS = 3
 
@@ -127,30 +127,30 @@ def _redriven(tale: Tale, evidence: Evidence) -> None:
 
 def _budget(tale: Tale, evidence: Evidence) -> None:
     """The month's budget is used up: nothing starts, and people are told once, with numbers."""
-    open_mailbox(tale)
-    rested(tale)
-    before = len(executions(tale))
-    back = with_variables(tale, {"BUDGET_USD": "0.000001"})
-    try:
-        asked = [{"reason": f"asked for the {n}. time", "time": now_of(tale)} for n in (1, 2, 3)]
-        with ThreadPoolExecutor(len(asked)) as pool:
-            answers = list(pool.map(partial(invoke_trigger, tale), asked))
-    finally:
-        back()
-    notice = told(tale, "retraining.refused")
-    evidence |= {
-        "answers": [answer["why"] for answer in answers],
-        "told": [answer.get("told") for answer in answers],
-        "notice": notice,
-    }
-    require(not any(answer["started"] for answer in answers), "a training was started over the budget")
-    require(len(executions(tale)) == before, "there is another execution")
-    require(evidence["told"].count(True) == 1, f"people were told {evidence['told'].count(True)} times")
-    require(notice["numbers"]["spent USD"] > 0, "the notice does not say what was spent")
-    after = invoke_trigger(tale, {"reason": "with a budget again", "time": now_of(tale)})
-    require(after["started"], f"with a budget nothing was started: {after.get('why')}")
-    evidence["with_a_budget"] = after["execution"]
-    stop(tale, after["execution"])
+    with mailbox(tale) as box:
+        rested(tale)
+        before = len(executions(tale))
+        back = with_variables(tale, {"BUDGET_USD": "0.000001"})
+        try:
+            asked = [{"reason": f"asked for the {n}. time", "time": now_of(tale)} for n in (1, 2, 3)]
+            with ThreadPoolExecutor(len(asked)) as pool:
+                answers = list(pool.map(partial(invoke_trigger, tale), asked))
+        finally:
+            back()
+        notice = box.told("retraining.refused")
+        evidence |= {
+            "answers": [answer["why"] for answer in answers],
+            "told": [answer.get("told") for answer in answers],
+            "notice": notice,
+        }
+        require(not any(answer["started"] for answer in answers), "a training was started over the budget")
+        require(len(executions(tale)) == before, "there is another execution")
+        require(evidence["told"].count(True) == 1, f"people were told {evidence['told'].count(True)} times")
+        require(notice["numbers"]["spent USD"] > 0, "the notice does not say what was spent")
+        after = invoke_trigger(tale, {"reason": "with a budget again", "time": now_of(tale)})
+        require(after["started"], f"with a budget nothing was started: {after.get('why')}")
+        evidence["with_a_budget"] = after["execution"]
+        stop(tale, after["execution"])
 
 
 def _worse(tale: Tale, evidence: Evidence) -> None:
@@ -158,52 +158,52 @@ def _worse(tale: Tale, evidence: Evidence) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    open_mailbox(tale)
-    tale.cloud.idle()
-    sagemaker, objects = tale.cloud.client("sagemaker"), tale.cloud.objects
-    group = tale.outputs("Models")["ModelPackageGroupName"]
+    with mailbox(tale) as box:
+        tale.cloud.idle()
+        sagemaker, objects = tale.cloud.client("sagemaker"), tale.cloud.objects
+        group = tale.outputs("Models")["ModelPackageGroupName"]
 
-    def versions() -> int:
-        return len(sagemaker.list_model_packages(ModelPackageGroupName=group)["ModelPackageSummaryList"])
+        def versions() -> int:
+            return len(sagemaker.list_model_packages(ModelPackageGroupName=group)["ModelPackageSummaryList"])
 
-    name = tale.outputs("Models")["PipelineName"]
-    definition = json.loads(sagemaker.describe_pipeline(PipelineName=name)["PipelineDefinition"])
-    defaults = {p["Name"]: p.get("DefaultValue") for p in definition["Parameters"]}
-    source = str(defaults["FeaturesUri"])
-    target = f"{source.rstrip('/')}/_shuffled/"
-    label = tale.contract.label.field
-    dice = random.Random(tale.seed)  # noqa: S311 - no secret
-    for uri in objects.list(source, suffix=".parquet"):
-        if "/_" in uri.removeprefix(source):
-            continue
-        table = pq.read_table(io.BytesIO(objects.read(uri)))
-        values = table[label].to_pylist()
-        dice.shuffle(values)
-        column = pa.array(values, table.schema.field(label).type)
-        table = table.set_column(table.schema.get_field_index(label), label, column)
-        body = io.BytesIO()
-        pq.write_table(table, body)
-        objects.write(target + uri.removeprefix(source).lstrip("/"), body.getvalue())
-    before = versions()
-    champion = sagemaker.describe_model_package(ModelPackageName=tale.known["serving"])
-    parameters = {
-        "FeaturesUri": target,
-        "Reason": "the labels were shuffled",
-        "ChampionModel": champion["InferenceSpecification"]["Containers"][0]["ModelDataUrl"],
-        "ChampionTest": champion["CustomerMetadataProperties"]["TestSet"],
-    }
-    execution = sagemaker.start_pipeline_execution(
-        PipelineName=name,
-        PipelineExecutionDescription=parameters["Reason"],
-        PipelineParameters=[
-            {"Name": key, "Value": value} for key, value in parameters.items() if key in defaults
-        ],
-    )["PipelineExecutionArn"]
-    notice = told(tale, "model.refused", execution, seconds=300)
-    evidence |= {"execution": execution, "notice": notice, "versions": versions()}
-    require(versions() == before, "a version was registered that is worse than the champion")
-    require(notice["numbers"].get("step") == "Reject", f"it ended at {notice['numbers'].get('step')}")
-    meant_to_fail(tale)
+        name = tale.outputs("Models")["PipelineName"]
+        definition = json.loads(sagemaker.describe_pipeline(PipelineName=name)["PipelineDefinition"])
+        defaults = {p["Name"]: p.get("DefaultValue") for p in definition["Parameters"]}
+        source = str(defaults["FeaturesUri"])
+        target = f"{source.rstrip('/')}/_shuffled/"
+        label = tale.contract.label.field
+        dice = random.Random(tale.seed)  # noqa: S311 - no secret
+        for uri in objects.list(source, suffix=".parquet"):
+            if "/_" in uri.removeprefix(source):
+                continue
+            table = pq.read_table(io.BytesIO(objects.read(uri)))
+            values = table[label].to_pylist()
+            dice.shuffle(values)
+            column = pa.array(values, table.schema.field(label).type)
+            table = table.set_column(table.schema.get_field_index(label), label, column)
+            body = io.BytesIO()
+            pq.write_table(table, body)
+            objects.write(target + uri.removeprefix(source).lstrip("/"), body.getvalue())
+        before = versions()
+        champion = sagemaker.describe_model_package(ModelPackageName=tale.known["serving"])
+        parameters = {
+            "FeaturesUri": target,
+            "Reason": "the labels were shuffled",
+            "ChampionModel": champion["InferenceSpecification"]["Containers"][0]["ModelDataUrl"],
+            "ChampionTest": champion["CustomerMetadataProperties"]["TestSet"],
+        }
+        execution = sagemaker.start_pipeline_execution(
+            PipelineName=name,
+            PipelineExecutionDescription=parameters["Reason"],
+            PipelineParameters=[
+                {"Name": key, "Value": value} for key, value in parameters.items() if key in defaults
+            ],
+        )["PipelineExecutionArn"]
+        notice = box.told("model.refused", execution, seconds=300)
+        evidence |= {"execution": execution, "notice": notice, "versions": versions()}
+        require(versions() == before, "a version was registered that is worse than the champion")
+        require(notice["numbers"].get("step") == "Reject", f"it ended at {notice['numbers'].get('step')}")
+        meant_to_fail(tale)
 
 
 CELLS = (
