@@ -24,7 +24,7 @@ def advise(found: Forecast, workloads: Mapping[str, Workload] | None = None) -> 
     fleet = sum(
         line.usd or 0.0
         for line in found.lines
-        if line.price.startswith("sagemaker.instance:") and line.state == "serving"
+        if line.type == "AWS::SageMaker::EndpointConfig" and line.state == "serving"
     )
     if fleet >= COMMITMENT_USD:
         said.append(

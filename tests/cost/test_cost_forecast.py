@@ -212,7 +212,7 @@ def test_should_know_every_type_and_price_of_every_environment(assembly: Assembl
 
 
 #: USD a month of a development environment at rest: what all workloads share, and each workload.
-SHARED_AT_REST, WORKLOAD_AT_REST = 15, 32
+SHARED_AT_REST, WORKLOAD_AT_REST = 10, 32
 
 
 def test_should_cost_next_to_nothing_at_rest_in_development(whole: dict[str, Any]) -> None:
