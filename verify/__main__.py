@@ -33,6 +33,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page for people")
     parser.add_argument("--only", metavar="IDS", help="some checks, with commas between")
     parser.add_argument("--accepted", type=Path, default=ACCEPTED, help="findings that stay (verify.yaml)")
+    parser.add_argument(
+        "--shared",
+        action="store_true",
+        help="that file serves several apps: entries that meet nothing may stay",
+    )
     parser.add_argument("--release", type=Path, default=RELEASE, help="digest of the last release")
     parser.add_argument("--warnings", action="store_true", help="print remarks too")
     given = parser.parse_args(argv)
@@ -63,7 +68,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (AssemblyError, AcceptanceError) as error:
         print(f"error: {error}", file=sys.stderr)
         return _USAGE
-    outcome = judge(context, [checks[name] for name in picked], acceptances, file=given.accepted.name)
+    outcome = judge(
+        context,
+        [checks[name] for name in picked],
+        acceptances,
+        file=given.accepted.name,
+        shared=given.shared,
+    )
     if given.html is not None:
         from verify.page import page
 

@@ -91,12 +91,12 @@ def read(path: Path, checks: Iterable[str]) -> tuple[Acceptance, ...]:
 
 
 def accept(
-    findings: Sequence[Finding], acceptances: Sequence[Acceptance], *, file: str
+    findings: Sequence[Finding], acceptances: Sequence[Acceptance], *, file: str, shared: bool = False
 ) -> tuple[list[Finding], list[tuple[Finding, Acceptance]]]:
     """Split findings into those that stand and those that were accepted.
 
     An acceptance that meets nothing becomes a finding: what it excused is gone, and it would excuse what
-    comes.
+    comes. It is a remark only where the file is ``shared`` by several apps.
     """
     standing: list[Finding] = []
     accepted: list[tuple[Finding, Acceptance]] = []
@@ -115,6 +115,7 @@ def accept(
             value=f"the acceptance of {item.place} meets no finding",
             allowed="acceptances of what is found",
             fix="take it out of the file",
+            severity="warning" if shared else "error",
         )
         for item in acceptances
         if item not in used

@@ -83,15 +83,16 @@ def judge(
     acceptances: Sequence[Acceptance] = (),
     *,
     file: str = "verify.yaml",
+    shared: bool = False,
 ) -> Outcome:
-    """Run the checks over one assembly."""
+    """Run the checks over one assembly; ``file`` and ``shared`` are said of acceptances that meet nothing."""
     started = time.perf_counter()
     rows = []
     for check in checks:
         begun = time.perf_counter()
         found = list(dict.fromkeys(check.run(context)))
         own = [item for item in acceptances if item.check == check.id]
-        standing, accepted = accept(found, own, file=file)
+        standing, accepted = accept(found, own, file=file, shared=shared)
         standing.sort(key=lambda finding: (finding.severity, finding.place, finding.value))
         rows.append(
             Row(

@@ -81,6 +81,7 @@ def test_should_find_an_acceptance_that_meets_nothing(
     )
     assert run(wrong, accepted=file) == 1
     assert "verify.yaml:3: the acceptance of Prod/* meets no finding" in capsys.readouterr().out
+    assert run(wrong, "--shared", accepted=file) == 0
 
 
 def test_should_accept_only_without_the_variable_that_an_acceptance_names(mini: Mini, tmp_path: Path) -> None:
