@@ -142,3 +142,42 @@ def test_should_fail_when_the_collector_does_not_answer(
     lines = capsys.readouterr().out.splitlines()
     with pytest.raises(forwarder.SendError, match="http://collector:4318/v1/traces: timed out"):
         forwarder.handler(delivery(*lines), None)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "signed"),
+    [("https://xray.eu-central-1.amazonaws.com", True), ("http://collector:4318", False)],
+)
+def test_should_sign_for_xray_and_nobody_else(
+    endpoint: str,
+    signed: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked: list[Any] = []
+
+    class Answer:
+        def __enter__(self) -> Answer:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            """Close nothing."""
+
+        def read(self) -> bytes:
+            return b"{}"
+
+    def urlopen(request: Any, timeout: float) -> Answer:
+        del timeout
+        asked.append(request)
+        return Answer()
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "AKIAEXAMPLE")
+    monkeypatch.setenv("OTLP_ENDPOINT", endpoint)
+    monkeypatch.setattr(forwarder.urllib.request, "urlopen", urlopen)
+    ended("one", Context(TRACE), service="s", seconds=0)
+    assert forwarder.handler(delivery(*capsys.readouterr().out.splitlines()), None) == {"spans": 1}
+    (request,) = asked
+    assert request.full_url == f"{endpoint}/v1/traces"
+    authorization = request.get_header("Authorization", "")
+    assert ("/eu-central-1/xray/aws4_request" in authorization) is signed

@@ -64,8 +64,8 @@ QUERIES: Mapping[str, Query] = {
     "slow predictions": Query(
         reads=("serving",),
         text=(
-            "fields @timestamp, correlation_id, milliseconds, status, model\n"
-            '| filter message = "slow"\n'
+            "fields @timestamp, correlation_id, milliseconds, failed, name\n"
+            '| filter message = "span"\n'
             "| sort milliseconds desc\n"
             "| limit 100"
         ),
