@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from container_support import Trained, make_contract, make_records
+from container_support import Trained, features_of, make_contract, make_records
 from ml_contract.checks.monitoring import WITHOUT_LABELS
 from ml_contract.compiled import CompiledContract
 from ml_judging import bias, explain, quality
@@ -25,6 +25,7 @@ from ml_monitoring.settings import OwnEngine, read_settings
 from ml_runtime.job import BadInputError
 from ml_runtime.model import Model
 from ml_runtime.tables import read_table
+from ml_statistics.baseline import baseline
 from monitor_support import BUCKET, OWN, PARAMETER, Account
 
 WATCHED = """
@@ -533,3 +534,39 @@ def test_should_tell_what_the_model_goes_by_live(
     assert [run["violations"] for run in report["history"]] == [1]
     report, _ = play("attribution", live, REPORTS_URI=history, SCHEDULED_TIME="2026-11-21T17:20:00Z")
     assert [run["violations"] for run in report["history"]] == [1, None]
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_should_write_files_that_the_sdk_of_model_monitor_reads(
+    account: Account, watched: CompiledContract, play: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import boto3
+    from sagemaker.core.helper.session_helper import Session
+    from sagemaker.core.model_monitor.monitoring_files import Constraints, ConstraintViolations, Statistics
+
+    approve(account, baselines(watched, Live(300, right=0.9, seed=1)))
+    live = Live(120, right=0.3)
+    _, out = play("quality", live, live.truths)
+    features = features_of(make_records("binary", 300, seed=1), watched)
+    for name, document in zip(("statistics", "constraints"), baseline(features, watched), strict=True):
+        account.put(f"read/data/{name}.json", json.dumps(document).encode())
+        account.put(f"read/quality/{name}.json", (out / f"{name}.json").read_bytes())
+    account.put("read/quality/constraint_violations.json", (out / "constraint_violations.json").read_bytes())
+    session = Session(boto_session=boto3.Session(region_name="eu-central-1"), default_bucket=BUCKET)
+    place = f"s3://{BUCKET}/read"
+
+    statistics = Statistics.from_s3_uri(f"{place}/data/statistics.json", sagemaker_session=session)
+    assert {one["name"] for one in statistics.body_dict["features"]} == {f.name for f in watched.features}
+    constraints = Constraints.from_s3_uri(f"{place}/data/constraints.json", sagemaker_session=session)
+    # What the SDK switches on and off for a feature stands where the SDK looks for it.
+    constraints.set_monitoring(enable_monitoring=False, feature_name="distance")
+    [entry] = [one for one in constraints.body_dict["features"] if one["name"] == "distance"]
+    assert entry["monitoring_config_overrides"] == {"evaluate_constraints": "Disabled"}
+    assert constraints.body_dict["monitoring_config"]["evaluate_constraints"] == "Enabled"
+    violations = ConstraintViolations.from_s3_uri(
+        f"{place}/quality/constraint_violations.json", sagemaker_session=session
+    )
+    assert {one["metric_name"] for one in violations.body_dict["violations"]} == {"recall", "auc"}

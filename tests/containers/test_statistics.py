@@ -310,6 +310,17 @@ def test_should_leave_ignored_fields_alone(contract: CompiledContract) -> None:
     assert judgement.violations == ()
 
 
+def test_should_leave_alone_what_the_sdk_of_model_monitor_switched_off(contract: CompiledContract) -> None:
+    before = features_of(make_records("binary", 600, seed=1), contract)
+    statistics, constraints = baseline(before, contract)
+    for entry in constraints["features"]:
+        if entry["name"] == "distance":
+            entry["monitoring_config_overrides"] = {"evaluate_constraints": "Disabled"}
+    observed = observe(contract, make_records("binary", 300, seed=2, snow=0.5, scale=2.5))
+    judgement = judge(observed, statistics, constraints, rule_of=rules(contract), minimum_completeness=0.95)
+    assert found(judgement) == {("baseline_drift_check", "weather")}
+
+
 def test_should_find_values_that_are_missing(contract: CompiledContract) -> None:
     records = make_records("binary", 300, seed=2)
     for record in records[:90]:

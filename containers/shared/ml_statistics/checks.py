@@ -292,6 +292,12 @@ def judge(
     """
     if observed.total < 1:
         raise ValueError("an empty window cannot be judged")
+    # Model Monitor's SDK switches single features off so (Constraints.set_monitoring).
+    ignored |= {
+        entry["name"]
+        for entry in constraints["features"]
+        if entry.get("monitoring_config_overrides", {}).get("evaluate_constraints") == "Disabled"
+    }
     segments, sizes, left_out = _segments(observed, statistics, minimum_records)
     counts = {
         column.name: counted(column)
