@@ -18,6 +18,7 @@ from delivery.model import ModelError, approve
 from delivery.smoke import ask_all
 
 ROOT = Path(__file__).resolve().parent.parent
+WORKLOADS = ROOT / "workloads"
 #: In place of an assembly: what CloudFormation has.
 DEPLOYED = "deployed"
 #: Exit status: what was asked for cannot be done; it was done and says no.
@@ -63,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     smoke = commands.add_parser("smoke", help="ask each endpoint of an environment about a made-up record")
     smoke.add_argument("--environment", required=True, help="dev: the stacks Dev/*")
     smoke.add_argument("--assembly", type=Path, default=ROOT / "cdk.out", help="(cdk.out)")
-    smoke.add_argument("--workloads", type=Path, default=ROOT / "workloads", help="(workloads)")
+    smoke.add_argument("--workloads", type=Path, default=WORKLOADS, help="(workloads)")
     smoke.set_defaults(run=_smoke)
 
     model = commands.add_parser("model", help="approve a version of a model where it shall serve")
@@ -165,7 +166,7 @@ def _with_cost(found: Difference, old: Sequence[Stack], new: Sequence[Stack]) ->
     """What the change costs a month, where the cost tool is beside this one."""
     if importlib.util.find_spec("cost") is None:
         return replace(found, notes=(*found.notes, "what it costs was not computed: no cost tool here"))
-    from cost import difference
+    from cost import difference, loads_of
 
     with tempfile.TemporaryDirectory() as place:
         folders = []
@@ -173,7 +174,8 @@ def _with_cost(found: Difference, old: Sequence[Stack], new: Sequence[Stack]) ->
             folders.append(Path(place) / name)
             folders[-1].mkdir()
             write_assembly(stacks, folders[-1])
-        cost = difference(*folders)
+        workloads, loads = loads_of(WORKLOADS) if WORKLOADS.is_dir() else (None, None)
+        cost = difference(*folders, workloads=workloads, loads=loads)
     return replace(found, cost=cost.to_json(), cost_text=cost.text())
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 # Beside the project's folders when a build runs it; below examples/ otherwise.
-PROJECT = HERE if (HERE / "constructs").exists() else HERE.parent.parent
+PROJECT = HERE if (HERE / "Makefile").exists() else HERE.parent.parent
 sys.path[:0] = [str(PROJECT)]
 
 import aws_cdk as cdk  # noqa: E402
