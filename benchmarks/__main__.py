@@ -19,6 +19,8 @@ from benchmarks.result import Result
 HERE = pathlib.Path(__file__).parent
 NAMES = (
     "synth",
+    "verify",
+    "growth",
     "features",
     "point_in_time",
     "transform",
