@@ -389,6 +389,34 @@ def test_should_judge_what_model_monitor_has_merged(
     assert {one["metric_name"] for one in violations} == {"recall", "auc"}
 
 
+@pytest.mark.parametrize(("columns", "judged"), [(4, True), (None, False)])
+def test_should_judge_numbers_by_as_many_columns_as_the_model_has(
+    account: Account, tmp_path: pathlib.Path, play: Callable[..., Any], columns: int | None, judged: bool
+) -> None:
+    block = "monitoring: {minimum_records: 50, drift: {distance: psi, threshold: 0.25}}\n"
+    watched = "monitoring: {quality: {delay_hours: 2, limits: {adjusted_r2: {minimum: 0.5}}}}\n"
+    account.contract = make_contract(tmp_path / "numbers", "regression", **{block: watched})
+    held = {"dataset": {"columns": columns}, "regression_metrics": {"rmse": {"value": 2.0}}}
+    approve(account, {"quality": held})
+    live, rng = Live(0, right=1), random.Random(1)
+    for record in make_records("regression", 80):
+        said = record["outcome"] + rng.gauss(0, 5)
+        live.invocations.append(invocation(record, record["trip_id"], {"score": said}))
+        live.truths.append(truth(record["trip_id"], str(record["outcome"])))
+        live.scores.append(said)
+        live.labels.append(record["outcome"])
+    report, _ = play("quality", live, live.truths)
+    assert report["judged"] is judged
+    if not judged:
+        assert "does not say how many columns" in report["reason"]
+        return
+    plain, adjusted = (report["metrics"][name]["value"] for name in ("r2", "adjusted_r2"))
+    assert adjusted == pytest.approx(1 - (1 - plain) * 79 / (80 - columns - 1))
+    # Much worse than in the package; the limit of people is kept.
+    assert [one["metric_name"] for one in report["violations"]] == ["rmse"]
+    assert report["violations"][0]["constraint_check_type"] == "GreaterThanThreshold"
+
+
 @pytest.mark.parametrize("task", ["multiclass", "regression"])
 def test_should_write_the_quality_of_every_task(task: str) -> None:
     rng = np.random.default_rng(2)

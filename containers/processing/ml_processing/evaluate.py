@@ -280,7 +280,8 @@ def model_quality(case: Case, report: dict[str, Any]) -> dict[str, dict[str, Any
         case.decided,
         report["metrics"],
         classes=contract.label.values,
-        about={},
+        # The adjusted R² of live predictions needs them.
+        about={"columns": case.matrix.shape[1]},
     )
     watched = contract.monitoring.get("quality") or {}
     tolerance = watched.get("tolerance")

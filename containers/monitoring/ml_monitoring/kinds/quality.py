@@ -30,10 +30,13 @@ def _limits(run: Run) -> tuple[dict[str, float], set[str], dict[str, Any] | None
         name: float(one["maximum"] if one["minimum"] is None else one["minimum"])
         for name, one in block["limits"].items()
     }
-    wanted = contract.acceptance["metric"]
+    wanted, task = contract.acceptance["metric"], contract.label.task
     if block["tolerance"] is None or wanted in limits:
-        return limits, set(), None, "limits of the workload"
-    task = contract.label.task
+        if "adjusted_r2" not in limits:
+            return limits, set(), None, "limits of the workload"
+        approved = approved_of(run)
+        held = approved.baseline("ModelQuality", "Statistics", called="model quality")
+        return limits, set(), held, approved.arn
     mounted = mounted_constraints(run)
     if mounted is not None:
         given = mounted[0].get(quality.CONSTRAINTS[task], {}).get(wanted, {}).get("threshold")
@@ -42,14 +45,14 @@ def _limits(run: Run) -> tuple[dict[str, float], set[str], dict[str, Any] | None
         return {**limits, wanted: float(given)}, {wanted}, None, mounted[1]
     approved = approved_of(run)
     statistics, source = approved.baseline("ModelQuality", "Statistics", called="model quality"), approved.arn
-    held = statistics.get(quality.METRICS[task], {}).get(wanted)
-    if held is None or held.get("value") is None:
+    value = statistics.get(quality.METRICS[task], {}).get(wanted)
+    if value is None or value.get("value") is None:
         raise UnjudgedError(f"the model quality baseline of {source} has no {wanted}")
-    limits[wanted] = quality.threshold_of(wanted, float(held["value"]), block["tolerance"])
+    limits[wanted] = quality.threshold_of(wanted, float(value["value"]), block["tolerance"])
     return limits, {wanted}, statistics, source
 
 
-def _measures(run: Run, found: Predictions) -> Measures:
+def _measures(run: Run, found: Predictions, columns: int) -> Measures:
     contract, known = run.contract, found.labelled
     labels, decided = found.labels[known], found.decided[known]
     if contract.label.values is not None and len(set(labels.tolist())) < 2:
@@ -60,7 +63,7 @@ def _measures(run: Run, found: Predictions) -> Measures:
         labels,
         found.scores[known],
         threshold=contract.decision_threshold,
-        columns=0,
+        columns=columns,
         decided=decided.astype(np.int64),
     )
 
@@ -79,10 +82,15 @@ def judge_quality(run: Run) -> Outcome:
             f"{labelled} of {len(known)} predictions have a label {delay_of(run)} hours later, at least"
             f" {block['minimum_labels']} are needed to judge"
         )
-    measures = _measures(run, found)
+    columns = (baseline or {}).get("dataset", {}).get("columns")
+    if "adjusted_r2" in limits and columns is None:
+        raise UnjudgedError(f"the model quality baseline of {source} does not say how many columns it has")
+    measures = _measures(run, found, columns or 0)
     how = Bootstrap(contract.evaluation.get("confidence", 0.95), contract.evaluation.get("resamples", 1_000))
     labels = found.labels[known]
     metrics = with_intervals(measures, strata_of(task, labels), how)
+    if columns is None:
+        metrics.pop("adjusted_r2", None)
     unknown = sorted(set(limits) - set(metrics))
     if unknown:
         raise UnjudgedError(f"these labels define no {', '.join(unknown)}")
@@ -125,7 +133,7 @@ def judge_quality(run: Run) -> Outcome:
             "labelled": labelled,
             "share_without_label": 1 - labelled / len(known),
             "metrics": metrics,
-            "segments": _segments(run, found),
+            "segments": _segments(run, found, columns),
         },
         figures={"quality": statistics[quality.METRICS[task]]},
     )
@@ -164,7 +172,7 @@ def _finding(
     )
 
 
-def _segments(run: Run, found: Predictions) -> list[dict[str, Any]]:
+def _segments(run: Run, found: Predictions, columns: int | None) -> list[dict[str, Any]]:
     """The measures of each segment's labelled predictions."""
     known = np.flatnonzero(found.labelled)
     report: list[dict[str, Any]] = []
@@ -181,8 +189,10 @@ def _segments(run: Run, found: Predictions) -> list[dict[str, Any]]:
                     labels,
                     found.scores[rows],
                     threshold=run.contract.decision_threshold,
-                    columns=0,
+                    columns=columns or 0,
                     decided=found.decided[rows].astype(np.int64),
                 ).values()
+                if columns is None:
+                    one["metrics"].pop("adjusted_r2", None)
             report.append(one)
     return report
