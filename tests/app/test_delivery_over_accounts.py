@@ -67,9 +67,9 @@ def test_should_deploy_as_the_roles_of_each_account_and_region(delivery: Templat
     }
     role = "{0}:role/cdk-hnb659fds-deploy-role-{0}-{1}"
     assert {name: found for name, found in places.items() if found} == {
-        "Work": {(f":iam::{role.format(WORK, 'eu-central-1')}", None)},
-        "Prodeu": {(f":iam::{role.format(LIVE, 'eu-central-1')}", None)},
-        "Produs": {(f":iam::{role.format(LIVE, 'us-east-1')}", "us-east-1")},
+        "Work": {(role.format(WORK, "eu-central-1"), None)},
+        "Prodeu": {(role.format(LIVE, "eu-central-1"), None)},
+        "Produs": {(role.format(LIVE, "us-east-1"), "us-east-1")},
     }
 
 
