@@ -7,6 +7,7 @@ from typing import Any
 from rehearsal.story.ingestion import deliver, plain, send
 from rehearsal.story.judging import judge, metric_of
 from rehearsal.story.lake import read_curated
+from rehearsal.story.mailbox import keep_mailbox
 from rehearsal.story.processing import check_curated, curate
 from rehearsal.story.tale import Tale
 from rehearsal.story.telling import Evidence, Step, StoryError, require, wait_until
@@ -85,6 +86,8 @@ def _quiet(tale: Tale, evidence: Evidence) -> None:
 
 
 def _pause(tale: Tale, evidence: Evidence) -> None:
+    # What people are told from here on is read later.
+    keep_mailbox(tale)
     hours = tale.workload.retraining.cooldown_hours
     # Nothing is sent meanwhile: a monitor of every hour would only find again that there is nothing to judge.
     evidence |= {"hours": hours, "schedules_passed_over": tale.cloud.pass_over(hours=hours)}

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from rehearsal.story.judging import CHALLENGER, LESS_IS_BETTER, judge, metric_of
-from rehearsal.story.mailbox import Mailbox
+from rehearsal.story.mailbox import MAILBOX, Mailbox, keep_mailbox
 from rehearsal.story.serving import (
     approve,
     await_promotion,
@@ -32,14 +32,12 @@ __all__ = ["STEPS", "TOLD", "rollout_capabilities", "scores_of"]
 CHAPTER = "Retrain"
 #: Traffic before and after a rollout, so that the plot shows both ends.
 MARGIN_SECONDS = 3.0
-MAILBOX = "mailbox of the stakeholders"
 
 
 def _retrain(tale: Tale, evidence: Evidence) -> None:
     sagemaker = tale.cloud.client("sagemaker")
     retraining = tale.workload.retraining
-    if retraining.notify:
-        tale.known[MAILBOX] = Mailbox(tale)
+    keep_mailbox(tale)
     allowed = {"drift: ": retraining.on_drift, "new data: ": retraining.on_new_data}
     if not any(allowed.values()):
         evidence["why_started_by_hand"] = "the workload says neither retraining.on_drift nor on_new_data"
@@ -166,22 +164,29 @@ def rollout_capabilities(strategy: str) -> tuple[str, ...]:
 
 def _told(tale: Tale, evidence: Evidence) -> None:
     box: Mailbox = tale.known[MAILBOX]
-    wanted = ("model.waits", "model.promoted", "model.rolled_back")
+    wanted = [
+        *(("drift.found",) if tale.workload.retraining.on_drift else ()),
+        *("model.waits", "model.promoted", "model.rolled_back"),
+    ]
     found = {kind: box.told(kind, seconds=10) for kind in wanted}
     box.close()
     evidence["notices"] = [
         {key: notice[key] for key in ("notice", "title", "why", "numbers")} for notice in found.values()
     ]
     metric = tale.workload.acceptance.metric
-    silent = [kind for kind, notice in found.items() if not isinstance(notice["numbers"].get(metric), float)]
-    require(not silent, f"these notices do not say the version's {metric}: {', '.join(silent)}")
+    silent = [
+        kind
+        for kind, notice in found.items()
+        if not notice["numbers"].get("violations" if kind == "drift.found" else metric)
+    ]
+    require(not silent, f"notices without violations or the version's {metric}: {', '.join(silent)}")
 
 
 #: After the rollback: what people were told since the alarm.
 TOLD = (
     Step(
         id="told",
-        title="People were told of the version that waited, its promotion and the rollback, with numbers",
+        title="People were told of the drift, the version that waited, its promotion, the rollback",
         chapter=CHAPTER,
         run=_told,
         capabilities=lambda _: ("observe.notify",),

@@ -1,4 +1,4 @@
-"""What a function failed at three times: the event itself, in the queue that CloudFormation gave the function."""
+"""What a function failed at three times: the event itself, in the queue that its template names."""
 
 from __future__ import annotations
 
