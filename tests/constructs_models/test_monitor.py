@@ -130,7 +130,10 @@ def test_should_tell_the_run_what_to_judge(templates: dict[str, Template]) -> No
 
 def test_should_run_where_it_is_placed_and_as_large_as_told(templates: dict[str, Template]) -> None:
     default, slow = run(templates["Default"]), run(templates["Slow"])
-    assert default["NetworkConfig"] == {"EnableNetworkIsolation": False}
+    assert default["NetworkConfig"] == {
+        "EnableInterContainerTrafficEncryption": True,
+        "EnableNetworkIsolation": False,
+    }
     assert set(slow["NetworkConfig"]["VpcConfig"]) == {"Subnets", "SecurityGroupIds"}
     cluster = slow["ProcessingResources"]["ClusterConfig"]
     assert (cluster["InstanceType"], cluster["VolumeSizeInGB"]) == ("ml.m5.xlarge", 50)

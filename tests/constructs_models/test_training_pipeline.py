@@ -193,6 +193,7 @@ def test_should_isolate_every_job_and_place_it_in_the_vpc(default: dict[str, Any
     place = {"SecurityGroupIds": ["${SecurityGroups0}"], "Subnets": ["${Subnets0}"]}
     for name in ("Prepare", "Evaluate"):
         assert step(default, name)["Arguments"]["NetworkConfig"] == {
+            "EnableInterContainerTrafficEncryption": True,
             "EnableNetworkIsolation": True,
             "VpcConfig": place,
         }

@@ -81,7 +81,8 @@ def _settings(operation: str) -> dict[str, tuple[str, ...]]:
     """Where the request of an operation has the two settings; those that it knows."""
     from rehearsal.services.engine import service_model
 
-    members = service_model("sagemaker").operation_model(operation).input_shape.members
+    shape_of_request = service_model("sagemaker").operation_model(operation).input_shape
+    members = {} if shape_of_request is None else shape_of_request.members
     found: dict[str, tuple[str, ...]] = {}
     for name in (ISOLATION, ENCRYPTION):
         if name in members:
