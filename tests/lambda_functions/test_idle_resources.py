@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import boto3
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from idle_resources.handler import AwsCloud
 from idle_resources.logic import RUNNING, STOPPED, Stack, State, handle
 from idle_resources.settings import MisconfiguredError, Settings
+from moto import mock_aws
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=90)
@@ -164,3 +168,31 @@ def test_should_refuse_settings_and_actions_that_make_no_sense() -> None:
         handle("sleep", Account(), SETTINGS, NOW)
     with pytest.raises(MisconfiguredError, match="must be running or stopped, got 'none'"):
         handle("look", Account(value="none"), SETTINGS, NOW)
+
+
+def test_should_write_the_state_and_tell_people_and_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with mock_aws():
+        sns, sqs, ssm = (boto3.client(name) for name in ("sns", "sqs", "ssm"))
+        topic = sns.create_topic(Name="stakeholders")["TopicArn"]
+        queue = sqs.create_queue(QueueName="reader")["QueueUrl"]
+        arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        raw = {"RawMessageDelivery": "true"}
+        sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes=raw)
+        ssm.put_parameter(Name="/state", Value=RUNNING, Type="String")
+        settings = Settings.from_environment(ENVIRONMENT | {"TOPIC_ARN": topic})
+        cloud = AwsCloud(settings, {"sns": sns, "ssm": ssm})
+        cloud.set_state(STOPPED, "nobody asks")
+        assert cloud.state().value == STOPPED
+        cloud.tell("nobody asks", {"hours without a request": 72, "endpoint": None})
+        (message,) = sqs.receive_message(QueueUrl=queue)["Messages"]
+    notice = json.loads(message["Body"])
+    assert (notice["notice"], notice["workload"], notice["why"]) == (
+        "serving.stopped",
+        "parcels",
+        "nobody asks",
+    )
+    assert notice["numbers"] == {"hours without a request": 72}
+    assert set(notice["links"]) == {"Serving", "Operations"}
