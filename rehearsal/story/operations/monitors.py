@@ -302,9 +302,9 @@ def _all_alike(tale: Tale, most: int) -> tuple[list[dict[str, Any]], dict[str, A
     contract = tale.contract
     package = tale.cloud.client("sagemaker").describe_model_package(ModelPackageName=parameter_value(tale))
     report = tale.cloud.objects.read_json(package["ModelMetrics"]["Explainability"]["Report"]["S3Uri"])
-    # As SageMaker Clarify writes it: by label, the weightiest first.
-    [shares] = report["explanations"]["kernel_shap"].values()
-    importance: Mapping[str, float] = shares["global_shap_values"]
+    # As SageMaker Clarify writes it, by label.
+    shares = next(iter(report["explanations"]["kernel_shap"].values()))["global_shap_values"]
+    importance = sorted(shares, key=lambda name: -shares[name])
     records, answers = tale.inputs.live, tale.known["usual answers"]
     average = sum(a.score for a in answers) / len(answers)
     fixed: dict[str, Any] = {}
