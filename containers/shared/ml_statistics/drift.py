@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
-from scipy import stats
+from scipy import special, stats
 from scipy.spatial import distance as distances
 
 from ml_statistics.describe import OTHER, Floats, Kind, finite
@@ -64,7 +64,7 @@ def population_stability_index(expected: Floats, actual: Floats) -> float:
     p = (expected + 0.5) / (expected.sum() + 0.5 * expected.size)
     q = (actual + 0.5) / (actual.sum() + 0.5 * actual.size)
     # The index is the symmetric Kullback-Leibler divergence.
-    return float(stats.entropy(p, q) + stats.entropy(q, p))
+    return float((special.rel_entr(p, q) + special.rel_entr(q, p)).sum())
 
 
 def _of_counts(expected: Floats, actual: Floats, which: Distance) -> float:
