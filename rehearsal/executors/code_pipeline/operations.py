@@ -54,6 +54,7 @@ def _created(service: Service, call: Call, output: dict[str, Any]) -> None:
     """A new pipeline runs at once, where its source can be had."""
     del output
     declared = call.params["pipeline"]
+    _number(service, declared["name"], 1)
     why = source_is_here(service.runtime, declared, service.region)
     if why is None:
         _start(service, declared["name"], "CreatePipeline")
@@ -72,7 +73,17 @@ def _updated(service: Service, call: Call, output: dict[str, Any]) -> None:
     del output
     # PipelineExecution, status Cancelled: "The pipeline's definition was updated before the pipeline
     # execution could be completed."
-    executions_of(service, call.params["pipeline"]["name"]).cancel("the pipeline's definition was updated")
+    executions = executions_of(service, call.params["pipeline"]["name"])
+    executions.version += 1
+    _number(service, executions.pipeline, executions.version)
+    executions.cancel("the pipeline's definition was updated")
+
+
+def _number(service: Service, pipeline: str, version: int) -> None:
+    """CodePipeline counts the versions of a definition."""
+    with service.lock:
+        record = service.get("Pipeline", pipeline)
+        record.data["pipeline"] = {**record.data["pipeline"], "version": version}
 
 
 @instead("codepipeline", "StartPipelineExecution")
@@ -112,18 +123,15 @@ def _roll_back(service: Service, call: Call) -> dict[str, Any]:
     definition = _definition(service, executions.pipeline)
     if run is None or run.status != "Succeeded":
         raise ApiError("UnableToRollbackStageException", f"execution {target.id} did not succeed in {stage}")
-    # CodePipeline, "Rolling back a stage": the target must have been started with the current structure.
-    if _structure(target.definition) != _structure(definition):
+    if target.definition["version"] != definition["version"]:
         raise ApiError(
-            "UnableToRollbackStageException", f"execution {target.id} has another structure of the pipeline"
+            "UnableToRollbackStageException",
+            f"execution {target.id} was started with version {target.definition['version']} of the pipeline, "
+            f"which is at {definition['version']}",
         )
     started = executions.roll_back(stage, target)
     started.trigger = "ManualRollback"
     return {"pipelineExecutionId": started.id}
-
-
-def _structure(definition: Mapping[str, Any]) -> Any:
-    return [(s["name"], sorted(a["name"] for a in s["actions"])) for s in definition["stages"]]
 
 
 @instead("codepipeline", "PutApprovalResult")

@@ -35,6 +35,7 @@ class Executions:
         self._service = service
         self.pipeline = pipeline
         self.all: list[Execution] = []
+        self.version = 1
         self._turn = threading.Lock()
 
     @property
@@ -80,10 +81,15 @@ class Executions:
         return self.begin(execution)
 
     def last_good(self, stage: str, before: Execution) -> Execution | None:
-        """The last execution that succeeded in a stage, before another one."""
+        """The last execution that succeeded in a stage, before another one.
+
+        CodePipeline, "Configure stage rollback": it must have been started with the present version of the
+        pipeline's structure.
+        """
         for each in reversed(self.all[: self.all.index(before)]):
             run = each.stage(stage)
-            if run is not None and run.status == "Succeeded":
+            present = each.definition["version"] == before.definition["version"]
+            if run is not None and run.status == "Succeeded" and present:
                 return each
         return None
 
