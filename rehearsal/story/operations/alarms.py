@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -234,6 +234,7 @@ def _silence(_tale: Tale, alarm: Alarm) -> Callable[[], None] | None:
     return (lambda: None) if missing else None
 
 
+PUBLISHED = "published as its service does"
 _CAUSES = (
     ("a message that nobody handles", _message_nobody_handles),
     ("an event that the function cannot understand", _nonsense_for_a_function),
@@ -247,8 +248,7 @@ def _bring_about(tale: Tale, alarm: Alarm) -> tuple[str, Callable[[], None]]:
         undo = cause(tale, alarm)
         if undo is not None:
             return f"caused: {title}", undo
-    _publish(tale, alarm, breaching(alarm))
-    return "published as its service does", lambda: None
+    return PUBLISHED, lambda: None
 
 
 # -- the cells -------------------------------------------------------------------------------------------
@@ -283,15 +283,21 @@ def _went(tale: Tale) -> dict[str, Seen]:
 def _fire_all(tale: Tale, alarms: list[Alarm]) -> dict[str, Seen]:
     _listener(tale)
     longest = max(span_seconds(alarm) for alarm in alarms)
-    # First what only time brings about: what is published would be long ago after it.
-    tale.cloud.pass_over(hours=longest / 3600)
+    # First what only time brings about: what is published would be long ago after it. Where nothing has ever
+    # come, the alarm stands since the deploy, when nobody listened.
+    silent = [alarm for alarm in alarms if alarm.get("TreatMissingData") == "breaching"]
+    for alarm in silent:
+        _publish(tale, alarm, [calm(alarm)])
+    _await(tale, {alarm["AlarmName"] for alarm in silent}, "OK")
+    tale.cloud.pass_over(hours=longest / 3600 + 0.1)
     undo, seen = [], dict[str, Seen]()
     for alarm in alarms:
         how, take_back = _bring_about(tale, alarm)
         undo.append(take_back)
         tells = any(":sns:" in action for action in alarm.get("AlarmActions", ()))
         seen[alarm["AlarmName"]] = Seen(how=how, tells=tells)
-    for name, why in _await(tale, set(seen), "ALARM").items():
+    published = [alarm for alarm in alarms if seen[alarm["AlarmName"]].how == PUBLISHED]
+    for name, why in _await(tale, set(seen), "ALARM", published).items():
         seen[name].why = why[:160]
     for take_back in undo:
         take_back()
@@ -308,10 +314,17 @@ def _fire_all(tale: Tale, alarms: list[Alarm]) -> dict[str, Seen]:
     return _heard(tale, seen)
 
 
-def _await(tale: Tale, names: set[str], state: str) -> dict[str, str]:
-    """Let minutes pass until each alarm has been in ``state``; why, by the name of those that were."""
+def _await(tale: Tale, names: set[str], state: str, published: Sequence[Alarm] = ()) -> dict[str, str]:
+    """Let minutes pass until each alarm has been in ``state``; why, by the name of those that were.
+
+    ``published``: whose metric is published anew until then. An alarm that looks at one minute does not see
+    what was published before the last.
+    """
     found: dict[str, str] = {}
     for _ in range(MOST_MINUTES):
+        for alarm in published:
+            if alarm["AlarmName"] not in found:
+                _publish(tale, alarm, breaching(alarm))
         # One minute at a time: an alarm on minutes is over in the next.
         tale.cloud.advance(minutes=1)
         for alarm in _alarms(tale):
