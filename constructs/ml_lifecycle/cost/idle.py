@@ -110,6 +110,17 @@ class IdleStop(Construct):
             dimensions={"FunctionName": self.function.function_name},
             topic=alarm_topic,
         )
+        alarms.alarm(
+            self,
+            "GivenUp",
+            what=f"A look for what nobody uses of {workload} was given up; it waits in a dead-letter queue",
+            runbook="dead-letters",
+            namespace="AWS/SQS",
+            metric="ApproximateNumberOfMessagesVisible",
+            dimensions={"QueueName": self.dead_letters.queue.queue_name},
+            statistic="Maximum",
+            topic=alarm_topic,
+        )
 
     def grant_start(self, grantee: iam.IGrantable) -> iam.Grant:
         """Grant stopping and starting by hand."""
