@@ -9,7 +9,7 @@ import aws_cdk as cdk
 from ml_contract.load import ContractError, discover_workloads
 from ml_lifecycle.packs import hold_to_packs
 
-from environments import ENVIRONMENTS
+from environments import chosen
 from environments.delivery import DELIVERY
 from stacks.delivery import DeliveryStack
 from stacks.stage import LifecycleStage
@@ -22,13 +22,9 @@ def build(app: cdk.App, workloads_folder: Path = WORKLOADS) -> cdk.App:
     hold_to_packs(app)
     workloads = discover_workloads(workloads_folder)
     picked = app.node.try_get_context("environment")
-    names = [environment.name for environment in ENVIRONMENTS]
-    if picked is not None and picked not in names:
-        raise ValueError(f"context key environment must be one of {', '.join(names)}, got {picked!r}")
     stages = [
         (each, LifecycleStage(app, each.id, environment=each, workloads=workloads, delivery=DELIVERY))
-        for each in ENVIRONMENTS
-        if picked in (None, each.name)
+        for each in chosen(picked)
     ]
     if picked is None:
         DeliveryStack(app, "Delivery", delivery=DELIVERY, stages=stages)

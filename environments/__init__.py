@@ -25,6 +25,19 @@ from environments.tables import Tables
 
 ENVIRONMENTS: tuple[Environment, ...] = (DEV, STAGING, PROD)
 
+
+def chosen(name: str | None) -> tuple[Environment, ...]:
+    """Return the environment of that name; every one when no name is given.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    names = [environment.name for environment in ENVIRONMENTS]
+    if name is not None and name not in names:
+        raise ValueError(f"context key environment must be one of {', '.join(names)}, got {name!r}")
+    return tuple(environment for environment in ENVIRONMENTS if name in (None, environment.name))
+
+
 __all__ = [
     "DEV",
     "ENVIRONMENTS",
@@ -58,4 +71,5 @@ __all__ = [
     "Tracking",
     "Video",
     "Warehouse",
+    "chosen",
 ]
