@@ -12,11 +12,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from container_support import Trained, features_of, make_contract, make_records
+from container_support import (
+    Trained,
+    features_of,
+    make_contract,
+    make_records,
+    prepare_inputs,
+    run_image,
+    write_features,
+)
 from ml_contract.checks.monitoring import WITHOUT_LABELS
 from ml_contract.compiled import CompiledContract
 from ml_judging import bias, explain, quality
 from ml_judging.measures import measures_of
+from ml_monitoring.capture import read_capture
 from ml_monitoring.history import since
 from ml_monitoring.kinds.attribution import ndcg
 from ml_monitoring.monitor import monitor
@@ -598,3 +607,47 @@ def test_should_write_files_that_the_sdk_of_model_monitor_reads(
         f"{place}/quality/constraint_violations.json", sagemaker_session=session
     )
     assert {one["metric_name"] for one in violations.body_dict["violations"]} == {"recall", "auc"}
+
+
+# --- segments -------------------------------------------------------------------------------------
+
+APART = {
+    "monitoring: {minimum_records: 50, drift: {distance: psi, threshold: 0.25}}": (
+        "monitoring: {minimum_records: 50, segments: [depot]}"
+    ),
+    "    driver: {type: string}\n": (
+        "    driver: {type: string}\n    depot: {type: string, sensitive: protected}\n"
+    ),
+}
+
+
+@pytest.mark.slow
+def test_should_describe_the_segments_of_what_the_model_learned_from(tmp_path: pathlib.Path) -> None:
+    contract = make_contract(tmp_path, "binary", **APART)
+    records = [
+        record | {"depot": "south" if number % 3 else "north"}
+        for number, record in enumerate(make_records("binary", 300))
+    ]
+    base = tmp_path / "prepare"
+    write_features(features_of(records, contract), contract, prepare_inputs(base, contract))
+    done = run_image("processing", base, "prepare")
+    assert done.returncode == 0, done.stderr
+    out = base / "processing/output"
+    statistics = json.loads((out / "baseline/statistics.json").read_text())
+    sizes = {(one["field"], one["value"]): one["item_count"] for one in statistics["segments"]}
+    assert sizes.keys() == {("depot", "south"), ("depot", "north")}
+    assert sum(sizes.values()) == statistics["dataset"]["item_count"]
+    # The model never sees it.
+    frame, _ = read_table(out / "train", contract.training_columns())
+    assert "depot" not in frame.columns
+    assert "depot" not in {feature["name"] for feature in statistics["features"]}
+
+
+def test_should_tell_live_records_apart(tmp_path: pathlib.Path) -> None:
+    contract = make_contract(tmp_path, "binary", **APART)
+    record = make_records("binary", 1)[0]
+    entries = [invocation(record | more, "x", {}) for more in ({"depot": "south"}, {"depot": "north"}, {})]
+    observed = read_capture([jsonl(entries)], contract).observed
+    assert observed.segments is not None
+    assert observed.segments["depot"].to_list() == ["south", "north", None]
+    assert "depot" not in observed.frame.columns
