@@ -147,27 +147,7 @@ class WorkloadDataStack(LifecycleStack):
             batch=self.batch,
             governance=governance,
         )
-        if spec.stream.kafka_topic is not None:
-            if not environment.network.interface_endpoints:
-                raise ValueError(
-                    f"workload {spec.name!r}: stream.kafka_topic needs endpoints in the VPC for Lambda's "
-                    f"pollers, environment {environment.name!r} has network.interface_endpoints=False; set it"
-                )
-            self.kafka = KafkaSource(
-                self,
-                "Kafka",
-                name=name_prefix,
-                topic=spec.stream.kafka_topic,
-                ingestion=self.ingestion,
-                vpc=foundation.vpc,
-                subnets=foundation.subnets,
-                clients=foundation.job_security_group,
-                message_key=foundation.keys.messages,
-                log_key=foundation.keys.logs,
-                longest_record_kib=spec.stream.max_record_kib,
-                log_retention_days=environment.retention.log_days,
-                alarm_topic=foundation.notices.topic,
-            )
+        self._kafka(environment, workload, foundation)
         dashboards = environment.services.dashboards
         if dashboards is not None:
             if governance is None:
@@ -220,6 +200,32 @@ class WorkloadDataStack(LifecycleStack):
             outputs["ConsumerFailuresUri"] = lake.raw.uri(self.consumer.failures_prefix)
         for name, value in outputs.items():
             cdk.CfnOutput(self, name, value=value)
+
+    def _kafka(self, environment: Environment, workload: LoadedWorkload, foundation: FoundationStack) -> None:
+        """Define the reader of a Kafka topic, for a workload that names one."""
+        spec = workload.workload
+        if spec.stream.kafka_topic is None:
+            return
+        if not environment.network.interface_endpoints:
+            raise ValueError(
+                f"workload {spec.name!r}: stream.kafka_topic needs endpoints in the VPC for Lambda's "
+                f"pollers, environment {environment.name!r} has network.interface_endpoints=False; set it"
+            )
+        self.kafka = KafkaSource(
+            self,
+            "Kafka",
+            name=f"{environment.name}-{spec.slug}",
+            topic=spec.stream.kafka_topic,
+            ingestion=self.ingestion,
+            vpc=foundation.vpc,
+            subnets=foundation.subnets,
+            clients=foundation.job_security_group,
+            message_key=foundation.keys.messages,
+            log_key=foundation.keys.logs,
+            longest_record_kib=spec.stream.max_record_kib,
+            log_retention_days=environment.retention.log_days,
+            alarm_topic=foundation.notices.topic,
+        )
 
     def _live(
         self,
