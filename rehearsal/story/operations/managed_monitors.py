@@ -49,9 +49,14 @@ def _deploy(tale: Tale, evidence: Evidence) -> None:
     cdk.deploy([f"{tale.stage}/{tale.workload.id}Operations"], exclusively=True)
     tale.forget_outputs()
     tale.known["managed monitors"] = True
-    schedules = tale.cloud.client("sagemaker").list_monitoring_schedules()["MonitoringScheduleSummaries"]
-    evidence["schedules"] = {one["MonitoringScheduleName"]: one["MonitoringType"] for one in schedules}
-    found = {one["MonitoringType"] for one in schedules}
+    sagemaker = tale.cloud.client("sagemaker")
+    schedules = {}
+    for prefix in monitors.PREFIXES.values():
+        name = tale.outputs("Operations")[f"{prefix}MonitorScheduleName"]
+        described = sagemaker.describe_monitoring_schedule(MonitoringScheduleName=name)
+        schedules[name] = described["MonitoringScheduleConfig"]["MonitoringType"]
+    evidence["schedules"] = schedules
+    found = set(schedules.values())
     require(found == set(TYPES.values()), f"there are schedules of {', '.join(sorted(found))} only")
 
 
