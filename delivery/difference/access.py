@@ -21,6 +21,8 @@ __all__ = ["Permission", "Widening", "permissions", "widened"]
 _ATTACHED = ("AWS::IAM::Policy", "AWS::IAM::ManagedPolicy")
 #: What a role trusts is told apart from what it may.
 TRUST = " (its trust)"
+#: An asset's object is named by the hash of its content: another one is no other permission.
+_ASSET = re.compile(r"(\bcdk-[a-z0-9]+-assets-.*/)[0-9a-f]{64}")
 #: A principal of an account that is named by its number.
 _OTHERS = re.compile(r"\b[0-9]{12}\b")
 _PRINCIPALS = ("AWS::IAM::Role", "AWS::IAM::User", "AWS::IAM::Group")
@@ -134,7 +136,7 @@ def _worded(statement: Mapping[str, Any], key: str) -> list[str]:
     if f"Not{key}" in statement:
         # All but these: no pattern says it, so it is compared as it stands.
         return [f"all but {', '.join(sorted(map(flat, _listed(statement[f'Not{key}']))))}"]
-    return [flat(one) for one in _listed(statement.get(key, []))]
+    return [_ASSET.sub(r"\1<asset>", flat(one)) for one in _listed(statement.get(key, []))]
 
 
 def _principals(statement: Mapping[str, Any]) -> list[str]:

@@ -154,6 +154,14 @@ def test_should_not_take_a_statement_that_moves_for_a_wider_one() -> None:
     assert found(before, after) == []
 
 
+def test_should_not_take_changed_code_for_a_wider_permission() -> None:
+    def reading(digest: str) -> dict[str, Any]:
+        bucket = "arn:aws:s3:::cdk-hnb659fds-assets-${AWS::AccountId}-${AWS::Region}"
+        return role_policy(allow("s3:GetObject", {"Fn::Sub": f"{bucket}/{digest * 64}.py"}))
+
+    assert found({"P": reading("a")}, {"P": reading("b")}) == []
+
+
 def test_should_see_who_may_take_a_role_on() -> None:
     def role(*principals: str) -> dict[str, Any]:
         statement = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": list(principals)}}

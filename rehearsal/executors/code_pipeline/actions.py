@@ -142,7 +142,9 @@ def source_is_here(runtime: Runtime, definition: Mapping[str, Any], region: str)
     for action in definition["stages"][0]["actions"]:
         if action["actionTypeId"]["provider"] != "S3":
             return f"its source is {action['actionTypeId']['provider']}, outside of the rehearsal"
-        place = action["configuration"]
+        place = action.get("configuration", {})
+        if not {"S3Bucket", "S3ObjectKey"} <= set(place):
+            return "its source names no object"
         try:
             runtime.client("s3", region=region).head_object(
                 Bucket=place["S3Bucket"], Key=place["S3ObjectKey"]
