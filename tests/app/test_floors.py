@@ -204,8 +204,8 @@ def test_should_know_nothing_of_the_worked_example_outside_its_folder() -> None:
         for floor in FLOORS
         if floor != "workloads"
         for path in sources(floor)
-        # Its --workload has a default: the example.
-        if path != ROOT / "rehearsal/__main__.py"
+        # The default of --workload is the example; AWS had a service of that name.
+        if path not in (ROOT / "rehearsal/__main__.py", ROOT / "verify/tables/services.py")
         for line, text in spoken(path)
         for word in example
         if word in text.lower()

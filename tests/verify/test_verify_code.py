@@ -325,3 +325,37 @@ def handler(event, context):
     mini.add("Value", "AWS::Events::Rule", rule("ours.machine", "Landed", {"status": ["failed"]}))
     places = sorted(finding.place.split(":")[0] for finding in mini.found("events"))
     assert places == ["Dev/Main Field", "Dev/Main Typo", "Dev/Main Value"]
+
+
+RESOURCE = """
+def apply(event):
+    properties = event["ResourceProperties"]
+    if event["RequestType"] == "Delete":
+        return None
+    return properties["Bucket"], make(properties)
+
+
+def make(wanted):
+    return wanted["Key"], wanted.get("Size")
+
+
+def handler(event, context):
+    return apply(event)
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"Bucket": "b", "Key": "k"}, []),
+        ({"Bucket": "b", "Key": "k", "Size": 1}, []),
+        ({"Bucket": "b"}, ["Key is not given and Function reads it"]),
+        ({"Bucket": "b", "Key": "k", "Colour": 1}, ["Colour is given and Function never reads it"]),
+    ],
+)
+def test_should_hold_a_custom_resource_against_its_function(
+    mini: Mini, given: Json, expected: list[str]
+) -> None:
+    mini.function(RESOURCE)
+    mini.add("Thing", "Custom::Thing", {"ServiceToken": {"Fn::GetAtt": ["Function", "Arn"]}, **given})
+    assert values(mini.found("parameters")) == expected

@@ -10,6 +10,7 @@ from typing import Any
 
 from verify.assembly import Resource, walk
 from verify.code.deployed import documents
+from verify.code.variables import reads, request_properties
 from verify.context import Context
 from verify.finding import Check, Finding
 from verify.models import UNKNOWN, Reading, operation_named, problems, service_model
@@ -65,6 +66,8 @@ _NAMED_BY_PIPELINE = frozenset(
         "AutoMLJobName",
     }
 )
+#: What every request of a custom resource carries beside its own.
+_OF_EVERY_REQUEST = frozenset({"ServiceToken", "ServiceTimeout"})
 #: Source: SageMaker, "Pipeline definition JSON schema".
 _PIPELINE_FUNCTIONS = ("Get", "Std:Join", "Std:JsonGet")
 _ARN = r"arn:(?:aws[a-z-]*|\$\{AWS::Partition\})"
@@ -91,6 +94,8 @@ def run(context: Context) -> Iterator[Finding]:
     for resource in context.assembly.resources():
         if resource.type in ("Custom::AWS", "AWS::CloudFormation::CustomResource"):
             yield from _sdk_resource(context, resource)
+        elif "ServiceToken" in resource.properties:
+            yield from _own_resource(context, resource)
 
 
 def calls(context: Context) -> Iterator[tuple[Resource, str, str]]:
@@ -299,6 +304,32 @@ def _sdk_resource(context: Context, resource: Resource) -> Iterator[Finding]:
                 parameters=call.get("parameters", {}),
                 style="schedule",
             )
+        )
+
+
+def _own_resource(context: Context, resource: Resource) -> Iterator[Finding]:
+    """A custom resource of a function of ours: what it is given against what the function reads."""
+    function = context.assembly.target(resource.stack, resource.properties["ServiceToken"])
+    program = next((item.program for item in context.deployed if item.resource is function), None)
+    if function is None or program is None:
+        return
+    read = reads(program, request_properties)
+    given = resource.properties.keys() - _OF_EVERY_REQUEST
+    for name in sorted(given - read.names) if not read.unclear else ():
+        yield Finding(
+            check=_ID,
+            place=f"{resource.place}: {name}",
+            value=f"{name} is given and {function.id} never reads it",
+            allowed=", ".join(sorted(read.names)),
+            fix="take it out of the template, or read it",
+        )
+    for name in sorted(read.subscripts - given - _OF_EVERY_REQUEST):
+        yield Finding(
+            check=_ID,
+            place=resource.place,
+            value=f"{name} is not given and {function.id} reads it",
+            allowed=", ".join(sorted(read.names)),
+            fix="give it in the template",
         )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from verify.code.literals import ANY, arguments, texts
 from verify.code.program import Program, Scope
 
-__all__ = ["Reads", "reads"]
+__all__ = ["Reads", "environment", "reads", "request_properties"]
 
 #: Calls that a condition about a text may hold and still be worked out.
 _KNOWN = {"int": int, "float": float, "len": len, "str": str, "all": all, "any": any, "not": None}
@@ -28,6 +29,8 @@ class Reads:
 
     names: frozenset[str]
     required: frozenset[str]
+    #: Those that are read by a subscript, wherever that is.
+    subscripts: frozenset[str]
     unclear: tuple[str, ...]
 
 
@@ -40,19 +43,53 @@ class _Read:
     node: ast.AST
 
 
-def reads(program: Program) -> Reads:
-    """Find every read of ``os.environ``, also behind the parameters that it is passed as."""
-    parameters = _parameters(program)
-    found = list(_reads(program, parameters))
+#: Whether an expression is the mapping whose reads are wanted.
+Root: TypeAlias = Callable[[Scope, ast.AST], bool]
+
+
+def environment(scope: Scope, node: ast.AST) -> bool:
+    """``os.environ``."""
+    match node:
+        case ast.Attribute(value=ast.Name(id="os"), attr="environ"):
+            return True
+        case ast.Name(id=name):
+            return scope.module.imported.get(name) == ("os", "environ")
+        case _:
+            return False
+
+
+def request_properties(_scope: Scope, node: ast.AST) -> bool:
+    """``event["ResourceProperties"]``: what a template gives a custom resource."""
+    match node:
+        case ast.Subscript(slice=ast.Constant(value="ResourceProperties")):
+            return True
+        case ast.Call(func=ast.Attribute(attr="get"), args=[ast.Constant(value="ResourceProperties"), *_]):
+            return True
+        case _:
+            return False
+
+
+def reads(program: Program, root: Root = environment) -> Reads:
+    """Find every read of a mapping, also behind the parameters that it is passed as.
+
+    Args:
+        program: the code.
+        root: which mapping; the environment by default.
+    """
+    parameters = _parameters(program, root)
+    found = list(_reads(program, parameters, root))
     names: set[str] = set()
     asked: set[str] = set()
+    subscripts: set[str] = set()
     unclear = []
     for read in found:
         keys = texts(program, read.scope, read.key)
         if ANY in keys:
             unclear.append(f"{read.scope.module.name}:{getattr(read.key, 'lineno', 0)}")
         names |= keys - {ANY}
-        if not read.subscript:
+        if read.subscript:
+            subscripts |= keys
+        else:
             asked |= keys
     outright: set[str] = set()
     refused: set[str] = set()
@@ -63,7 +100,12 @@ def reads(program: Program) -> Reads:
         refused |= _listed(program, scope, certain, names) | _tested(program, scope, certain, here)
     # What is asked for first, or made by the program itself, is no mistake of the template.
     required = refused | (outright - asked - _made(program))
-    return Reads(names=frozenset(names), required=frozenset(required & names), unclear=tuple(sorted(unclear)))
+    return Reads(
+        names=frozenset(names),
+        required=frozenset(required & names),
+        subscripts=frozenset(subscripts - asked - {ANY}),
+        unclear=tuple(sorted(unclear)),
+    )
 
 
 def _made(program: Program) -> set[str]:
@@ -81,19 +123,22 @@ def _made(program: Program) -> set[str]:
 # -- what is the environment ----------------------------------------------------------------------------
 
 
-def _is_environ(scope: Scope, node: ast.AST) -> bool:
-    match node:
-        case ast.Attribute(value=ast.Name(id="os"), attr="environ"):
-            return True
-        case ast.Name(id=name):
-            return scope.module.imported.get(name) == ("os", "environ")
-        case _:
-            return False
+def _aliases(scope: Scope, root: Root) -> set[str]:
+    """Names that a function gives the mapping."""
+    return {
+        target.id
+        for node in scope.nodes()
+        if isinstance(node, ast.Assign) and root(scope, node.value)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
 
 
-def _parameters(program: Program) -> set[tuple[ast.AST, str]]:
-    """Parameters that the environment is passed as, through however many functions."""
-    found: set[tuple[ast.AST, str]] = set()
+def _parameters(program: Program, root: Root) -> set[tuple[ast.AST, str]]:
+    """Names that the mapping has: parameters, through however many functions, and other names."""
+    found: set[tuple[ast.AST, str]] = {
+        (scope.node, name) for scope in program.live for name in _aliases(scope, root)
+    }
     grown = True
     while grown:
         grown = False
@@ -106,19 +151,19 @@ def _parameters(program: Program) -> set[tuple[ast.AST, str]]:
                     continue
                 for caller, argument in arguments(program, scope, parameter.arg):
                     passed = isinstance(argument, ast.Name) and (caller.node, argument.id) in found
-                    if passed or _is_environ(caller, argument):
+                    if passed or root(caller, argument):
                         found.add((scope.node, parameter.arg))
                         grown = True
                         break
     return found
 
 
-def _reads(program: Program, parameters: set[tuple[ast.AST, str]]) -> Iterator[_Read]:
+def _reads(program: Program, parameters: set[tuple[ast.AST, str]], root: Root) -> Iterator[_Read]:
     for scope in program.live:
 
         def is_environment(node: ast.AST, scope: Scope = scope) -> bool:
             passed = isinstance(node, ast.Name) and (scope.node, node.id) in parameters
-            return passed or _is_environ(scope, node)
+            return passed or root(scope, node)
 
         for node in scope.nodes():
             match node:
@@ -128,7 +173,9 @@ def _reads(program: Program, parameters: set[tuple[ast.AST, str]]) -> Iterator[_
                     is_environment(value)
                 ):
                     yield _Read(scope, key, rest[0] if rest else None, False, node)
-                case ast.Call(func=ast.Attribute(value=ast.Name(id="os"), attr="getenv"), args=[key, *rest]):
+                case ast.Call(
+                    func=ast.Attribute(value=ast.Name(id="os"), attr="getenv"), args=[key, *rest]
+                ) if root is environment:
                     yield _Read(scope, key, rest[0] if rest else None, False, node)
                 case ast.Compare(left=key, ops=[ast.In() | ast.NotIn()], comparators=[value]) if (
                     is_environment(value)
