@@ -135,7 +135,6 @@ def _on_new_data(tale: Tale, evidence: Evidence) -> None:
     require(decided[-1]["why"].startswith("0 new rows"), f"it says {decided[-1]['why']!r}")
     batch = send(tale, plain(tale.inputs.changed), evidence)
     deliver(tale, batch, evidence)
-    rested(tale)
     curate(tale, evidence)
     execution = started(tale, before)["PipelineExecutionArn"]
     evidence |= {
