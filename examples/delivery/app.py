@@ -16,7 +16,7 @@ PROJECT = HERE.parent.parent
 sys.path[:0] = [str(PROJECT), str(HERE)]
 
 import aws_cdk as cdk  # noqa: E402
-from environments_of_example import DELIVERY, ENVIRONMENTS  # noqa: E402
+from environments_of_example import DELIVERY, ENVIRONMENTS, ZONES  # noqa: E402
 from ml_contract.load import ContractError, LoadedWorkload, discover_workloads  # noqa: E402
 
 from stacks.delivery import DeliveryStack  # noqa: E402
@@ -37,6 +37,6 @@ if __name__ == "__main__":
     try:
         # The feature flags are the project's.
         context = json.loads((PROJECT / "cdk.json").read_text())["context"]
-        build(cdk.App(context=context), tuple(discover_workloads(PROJECT / "workloads"))).synth()
+        build(cdk.App(context={**context, **ZONES}), tuple(discover_workloads(PROJECT / "workloads"))).synth()
     except (ContractError, ValueError) as error:
         sys.exit(f"error: {error}")
