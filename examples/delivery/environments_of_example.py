@@ -32,11 +32,11 @@ ENVIRONMENTS = (
     ),
 )
 
-#: What ``cdk.context.json`` would hold: with an account and a Region the CDK asks AWS once for the zones, and a
-#: pipeline has nobody to ask.
+#: What ``cdk.context.json`` would hold: with an account and a Region the CDK asks AWS once for the zones, and
+#: a pipeline has nobody to ask.
 ZONES = {
     f"availability-zones:account={account}:region={region}": [f"{region}{zone}" for zone in "abc"]
-    for account, region in {(str(each.account), str(each.region)) for each in ENVIRONMENTS}
+    for account, region in sorted({(str(each.account), str(each.region)) for each in ENVIRONMENTS})
 }
 
 #: Releases by tag; the first Region shows for as long as the second approval takes what the change does.
