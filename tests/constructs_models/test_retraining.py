@@ -249,7 +249,9 @@ def test_should_let_the_function_see_jobs_of_pipelines_and_tell_one_topic(guarde
     [topic] = resources(guarded, "AWS::SNS::Topic")
 
     described = {r.rpartition(":")[2] for a, r in found if a.startswith("sagemaker:Describe")}
-    assert described == {"training-job/pipelines-*", "processing-job/pipelines-*"}
+    # A search and its trials have names without a prefix.
+    jobs = {"training-job/pipelines-*", "processing-job/pipelines-*", "training-job/*-Tune-*"}
+    assert described == jobs
     assert {r for a, r in found if a == "sns:Publish"} == {f"<{topic}>"}
     assert {a for a, _ in found if a.startswith("ssm:")} == {"ssm:GetParameter", "ssm:PutParameter"}
 

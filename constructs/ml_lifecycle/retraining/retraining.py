@@ -247,18 +247,16 @@ class Retraining(Construct):
 
     def _see_jobs(self, pipeline_name: str) -> None:
         executions = arn("sagemaker", f"pipeline/{pipeline_name}/execution/*")
+        # A search and its trials have names without a prefix (TrainingPipeline). Those of the month count,
+        # also where the workload searches no more.
+        search = arn("sagemaker", "hyper-parameter-tuning-job/*-Tune-*")
         grants = [
             ("sagemaker:ListPipelineExecutionSteps", executions),
             ("sagemaker:DescribeTrainingJob", arn("sagemaker", f"training-job/{_JOBS}")),
             ("sagemaker:DescribeProcessingJob", arn("sagemaker", f"processing-job/{_JOBS}")),
+            ("sagemaker:ListTrainingJobsForHyperParameterTuningJob", search),
+            ("sagemaker:DescribeTrainingJob", arn("sagemaker", "training-job/*-Tune-*")),
         ]
-        if self._workload.workload.tuning is not None:
-            # A search and its trials have names without a prefix (TrainingPipeline).
-            search = arn("sagemaker", "hyper-parameter-tuning-job/*-Tune-*")
-            grants += [
-                ("sagemaker:ListTrainingJobsForHyperParameterTuningJob", search),
-                ("sagemaker:DescribeTrainingJob", arn("sagemaker", "training-job/*-Tune-*")),
-            ]
         for action, resource in grants:
             iam.Grant.add_to_principal(grantee=self.function, actions=[action], resource_arns=[resource])
         if self.function.role is not None:
