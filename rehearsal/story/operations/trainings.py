@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -77,9 +78,11 @@ def reason_of(tale: Tale, arn: str) -> str:
 
 
 def stop(tale: Tale, arn: str) -> str:
-    """Stop an execution; its last status."""
+    """Stop an execution, unless it has come to its end already; its last status."""
     sagemaker = tale.cloud.client("sagemaker")
-    sagemaker.stop_pipeline_execution(PipelineExecutionArn=arn)
+    # Between asking whether it runs and stopping it, it may end.
+    with contextlib.suppress(sagemaker.exceptions.ConflictException):
+        sagemaker.stop_pipeline_execution(PipelineExecutionArn=arn)
 
     def ended() -> str | None:
         status: str = sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)[
