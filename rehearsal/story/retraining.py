@@ -187,7 +187,7 @@ TOLD = (
     Step(
         id="told",
         title="People were told of the drift, the version that waited, its promotion, the rollback",
-        chapter=CHAPTER,
+        chapter="Tell people",
         run=_told,
         capabilities=lambda _: ("observe.notify",),
         applies=lambda w: w.retraining.notify,

@@ -350,21 +350,7 @@ def test_should_hold_every_asset_that_it_names(assembly: Assembly) -> None:
     assert images
 
 
-# --- the security pack ----------------------------------------------------------------------------
-
-
-def test_should_pass_the_security_pack_in_every_environment(tmp_path: Path) -> None:
-    import aws_cdk as cdk
-    from cdk_nag import AwsSolutionsChecks
-
-    def add(app: cdk.App) -> None:
-        cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
-
-    # Raises with the whole list when one finding is not acknowledged.
-    synthesised = synthesise_app(tmp_path, prepare=add)
-    report = json.loads((synthesised.folder / "validation-report.json").read_text())
-    pack = [r for r in report["pluginReports"] if r.get("pluginName") == "AwsSolutions"]
-    assert pack, f"the pack did not run: {[r.get('pluginName') for r in report['pluginReports']]}"
+# --- security findings --------------------------------------------------------------------------
 
 
 def test_should_fail_on_a_finding_that_nobody_acknowledged(tmp_path: Path) -> None:

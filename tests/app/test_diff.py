@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -27,28 +27,47 @@ def _assembly(folder: Path, *names: str) -> Path:
 
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """What would be run, in order; a synthesis leaves an assembly as the CLI does."""
+    """What the CDK CLI is asked for, in order; a synthesis leaves an assembly as it does."""
     ran: list[list[str]] = []
 
     def run(command: list[str], *, cwd: Path, check: bool) -> subprocess.CompletedProcess[str]:
         ran.append(command)
         if command[1] == "synth":
-            _assembly(Path(command[command.index("--output") + 1]), "Now")
+            _assembly(Path(command[command.index("--output") + 1]), "Kept", "Now")
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(diff.subprocess, "run", run)
     return ran
 
 
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No credentials anywhere that the SDK looks."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
 def test_should_ask_the_account_when_there_are_credentials(
     commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked: list[Sequence[str]] = []
+
+    def delivery(arguments: Sequence[str]) -> int:
+        asked.append(arguments)
+        return diff.SAYS_NO
+
+    monkeypatch.setattr(diff, "delivery", delivery)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "an-id")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret")
-    assert diff.main("dev") == 0
-    assert commands == [[diff.CDK, "diff", "Dev/*", "--no-notices"]]
+    assert diff.main(["dev"]) == diff.SAYS_NO
+    assert [command[1] for command in commands] == ["synth"]
+    [(verb, before, _, *stage)] = asked
+    assert (verb, before, stage) == ("diff", "deployed", ["--stage", "Dev"])
 
 
+@pytest.mark.usefixtures("nobody")
 @pytest.mark.parametrize("synthesised", [True, False])
 def test_should_say_what_it_compares_with_when_there_are_none(
     synthesised: bool,
@@ -59,38 +78,30 @@ def test_should_say_what_it_compares_with_when_there_are_none(
 ) -> None:
     last = tmp_path / "cdk.out"
     if synthesised:
-        _assembly(last, "Before")
+        _assembly(last, "Kept", "Before")
     monkeypatch.setattr(diff, "SYNTHESISED", last)
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert diff.main("dev") == 0
+    assert diff.main(["dev"]) == 0
     against = "the last 'make synth' (cdk.out)" if synthesised else "nothing: 'make synth' was not run"
-    assert capsys.readouterr().out == f"no AWS credentials: comparing Dev with {against}\n"
-    synth, compared = commands
-    assert synth[-2:] == ["-c", "environment=dev"]
+    said = capsys.readouterr().out
+    assert said.startswith(f"no AWS credentials: comparing Dev with {against}\n")
+    assert commands[0][-2:] == ["-c", "environment=dev"]
+    assert ("Before" in said) == synthesised
+
+
+@pytest.mark.usefixtures("nobody")
+def test_should_show_the_lines_of_the_templates_when_asked(
+    commands: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RAW", "1")
+    monkeypatch.setattr(diff, "SYNTHESISED", _assembly(tmp_path / "cdk.out", "Before"))
+    assert diff.main(["dev"]) == 0
+    _, compared = commands
     assert compared[1:4] == ["diff", "Dev/Tiny", "--exclusively"]
-    template = Path(compared[compared.index("--template") + 1])
-    assert template.is_relative_to(last) == synthesised
 
 
-def test_should_find_the_template_that_was_synthesised(tmp_path: Path) -> None:
-    found = diff.templates(_assembly(tmp_path, "Before"))
-    assert list(found) == ["Dev/Tiny"]
-    assert list(json.loads(found["Dev/Tiny"].read_text())["Resources"]) == ["Before"]
+def test_should_stop_when_the_synthesis_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(command: list[str], *, cwd: Path, check: bool) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(command, 3)
 
-
-@pytest.mark.slow
-def test_should_show_what_changed_and_only_that(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    before = diff.templates(_assembly(tmp_path / "before", "Kept", "Gone"))
-    after = _assembly(tmp_path / "after", "Kept", "New")
-    assert diff.compare(after, "Dev", before) == 0
-    captured = capfd.readouterr()
-    shown = captured.out + captured.err
-    assert "[-] AWS::SNS::Topic Gone" in shown
-    assert "[+] AWS::SNS::Topic" in shown
-    assert "Kept" not in shown
-    assert diff.compare(after, "Dev", {}) == 0
-    captured = capfd.readouterr()
-    assert "Kept" in captured.out + captured.err
+    monkeypatch.setattr(diff.subprocess, "run", run)
+    assert diff.main(["dev"]) == 3

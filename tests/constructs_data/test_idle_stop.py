@@ -117,8 +117,10 @@ def test_should_look_every_hour_and_change_nothing_but_the_stacks_it_names(
         assert name in read
     # It writes its own state and no approval.
     assert "approved-model-package" not in str(granted["ssm:PutParameter"])
-    (alarm,) = of_type(template, "AWS::CloudWatch::Alarm")
-    assert alarm["AlarmDescription"].endswith("Runbook: docs/runbooks/function-fails.md")
+    told = sorted(alarm["AlarmDescription"] for alarm in of_type(template, "AWS::CloudWatch::Alarm"))
+    assert len(told) == 2
+    for page in ("function-fails", "dead-letters"):
+        assert any(text.endswith(f"Runbook: docs/runbooks/{page}.md") for text in told)
 
 
 def test_should_hold_a_condition_only_while_it_runs(templates: dict[str, Template]) -> None:

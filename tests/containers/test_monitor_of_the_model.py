@@ -7,6 +7,7 @@ import math
 import pathlib
 import random
 import tarfile
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -145,6 +146,8 @@ def test_should_tell_what_the_model_goes_by_live(
         json.dumps(held(dict(zip(names[::-1], worth.values(), strict=True)))).encode(),
     )
     history = f"s3://{BUCKET}/trips/monitoring-attribution"
+    # S3 says in whole seconds when a report was written.
+    time.sleep(1.1)
     report, out = play("attribution", live, REPORTS_URI=history)
     [violation] = json.loads((out / "constraint_violations.json").read_text())["violations"]
     assert violation["constraint_check_type"] == "feature_attribution_drift_check"
