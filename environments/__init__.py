@@ -1,5 +1,6 @@
 """How the lifecycle runs: one object per environment, in the order of promotion."""
 
+from environments.audit import AuditServices, ConfigRules, ImageScanning, SecurityHub, ThreatDetection
 from environments.cost import BudgetAction, Cost
 from environments.dev import DEV
 from environments.governance import Audit, Governance, Personas
@@ -21,6 +22,7 @@ from environments.services import (
     Warehouse,
 )
 from environments.staging import STAGING
+from environments.studio import Catalog, Studio
 from environments.tables import Tables
 
 ENVIRONMENTS: tuple[Environment, ...] = (DEV, STAGING, PROD)
@@ -45,13 +47,17 @@ __all__ = [
     "STAGING",
     "Airflow",
     "Audit",
+    "AuditServices",
     "BudgetAction",
+    "Catalog",
+    "ConfigRules",
     "Cost",
     "Dashboards",
     "Environment",
     "Governance",
     "GpuQueue",
     "HyperPod",
+    "ImageScanning",
     "Lustre",
     "Network",
     "Observability",
@@ -64,9 +70,12 @@ __all__ = [
     "Retention",
     "Search",
     "Security",
+    "SecurityHub",
     "Services",
     "SharedStorage",
+    "Studio",
     "Tables",
+    "ThreatDetection",
     "Tracing",
     "Tracking",
     "Video",

@@ -12,6 +12,7 @@ from ml_contract.spec.blocks import Classification
 from ml_lifecycle.data_lake import DEEP_ARCHIVE_LEAST_DAYS
 from ml_lifecycle.foundation.logs import LOG_RETENTION_DAYS
 
+from environments.audit import AuditServices
 from environments.cost import Cost
 from environments.governance import CLASSIFICATIONS, Governance
 from environments.gpu import GpuQueue
@@ -21,6 +22,7 @@ from environments.orchestration import Orchestration
 from environments.refusal import refuse
 from environments.security import Security
 from environments.services import Services
+from environments.studio import Catalog, Studio
 from environments.tables import Tables
 
 
@@ -165,6 +167,11 @@ class Environment:
     ``stakeholders`` maps a workload's name, or ``*`` for all, to the mail addresses and ``https://`` pages
     that are told of its trainings, versions, promotions and drift.
 
+    ``audit_services`` names what looks at the account by itself: AWS Config, Security Hub, Inspector, GuardDuty.
+
+    ``studio`` adds a domain to work in, with a profile per persona; ``catalog`` a shelf of trial endpoints.
+    Both need ``governance``.
+
     ``flink_connector`` is the jar of Flink's Kinesis connector, for workloads whose windows run on Flink.
     """
 
@@ -192,6 +199,9 @@ class Environment:
     observability: Observability = field(default_factory=Observability)
     tracing: Tracing | None = None
     cost: Cost = field(default_factory=Cost)
+    audit_services: AuditServices = field(default_factory=AuditServices)
+    studio: Studio | None = None
+    catalog: Catalog | None = None
 
     def __post_init__(self) -> None:
         problems = []
@@ -214,6 +224,13 @@ class Environment:
             problems.append(
                 "orchestration.airflow needs network.max_azs of at least 2 and interface_endpoints"
             )
+        problems += [
+            f"{name} needs governance, whose personas it is for, got none"
+            for name in ("studio", "catalog")
+            if getattr(self, name) is not None and self.governance is None
+        ]
+        if self.studio is not None and not self.network.interface_endpoints:
+            problems.append("studio needs network.interface_endpoints, got False; it is inside the VPC only")
         if self.production and self.destroy_data:
             problems.append("destroy_data must be False in a production environment, got True")
         if self.alarm_email is not None and not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", self.alarm_email):

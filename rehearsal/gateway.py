@@ -63,6 +63,9 @@ OWN_SERVICES = (
     # Ministack would start Airflow in Docker.
     "mwaa",
     "codedeploy",
+    "securityhub",
+    "guardduty",
+    "servicecatalog",
 )
 #: Set on our own calls that must reach ministack although the engine answers the operation.
 FORWARD_HEADER = "x-rehearsal-forward"

@@ -13,6 +13,8 @@ from constructs import Construct
 from environments import Environment
 from environments.delivery import Delivery
 from stacks.airflow import AirflowStack
+from stacks.audit import AuditServicesStack
+from stacks.catalog import CatalogStack
 from stacks.data_lake import DataLakeStack
 from stacks.foundation import FoundationStack
 from stacks.governance import GovernanceStack
@@ -20,6 +22,7 @@ from stacks.gpu import GpuStack
 from stacks.hyperpod import HyperPodStack
 from stacks.platform import PlatformStack
 from stacks.services import ServicesStack
+from stacks.studio import StudioStack
 from stacks.workload_alternatives import WorkloadAlternativesStack
 from stacks.workload_cost import stop_when_idle
 from stacks.workload_data import WorkloadDataStack
@@ -95,6 +98,25 @@ class LifecycleStage(cdk.Stage):
                 lake=self.data_lake.lake,
                 removal_policy=self.data_lake.removal_policy,
             )
+        if environment.audit_services.any:
+            AuditServicesStack(
+                self,
+                "AuditServices",
+                environment=environment,
+                foundation=self.foundation,
+                lake=self.data_lake.lake,
+                removal_policy=self.data_lake.removal_policy,
+            )
+        if environment.studio is not None and self.governance is not None:
+            StudioStack(
+                self,
+                "Studio",
+                environment=environment,
+                studio=environment.studio,
+                foundation=self.foundation,
+                governance=self.governance,
+                tracking=None if self.services is None else self.services.tracking,
+            )
         if environment.hyperpod is not None:
             HyperPodStack(
                 self,
@@ -106,6 +128,17 @@ class LifecycleStage(cdk.Stage):
             )
         self._shown: list[ShownModel] = []
         models = [self._workload(environment, workload) for workload in workloads]
+        if environment.catalog is not None and self.governance is not None:
+            CatalogStack(
+                self,
+                "Catalog",
+                environment=environment,
+                catalog=environment.catalog,
+                workloads=list(zip(workloads, models, strict=True)),
+                foundation=self.foundation,
+                governance=self.governance,
+                lake=self.data_lake.lake,
+            )
         if environment.observability.platform:
             PlatformStack(
                 self,

@@ -31,6 +31,8 @@ _ROLES: Mapping[str, tuple[tuple[tuple[str, ...], str], ...]] = {
     "AWS::SageMaker::ModelExplainabilityJobDefinition": ((("RoleArn",), "sagemaker.amazonaws.com"),),
     "AWS::SageMaker::ModelQualityJobDefinition": ((("RoleArn",), "sagemaker.amazonaws.com"),),
     "AWS::SageMaker::MlflowTrackingServer": ((("RoleArn",), "sagemaker.amazonaws.com"),),
+    "AWS::SageMaker::Domain": ((("DefaultUserSettings", "ExecutionRole"), "sagemaker.amazonaws.com"),),
+    "AWS::SageMaker::UserProfile": ((("UserSettings", "ExecutionRole"), "sagemaker.amazonaws.com"),),
     "AWS::Scheduler::Schedule": ((("Target", "RoleArn"), "scheduler.amazonaws.com"),),
     "AWS::Events::Rule": ((("Targets", "*", "RoleArn"), "events.amazonaws.com"),),
     "AWS::StepFunctions::StateMachine": ((("RoleArn",), "states.amazonaws.com"),),

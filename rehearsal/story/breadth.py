@@ -105,6 +105,33 @@ RESOURCES: dict[str, tuple[str, tuple[str, ...]]] = {
         ("AWS::SageMaker::MlflowTrackingServer", "AWS::EC2::VPCEndpoint"),
     ),
     "storage.efs": ("EFS with an access point for jobs", ("AWS::EFS::FileSystem", "AWS::EFS::AccessPoint")),
+    "secure.audit": (
+        "AWS Config, Security Hub, Inspector and GuardDuty look at the account and tell the topic",
+        (
+            "AWS::Config::ConfigurationRecorder",
+            "AWS::Config::DeliveryChannel",
+            "AWS::Config::ConfigRule",
+            "AWS::SecurityHub::Hub",
+            "AWS::SecurityHub::Standard",
+            "AWS::ECR::RegistryScanningConfiguration",
+            "AWS::GuardDuty::Detector",
+        ),
+    ),
+    "secure.catalog": (
+        "A portfolio holds a trial endpoint that data scientists launch within bounds",
+        (
+            "AWS::ServiceCatalog::Portfolio",
+            "AWS::ServiceCatalog::CloudFormationProduct",
+            "AWS::ServiceCatalog::LaunchRoleConstraint",
+            "AWS::ServiceCatalog::LaunchTemplateConstraint",
+            "AWS::ServiceCatalog::PortfolioPrincipalAssociation",
+            "AWS::ServiceCatalog::TagOption",
+        ),
+    ),
+    "studio.domain": (
+        "A Studio domain inside the VPC has a profile per persona, and stops what nobody uses",
+        ("AWS::SageMaker::Domain", "AWS::SageMaker::UserProfile", "AWS::SageMaker::StudioLifecycleConfig"),
+    ),
     "label.groundtruth": (
         "A state machine starts Ground Truth jobs",
         ("AWS::StepFunctions::StateMachine",),
@@ -264,9 +291,83 @@ def _airflow(tale: Tale, made: Made) -> Evidence:
     return {"dag": dags[0], "pipelines": environment["AirflowConfigurationOptions"]["training.pipelines"]}
 
 
+def _looked_after(tale: Tale, made: Made) -> Evidence:
+    """The recorder runs, rules of AWS Config are kept, S3 is protected, findings reach the topic."""
+    config, events = tale.cloud.client("config"), tale.cloud.client("events")
+    (status,) = config.describe_configuration_recorder_status()["ConfigurationRecordersStatus"]
+    require(status["recording"], "the recorder does not run")
+    (detector,) = made["AWS::GuardDuty::Detector"]
+    features = {
+        one["Name"]: one["Status"]
+        for one in tale.cloud.client("guardduty").get_detector(DetectorId=detector)["Features"]
+    }
+    require(features.get("S3_DATA_EVENTS") == "ENABLED", f"GuardDuty does not look at S3: {features}")
+    scanning = tale.cloud.client("ecr").get_registry_scanning_configuration()["scanningConfiguration"]
+    require(scanning["scanType"] == "ENHANCED", f"images are scanned {scanning['scanType']}")
+    told = {}
+    for rule in events.list_rules()["Rules"]:
+        source = json.loads(rule.get("EventPattern", "{}")).get("source", [""])[0]
+        if source in ("aws.config", "aws.securityhub", "aws.guardduty", "aws.inspector2"):
+            told[source] = [t["Arn"] for t in events.list_targets_by_rule(Rule=rule["Name"])["Targets"]]
+    require({"aws.config", "aws.securityhub"} <= told.keys(), f"only {sorted(told)} is told")
+    hub = tale.cloud.client("securityhub").get_enabled_standards()["StandardsSubscriptions"]
+    return {
+        "config_rules": len(made["AWS::Config::ConfigRule"]),
+        "standards": [one["StandardsArn"].partition("standards/")[2] for one in hub],
+        "guardduty": features,
+        "told": told,
+    }
+
+
+def _shelf(tale: Tale, made: Made) -> Evidence:
+    """Each product is launched as a role of its own, on a few instance types, by a persona."""
+    client = tale.cloud.client("servicecatalog")
+    (portfolio,) = made["AWS::ServiceCatalog::Portfolio"]
+    found = client.list_constraints_for_portfolio(PortfolioId=portfolio)["ConstraintDetails"]
+    bounds = {
+        one["Type"]: json.loads(client.describe_constraint(Id=one["ConstraintId"])["ConstraintParameters"])
+        for one in found
+    }
+    require(bounds.keys() == {"LAUNCH", "TEMPLATE"}, f"the product has the bounds {sorted(bounds)}")
+    people = client.list_principals_for_portfolio(PortfolioId=portfolio)["Principals"]
+    require(bool(people), "nobody may launch it")
+    return {
+        "launched_as": bounds["LAUNCH"]["RoleArn"],
+        "rules": bounds["TEMPLATE"]["Rules"],
+        "for": [one["PrincipalARN"] for one in people],
+    }
+
+
+def _studio(tale: Tale, made: Made) -> Evidence:
+    """The domain stays inside the VPC, apps stop when idle, and each profile has a role of its own."""
+    client = tale.cloud.client("sagemaker")
+    (domain_id,) = made["AWS::SageMaker::Domain"]
+    domain = client.describe_domain(DomainId=domain_id)
+    access = domain["AppNetworkAccessType"]
+    require(access == "VpcOnly", f"apps reach the network by {access}")
+    lab = domain["DefaultUserSettings"]["JupyterLabAppSettings"]
+    idle = lab["AppLifecycleManagement"]["IdleSettings"]
+    require(idle["LifecycleManagement"] == "ENABLED", "apps do not stop")
+    roles = {
+        name: client.describe_user_profile(DomainId=domain_id, UserProfileName=name)["UserSettings"][
+            "ExecutionRole"
+        ]
+        for name in made["AWS::SageMaker::UserProfile"]
+    }
+    require(len(set(roles.values())) == len(roles), f"profiles share a role: {roles}")
+    return {
+        "profiles": roles,
+        "stops_after_minutes": idle["IdleTimeoutInMinutes"],
+        "home_files": domain.get("HomeEfsFileSystemId", "none"),
+    }
+
+
 #: Row -> what is asked of the services themselves, once the resources are there.
 _LOOKS: dict[str, Callable[[Tale, Made], Evidence]] = {
     "stream.msk": _msk,
+    "secure.audit": _looked_after,
+    "secure.catalog": _shelf,
+    "studio.domain": _studio,
     "label.groundtruth": _ground_truth,
     "process.comprehend": _texts,
     "process.spark": _micro_batches,

@@ -18,6 +18,8 @@ __all__ = ["PersonaWork"]
 
 #: Prefix of what the monitors write below a workload's folder of the artifacts zone.
 _REPORTS = "*/monitoring"
+#: What a service that makes an encrypted volume asks as who works on it.
+_VOLUMES = ("kms:CreateGrant", "kms:GenerateDataKeyWithoutPlaintext")
 
 
 class PersonaWork(Construct):
@@ -42,7 +44,10 @@ class PersonaWork(Construct):
     With ``boundary_arn``, an organisation's own managed policy, that one is the boundary, and what none may
     is denied by a policy of the role. The table stands in the template's Metadata as the calls that show it.
 
-    Default: our own boundary.
+    With ``volumes``, personas work on volumes that a service encrypts for them (Studio): a grant on a key may
+    be made where an AWS service keeps it (``kms:GrantIsForAWSResource``), and never else.
+
+    Default: our own boundary, no grants on keys.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class PersonaWork(Construct):
         stack_prefix: str,
         artifacts: Zone,
         boundary_arn: str | None = None,
+        volumes: bool = False,
     ) -> None:
         super().__init__(scope, construct_id)
         self.rights = table.rights(environment_name, stack_prefix)
@@ -62,16 +68,15 @@ class PersonaWork(Construct):
         for persona in ("data_scientist", "mlops_engineer"):
             if persona in roles:
                 artifacts.grant_read(roles[persona], _REPORTS)
-        forbidden = iam.PolicyStatement(
-            sid="NeverAnyOfThis", effect=iam.Effect.DENY, actions=[*table.FORBIDDEN_ACTIONS], resources=["*"]
-        )
+        self._within = (*table.BOUNDARY_ACTIONS, *(_VOLUMES if volumes else ()))
+        forbidden = _forbidden(volumes=volumes)
         self.boundary = self._boundary(forbidden, roles) if boundary_arn is None else None
         if boundary_arn is not None:
             iam.ManagedPolicy(
                 self,
                 "Forbidden",
                 description="What no persona may, beside the organisation's boundary",
-                statements=[forbidden],
+                statements=forbidden,
                 roles=list(roles.values()),
             )
         given = boundary_arn if self.boundary is None else self.boundary.managed_policy_arn
@@ -110,22 +115,22 @@ class PersonaWork(Construct):
         return policy
 
     def _boundary(
-        self, forbidden: iam.PolicyStatement, roles: Mapping[PersonaName, iam.Role]
+        self, forbidden: list[iam.PolicyStatement], roles: Mapping[PersonaName, iam.Role]
     ) -> iam.ManagedPolicy:
         boundary = iam.ManagedPolicy(
             self,
             "Boundary",
             description=f"No persona leaves it: {', '.join(name.replace('_', ' ') for name in roles)}",
             statements=[
-                iam.PolicyStatement(sid="Work", actions=[*table.BOUNDARY_ACTIONS], resources=["*"]),
-                forbidden,
+                iam.PolicyStatement(sid="Work", actions=[*self._within], resources=["*"]),
+                *forbidden,
             ],
         )
         acknowledge_wildcards(
             boundary,
             "A boundary grants nothing: it ends what policies of a role grant, and those name resources.",
             resources=["*"],
-            actions=table.BOUNDARY_ACTIONS,
+            actions=self._within,
         )
         acknowledge(
             boundary,
@@ -134,3 +139,28 @@ class PersonaWork(Construct):
             packs=COMPLIANCE,
         )
         return boundary
+
+
+def _forbidden(*, volumes: bool) -> list[iam.PolicyStatement]:
+    """What none may; with ``volumes`` a grant on a key only where no AWS service keeps it."""
+    apart = {_VOLUMES[0]} if volumes else set()
+    found = [
+        iam.PolicyStatement(
+            sid="NeverAnyOfThis",
+            effect=iam.Effect.DENY,
+            actions=[action for action in table.FORBIDDEN_ACTIONS if action not in apart],
+            resources=["*"],
+        )
+    ]
+    if volumes:
+        found.append(
+            iam.PolicyStatement(
+                sid="NoGrantsOfTheirOwn",
+                effect=iam.Effect.DENY,
+                actions=[_VOLUMES[0]],
+                resources=["*"],
+                # IfExists: without the key the grant is nobody's but the caller's.
+                conditions={"BoolIfExists": {"kms:GrantIsForAWSResource": "false"}},
+            )
+        )
+    return found

@@ -176,7 +176,6 @@ _SAGEMAKER = {
         update="UpdateModelCard",
         convert=lambda p, c: {**p, "Content": text(p["Content"])},
     ),
-    "Domain": _sagemaker("Domain", name="DomainName", identify=by("DomainId"), update="UpdateDomain"),
     "NotebookInstanceLifecycleConfig": _sagemaker("NotebookInstanceLifecycleConfig"),
     "Image": _sagemaker(
         "Image",
