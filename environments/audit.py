@@ -1,4 +1,4 @@
-"""What looks at an account by itself, and tells what it finds. Each is there once in a Region of an account."""
+"""What looks at an account by itself, and tells what it finds: each once in a Region of an account."""
 
 from __future__ import annotations
 

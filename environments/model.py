@@ -167,7 +167,7 @@ class Environment:
     ``stakeholders`` maps a workload's name, or ``*`` for all, to the mail addresses and ``https://`` pages
     that are told of its trainings, versions, promotions and drift.
 
-    ``audit_services`` names what looks at the account by itself: AWS Config, Security Hub, Inspector, GuardDuty.
+    ``audit_services`` names what looks at the account: AWS Config, Security Hub, Inspector, GuardDuty.
 
     ``studio`` adds a domain to work in, with a profile per persona; ``catalog`` a shelf of trial endpoints.
     Both need ``governance``.

@@ -1,4 +1,4 @@
-"""Where people work, and what they may take off a shelf by themselves. Both need ``governance``: its personas."""
+"""Where people work, and what they take off a shelf by themselves: for the personas of ``governance``."""
 
 from __future__ import annotations
 

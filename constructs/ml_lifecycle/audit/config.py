@@ -34,8 +34,8 @@ class ManagedRule:
     needs_trail: bool = False
 
 
-#: Rules that fit what the lifecycle deploys, by construct id. Source: AWS Config Developer Guide, "List of AWS
-#: Config Managed Rules": identifier, trigger, resource types.
+#: Rules that fit what the lifecycle deploys, by construct id. Source: AWS Config Developer Guide, "List of
+#: AWS Config Managed Rules": identifier, trigger, resource types.
 RULES: Final[Mapping[str, ManagedRule]] = {
     "BucketsEncrypted": ManagedRule(
         identifier="S3_DEFAULT_ENCRYPTION_KMS",
@@ -139,9 +139,7 @@ class ConfigRecorder(Construct):
         )
         problems = []
         if not recorded:
-            problems.append(
-                "types must hold at least one, got none; leave it out to record what RULES look at"
-            )
+            problems.append("types must hold at least one, got none; left out, what RULES look at")
         if retention_days < 1:
             problems.append(f"retention_days must be at least 1, got {retention_days}")
         if problems:

@@ -19,7 +19,7 @@ _HIGH: Final = 7
 
 
 class FindingNotices(Construct):
-    """Define who hears of findings: ``topic``, which must let EventBridge of the account publish (``Notices``).
+    """Define who hears of findings: ``topic``, which must let EventBridge publish (as that of ``Notices``).
 
     Each notice is one line that says which service, how bad, what and where. Told is what is
     high or critical, new and active, and whatever resource stops keeping one of the ``rules``. Security Hub

@@ -30,8 +30,8 @@ _MOST_NAME = 63 - len("-trial-") - 5 - 1 - 20
 class TrialCatalog(Construct):
     """Define a portfolio of AWS Service Catalog and who may launch what lies in it.
 
-    ``tags`` become tag options: what is launched carries them, as whatever the environment makes. Products are
-    added by ``add_trial``; ``grant_launch`` lets a role launch them, and see and terminate what it launched.
+    ``tags`` become tag options: what is launched carries them, as whatever the environment makes. Products
+    are added by ``add_trial``; ``grant_launch`` lets a role launch them, and see and terminate what it launched.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class TrialCatalog(Construct):
     def add_trial(
         self, scope: Construct, construct_id: str, *, trial: TrialEndpoint
     ) -> servicecatalog.CloudFormationProduct:
-        """Put a trial endpoint on the shelf: launched as ``trial.launch_role``, on its instance types only."""
+        """Put a trial endpoint on the shelf: launched as ``trial.launch_role``, on its instance types."""
         product = servicecatalog.CloudFormationProduct(
             scope,
             construct_id,
@@ -94,7 +94,7 @@ class TrialCatalog(Construct):
         return product
 
     def grant_launch(self, role: iam.IRole, construct_id: str) -> iam.ManagedPolicy:
-        """Let ``role`` find and launch the products, and see, change and terminate what it launched itself."""
+        """Let ``role`` find and launch the products; see, change and terminate what it launched itself."""
         self.portfolio.give_access_to_role(role)
         products = [
             f"arn:{PARTITION}:catalog:{REGION}:{ACCOUNT}:product/{product.product_id}"
@@ -298,8 +298,8 @@ class TrialEndpoint(Construct):
             )
         acknowledge_wildcards(
             role,
-            "Service Catalog names the stack, and the bucket of templates is its own, read by the tag that it "
-            "puts on them; the summary of a template takes no resource; model, configuration and version end "
+            "Service Catalog names the stack, and the bucket of templates is its own, read by the tag that "
+            "it puts on them; the summary of a template takes no resource; model, configuration and version end "
             "in the number of the version.",
             resources=[stacks, "*", templates, *named, versions],
         )

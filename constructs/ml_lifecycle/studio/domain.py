@@ -27,7 +27,7 @@ _IDLE_MINUTES: Final = (60, 525_600)
 
 
 class StudioDomain(Construct):
-    """Define a domain of SageMaker Studio for the ``personas``: one profile each, acting as the persona's role.
+    """Define a domain of SageMaker Studio for the ``personas``: a profile each, acting as the persona's role.
 
     Studio may assume the roles and says who works (``sts:SourceIdentity`` is the profile's name, which
     CloudTrail shows). Whoever may assume a role opens Studio as it: ``aws sagemaker
@@ -36,8 +36,8 @@ class StudioDomain(Construct):
     through the VPC's endpoints. Canvas is hidden and nobody is granted what it needs: its settings are not in
     CloudFormation. Docker is off. Notebook output is not shared.
 
-    With ``tracking``, shells and kernels find the MLflow server (``MLFLOW_TRACKING_URI``) and the personas may
-    log runs to it. ``home_files`` gives the domain a file system, which AWS keeps when the domain goes: it
+    With ``tracking``, shells and kernels find the MLflow server (``MLFLOW_TRACKING_URI``) and the personas
+    may log runs to it. ``home_files`` gives the domain a file system, which AWS keeps when the domain goes: it
     keeps subnets and security groups from being deleted until somebody deletes it.
 
     Defaults: apps stop after 60 minutes without work, and nobody can ask for more than eight hours; a space

@@ -1,6 +1,6 @@
 """Rows of what looks at an account: AWS Config, Security Hub, ECR's scanning, GuardDuty."""
 
-# ruff: noqa: ARG005 - the functions of a row share one signature
+# ruff: noqa: ARG001, ARG005 - the functions of a row share one signature
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -28,13 +28,7 @@ def _start(p: Properties, identity: Properties, context: Context) -> None:
 
 
 def _channel(p: Properties, context: Context) -> Properties:
-    given = {
-        {"S3BucketName": "s3BucketName", "SnsTopicARN": "snsTopicARN"}.get(
-            key, f"{key[0].lower()}{key[1:]}"
-        ): (_small(value))
-        for key, value in p.items()
-    }
-    return {"DeliveryChannel": given}
+    return {"DeliveryChannel": _small(dict(p))}
 
 
 def _rule(p: Properties, context: Context) -> Properties:
@@ -47,10 +41,6 @@ def _subscription(p: Properties, output: Properties, found: Properties) -> str:
 
 def _hub_arn(p: Properties, output: Properties, found: Properties) -> str:
     return str(found["HubArn"])
-
-
-def _features(p: Properties, context: Context) -> Properties:
-    return dict(p)
 
 
 TABLE: Mapping[str, Row] = {

@@ -1,6 +1,6 @@
 """Rows of Service Catalog: a portfolio, what lies in it, for whom, and within which bounds."""
 
-# ruff: noqa: ARG005 - the functions of a row share one signature
+# ruff: noqa: ARG001, ARG005 - the functions of a row share one signature
 from __future__ import annotations
 
 import json
