@@ -95,6 +95,26 @@ def trail(resource: Resource, context: Context) -> Iterator[Usage]:
     yield Usage(price="trail.data", quantity=events / 1e5, why="data events of the lake", state="load")
 
 
+@priced("AWS::Config::ConfigRule")
+def config_rule(resource: Resource, context: Context) -> Iterator[Usage]:
+    """An evaluation a day of a rule that is asked by the clock; changes are few."""
+    daily = resource.text("MaximumExecutionFrequency") is not None
+    yield Usage(
+        price="config.evaluation",
+        quantity=HOURS / 24 if daily else 10,
+        why="a rule that is asked once a day" if daily else "ten changes a month that a rule looks at",
+    )
+
+
+@priced("AWS::GuardDuty::Detector")
+def detector(resource: Resource, context: Context) -> Iterator[Usage]:
+    """S3 protection, by the data events that the trail would see; of other events nothing is forecast."""
+    events = sum(load.records + load.predictions for load in context.loads.values()) / 100 * 10
+    yield Usage(
+        price="guardduty.s3", quantity=events / 1e6, why="data events that S3 protection reads", state="load"
+    )
+
+
 @priced("AWS::SQS::Queue")
 def queue(resource: Resource, context: Context) -> Iterator[Usage]:
     """Lambda's pollers ask about five times in twenty seconds whether there is something."""

@@ -36,6 +36,9 @@ NAMES = (
     "kafka-source",
     "video-source",
     "idle-stop",
+    "audit-services",
+    "studio-domain",
+    "trial-catalog",
 )
 PAGES = [*(ROOT / f"docs/constructs/{name}.md" for name in NAMES), ROOT / "docs/extending.md"]
 

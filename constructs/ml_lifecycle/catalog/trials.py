@@ -31,7 +31,7 @@ class TrialCatalog(Construct):
     """Define a portfolio of AWS Service Catalog and who may launch what lies in it.
 
     ``tags`` become tag options: what is launched carries them, as whatever the environment makes. Products
-    are added by ``add_trial``; ``grant_launch`` lets a role launch them, and see and terminate what it launched.
+    are added by ``add_trial``; ``grant_launch`` lets a role launch them, and see and end what it launched.
     """
 
     def __init__(
@@ -299,8 +299,8 @@ class TrialEndpoint(Construct):
         acknowledge_wildcards(
             role,
             "Service Catalog names the stack, and the bucket of templates is its own, read by the tag that "
-            "it puts on them; the summary of a template takes no resource; model, configuration and version end "
-            "in the number of the version.",
+            "it puts on them; the summary of a template takes no resource; model, configuration and version "
+            "end in the number of the version.",
             resources=[stacks, "*", templates, *named, versions],
         )
         return role

@@ -37,8 +37,8 @@ class StudioDomain(Construct):
     CloudFormation. Docker is off. Notebook output is not shared.
 
     With ``tracking``, shells and kernels find the MLflow server (``MLFLOW_TRACKING_URI``) and the personas
-    may log runs to it. ``home_files`` gives the domain a file system, which AWS keeps when the domain goes: it
-    keeps subnets and security groups from being deleted until somebody deletes it.
+    may log runs to it. ``home_files`` gives the domain a file system, which AWS keeps when the domain goes:
+    it keeps subnets and security groups from being deleted until somebody deletes it.
 
     Defaults: apps stop after 60 minutes without work, and nobody can ask for more than eight hours; a space
     has 5 GB, at most 100; home directories are there; no tracking server.
