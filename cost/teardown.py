@@ -42,7 +42,7 @@ BESIDE: Final = (
     "their own: delete them by name",
     "images and files that the CDK has published: they belong to its bootstrap stack, which serves other "
     "apps too",
-    "the home file system of a Studio domain, where it has one: AWS keeps it, and with it the subnets that it "
+    "the home file system of a Studio domain, where it has one: AWS keeps it, and with it the subnets it "
     "is in (docs/constructs/studio-domain.md)",
     "runs, jobs and model versions in SageMaker's lists: they cost nothing",
 )
