@@ -35,7 +35,7 @@ def _found(service: Service, noun: str, name: str) -> Record:
 @instead("servicecatalog", "CreatePortfolio")
 def _create_portfolio(service: Service, call: Call) -> dict[str, Any]:
     name = _id("port")
-    kept = {
+    kept: dict[str, Any] = {
         key: call.params[key] for key in ("DisplayName", "Description", "ProviderName") if key in call.params
     }
     record = service.put("Portfolio", name, {**kept, "Id": name})
