@@ -106,7 +106,7 @@ class GovernanceStack(LifecycleStack):
             stack_prefix=stage.stage_name if stage is not None and stage.stage_name else environment.id,
             artifacts=lake.artifacts,
             boundary_arn=None if rules is None else rules.boundary_arn,
-            volumes=environment.studio is not None,
+            studio=environment.studio is not None,
         )
         cdk.CfnOutput(self, "ResultsUri", value=self.results.uri())
         self.audit = None

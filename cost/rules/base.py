@@ -142,7 +142,6 @@ FREE: Final[Mapping[str, str]] = {
     "AWS::Config::ConfigurationRecorder": "billed by the change that it records: none at rest",
     "AWS::Config::DeliveryChannel": "what it delivers is a few files a day",
     "AWS::SecurityHub::*": "billed by the check of what the account has, whoever made it: not forecast",
-    "AWS::SageMaker::Domain": "a domain is free; its apps are billed while they run, home files by size",
     "AWS::SageMaker::UserProfile": "a profile is free",
     "AWS::SageMaker::StudioLifecycleConfig": _SETTING,
     "AWS::ECR::Repository": "images are billed by what they hold, a few GB at 0.10 USD",

@@ -43,7 +43,11 @@ def _work(stack: cdk.Stack, **options: Any) -> None:
 def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Template]:
     return synthesise_stacks(
         tmp_path_factory.mktemp("work"),
-        {"Own": _work, "Theirs": lambda stack: _work(stack, boundary_arn=OWN)},
+        {
+            "Own": _work,
+            "Theirs": lambda stack: _work(stack, boundary_arn=OWN),
+            "InStudio": lambda stack: _work(stack, studio=True),
+        },
     )
 
 
@@ -76,6 +80,19 @@ def test_should_keep_every_persona_within_the_boundary(templates: dict[str, Temp
     never = ("iam:CreateUser", "iam:PassRole", "kms:ScheduleKeyDeletion", "cloudtrail:StopLogging")
     for action in (*never, "s3:DeleteObjectVersion", "sts:AssumeRole", "lakeformation:PutDataLakeSettings"):
         assert any(fnmatchcase(action, pattern) for pattern in _actions(deny)), action
+
+
+def test_should_let_services_keep_grants_in_studio_and_nobody_else(templates: dict[str, Template]) -> None:
+    (boundary,) = [
+        policy["Properties"]["PolicyDocument"]["Statement"]
+        for key, policy in resources(templates["InStudio"], "AWS::IAM::ManagedPolicy").items()
+        if key.startswith("WorkBoundary")
+    ]
+    allow, never, grants = boundary
+    assert {"kms:CreateGrant", "sagemaker-mlflow:*"} <= set(_actions(allow))
+    assert set(_actions(never)) == set(FORBIDDEN_ACTIONS) - {"kms:CreateGrant"}
+    assert (grants["Effect"], grants["Action"]) == ("Deny", "kms:CreateGrant")
+    assert grants["Condition"] == {"BoolIfExists": {"kms:GrantIsForAWSResource": "false"}}
 
 
 def test_should_let_nobody_train_register_and_approve_alike(templates: dict[str, Template]) -> None:

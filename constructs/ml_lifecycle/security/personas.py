@@ -18,8 +18,9 @@ __all__ = ["PersonaWork"]
 
 #: Prefix of what the monitors write below a workload's folder of the artifacts zone.
 _REPORTS = "*/monitoring"
-#: What a service that makes an encrypted volume asks as who works on it.
-_VOLUMES = ("kms:CreateGrant", "kms:GenerateDataKeyWithoutPlaintext")
+_GRANT = "kms:CreateGrant"
+#: What Studio asks as who works in it: for the volumes of spaces, and to log runs.
+_STUDIO = (_GRANT, "kms:GenerateDataKeyWithoutPlaintext", "sagemaker-mlflow:*")
 
 
 class PersonaWork(Construct):
@@ -44,10 +45,10 @@ class PersonaWork(Construct):
     With ``boundary_arn``, an organisation's own managed policy, that one is the boundary, and what none may
     is denied by a policy of the role. The table stands in the template's Metadata as the calls that show it.
 
-    With ``volumes``, personas work on volumes that a service encrypts for them (Studio): a grant on a key may
-    be made where an AWS service keeps it (``kms:GrantIsForAWSResource``), and never else.
+    With ``studio``, personas work in Studio: runs of MLflow lie within the boundary, and a grant on a key may be
+    made where an AWS service keeps it (``kms:GrantIsForAWSResource``), as that of an encrypted volume does.
 
-    Default: our own boundary, no grants on keys.
+    Default: our own boundary, nothing of Studio.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class PersonaWork(Construct):
         stack_prefix: str,
         artifacts: Zone,
         boundary_arn: str | None = None,
-        volumes: bool = False,
+        studio: bool = False,
     ) -> None:
         super().__init__(scope, construct_id)
         self.rights = table.rights(environment_name, stack_prefix)
@@ -68,8 +69,8 @@ class PersonaWork(Construct):
         for persona in ("data_scientist", "mlops_engineer"):
             if persona in roles:
                 artifacts.grant_read(roles[persona], _REPORTS)
-        self._within = (*table.BOUNDARY_ACTIONS, *(_VOLUMES if volumes else ()))
-        forbidden = _forbidden(volumes=volumes)
+        self._within = (*table.BOUNDARY_ACTIONS, *(_STUDIO if studio else ()))
+        forbidden = _forbidden(studio=studio)
         self.boundary = self._boundary(forbidden, roles) if boundary_arn is None else None
         if boundary_arn is not None:
             iam.ManagedPolicy(
@@ -141,9 +142,9 @@ class PersonaWork(Construct):
         return boundary
 
 
-def _forbidden(*, volumes: bool) -> list[iam.PolicyStatement]:
-    """What none may; with ``volumes`` a grant on a key only where no AWS service keeps it."""
-    apart = {_VOLUMES[0]} if volumes else set()
+def _forbidden(*, studio: bool) -> list[iam.PolicyStatement]:
+    """What none may; with ``studio`` a grant on a key only where no AWS service keeps it."""
+    apart = {_GRANT} if studio else set()
     found = [
         iam.PolicyStatement(
             sid="NeverAnyOfThis",
@@ -152,12 +153,12 @@ def _forbidden(*, volumes: bool) -> list[iam.PolicyStatement]:
             resources=["*"],
         )
     ]
-    if volumes:
+    if studio:
         found.append(
             iam.PolicyStatement(
                 sid="NoGrantsOfTheirOwn",
                 effect=iam.Effect.DENY,
-                actions=[_VOLUMES[0]],
+                actions=[_GRANT],
                 resources=["*"],
                 # IfExists: without the key the grant is nobody's but the caller's.
                 conditions={"BoolIfExists": {"kms:GrantIsForAWSResource": "false"}},
