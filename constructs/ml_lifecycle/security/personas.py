@@ -45,8 +45,8 @@ class PersonaWork(Construct):
     With ``boundary_arn``, an organisation's own managed policy, that one is the boundary, and what none may
     is denied by a policy of the role. The table stands in the template's Metadata as the calls that show it.
 
-    With ``studio``, personas work in Studio: runs of MLflow lie within the boundary, and a grant on a key may be
-    made where an AWS service keeps it (``kms:GrantIsForAWSResource``), as that of an encrypted volume does.
+    With ``studio``, personas work in Studio: runs of MLflow lie within the boundary, and a grant on a key may
+    be made where an AWS service keeps it (``kms:GrantIsForAWSResource``), as for an encrypted volume.
 
     Default: our own boundary, nothing of Studio.
     """
