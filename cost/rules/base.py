@@ -86,6 +86,7 @@ FREE: Final[Mapping[str, str]] = {
     "AWS::Logs::ResourcePolicy": _SETTING,
     "AWS::Logs::QueryDefinition": "a saved query; what it scans is billed when somebody runs it",
     "AWS::Logs::MetricFilter": "the metric is billed as a custom metric",
+    "AWS::Logs::SubscriptionFilter": "what it hands over is billed as calls of the function that takes it",
     "AWS::Lambda::Permission": _SETTING,
     "AWS::Lambda::EventSourceMapping": "polling a stream or queue in the same account is part of its price",
     "AWS::Lambda::Version": _SETTING,

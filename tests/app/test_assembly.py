@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cdk_support import ROOT, Assembly, Template, normalised, offline, resources, synthesise_app
+from cdk_support import ROOT, Assembly, Template, normalised, offline, resources
 from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.json import JSONSnapshotExtension
 
