@@ -109,11 +109,20 @@ class Listener:
         self._sqs = tale.cloud.client("sqs")
         self._url = self._sqs.create_queue(QueueName="alarm-listener")["QueueUrl"]
         arn = self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=["QueueArn"])
-        for topic in topics:
-            tale.cloud.client("sns").subscribe(
-                TopicArn=topic, Protocol="sqs", Endpoint=arn["Attributes"]["QueueArn"]
-            )
+        self._sns = tale.cloud.client("sns")
+        self._subscriptions = [
+            self._sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn["Attributes"]["QueueArn"])[
+                "SubscriptionArn"
+            ]
+            for topic in topics
+        ]
         self._heard: dict[str, set[str]] = {}
+
+    def close(self) -> None:
+        """Take subscriptions and queue away."""
+        for subscription in self._subscriptions:
+            self._sns.unsubscribe(SubscriptionArn=subscription)
+        self._sqs.delete_queue(QueueUrl=self._url)
 
     def states(self, name: str) -> set[str]:
         """States that the topic has told of an alarm."""
@@ -348,6 +357,7 @@ def _heard(tale: Tale, seen: dict[str, Seen]) -> dict[str, Seen]:
             missing = wanted - listener.states(name)
             if missing:
                 seen[name].wrong = f"{name}: nobody was told of {', '.join(sorted(missing))}"
+    tale.known.pop("alarm listener").close()
     return seen
 
 

@@ -22,9 +22,12 @@ __all__ = ["CELLS", "ORDER", "WORKLOAD"]
 
 CHAPTER = "Monitoring"
 #: After the cells of the other engine: what they look at is replaced here.
-ORDER = 85
+#: After the monitors of our own engine, and before a model is trained on the changed world.
+ORDER = 45
 WORKLOAD = monitors.WORKLOAD
 ENGINE: Mapping[str, Any] = {"monitoring": {"engine": "model_monitor"}}
+#: Where the tale keeps the workload as the other cells know it.
+OWN_ENGINE = "workload with the engine of the project"
 #: MonitoringType of each kind (SageMaker API reference, MonitoringScheduleConfig).
 TYPES: Mapping[str, str] = {
     "data": "DataQuality",
@@ -40,6 +43,7 @@ def _deploy(tale: Tale, evidence: Evidence) -> None:
     """Deploy the operations stack with the other engine; the endpoint stays."""
     if "managed monitors" in tale.known:
         return
+    tale.known[OWN_ENGINE] = tale.loaded
     folder = tale.out / "operations-managed"
     app = operations_app(tale.app.resolve(), folder, tale.loaded.path.parent, [ENGINE])
     tale.loaded = load_workload(app / "workloads" / tale.loaded.path.parent.name)
@@ -58,6 +62,14 @@ def _deploy(tale: Tale, evidence: Evidence) -> None:
     evidence["schedules"] = schedules
     found = set(schedules.values())
     require(found == set(TYPES.values()), f"there are schedules of {', '.join(sorted(found))} only")
+
+
+def _deploy_back(tale: Tale) -> None:
+    """Deploy the operations stack with the engine that the other cells know."""
+    tale.loaded = tale.known.pop(OWN_ENGINE)
+    tale.cdk.deploy([f"{tale.stage}/{tale.workload.id}Operations"], exclusively=True)
+    tale.forget_outputs()
+    del tale.known["managed monitors"]
 
 
 def _executions(tale: Tale, kind: str) -> list[dict[str, Any]]:
@@ -105,6 +117,13 @@ def _changed(tale: Tale, evidence: Evidence) -> None:
 def _nothing(tale: Tale, evidence: Evidence) -> None:
     """Nobody asks for hours: executions fail for want of data, and the alarm is left without any."""
     _deploy(tale, evidence)
+    try:
+        _hours_without_traffic(tale, evidence)
+    finally:
+        _deploy_back(tale)
+
+
+def _hours_without_traffic(tale: Tale, evidence: Evidence) -> None:
     start = monitors.next_hour(tale)
     for _ in range(monitors.MOST_HOURS):
         last = monitors.next_hour(tale)

@@ -39,6 +39,8 @@ __all__ = [
 ]
 
 CHAPTER = "Monitoring"
+#: Early: they judge the first model, and others train more of them.
+ORDER = 40
 #: Labels come within the hour after their prediction, so that a run judges the hour before last.
 WORKLOAD: Mapping[str, Any] = {
     "monitoring": {
