@@ -26,7 +26,7 @@ WORKERS ?= 2
 # dev -> Dev: the id of the environment's stage
 stage = $(shell printf '%s' '$(ENV)' | awk '{print toupper(substr($$0,1,1)) substr($$0,2)}')
 
-.PHONY: help setup rehearse rehearse-matrix rehearse-operations rehearse-everything test unit fuzz lint format synth list diff deploy destroy start cost verify snapshot-update bench lock clean audit what-changes smoke
+.PHONY: help setup rehearse rehearse-matrix rehearse-operations chaos rehearse-everything test unit fuzz lint format synth list diff deploy destroy start cost verify snapshot-update bench lock clean audit what-changes smoke
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-20s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ rehearse-matrix: setup ## Play every way to serve, to scale and to roll out [ONL
 
 rehearse-operations: setup ## Play how a deployed lifecycle is watched, retrained and secured [ONLY=retrain,monitor OUT=]
 	@$(RUN) -m rehearsal operations --workload '$(WORKLOAD)' --seed '$(SEED)' --out '$(OUT)' $(if $(ONLY),--only '$(ONLY)')
+
+chaos: setup ## Put faults in the way of a deployed lifecycle: kills, throttling, lost events [ONLY=kill,events OUT=]
+	@$(RUN) -m rehearsal chaos --workload '$(WORKLOAD)' --seed '$(SEED)' --out '$(OUT)' $(if $(ONLY),--only '$(ONLY)')
 
 rehearse-everything: setup ## Deploy the example with every option switched on; record what only an account runs [OUT=]
 	@$(RUN) -m rehearsal run --breadth --app examples/everything --stage Every --workload everything --records 200 --out '$(OUT)'

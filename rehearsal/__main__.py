@@ -165,6 +165,46 @@ def operations(  # noqa: PLR0917 - typer calls it by name, one parameter per opt
     raise typer.Exit(code)
 
 
+@app.command()
+def chaos(  # noqa: PLR0917 - typer calls it by name, one parameter per option
+    only: Annotated[
+        str | None, typer.Option(help="Cells by id or beginning, with commas: kill.retrain_trigger,events")
+    ] = None,
+    workload: Workload = "claims_fraud",
+    records: Annotated[int, typer.Option(help="Records sent at first.")] = 600,
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 7,
+    out: Annotated[Path, typer.Option(help="Folder of the report and its evidence.")] = Path("out"),
+    stage: Annotated[str | None, typer.Option(help="Stage that is deployed; default: the example's.")] = None,
+    app_folder: AppFolder = None,
+    port: Port = None,
+    hold: Annotated[bool, typer.Option("--hold", help="Leave the embedded AWS up at the end.")] = False,
+) -> None:
+    """Put one fault after the other in the way; exit 0 only if the loop closed again after each."""
+    from rehearsal.run import Options
+    from rehearsal.story.chaos import STAGE
+    from rehearsal.story.chaos import chaos as steps_of
+
+    try:
+        steps = steps_of(only)
+    except ValueError as error:
+        _fail(f"--only: {error}")
+    code = _rehearsed(
+        Options(
+            workload=workload,
+            data=None,
+            records=records,
+            seed=seed,
+            out=out,
+            stage=STAGE if stage is None else stage,
+            app=app_folder,
+            port=port,
+            hold=hold,
+            story=steps,
+        )
+    )
+    raise typer.Exit(code)
+
+
 def _rehearsed(options: Options) -> int:
     """Run a story on the terminal; return the exit code."""
     from rehearsal.preflight import PreflightError

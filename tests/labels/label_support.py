@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -86,11 +87,30 @@ class Steps:
         raise ClientError(answer, operation)
 
 
+class OneCallAtATime:
+    """A table whose calls are atomic, as DynamoDB's are: moto checks a condition and writes in two steps."""
+
+    def __init__(self, table: Any) -> None:
+        self._table = table
+        self._lock = threading.Lock()
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._table, name)
+        if not callable(found):
+            return found
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self._lock:
+                return found(*args, **kwargs)
+
+        return call
+
+
 @contextmanager
 def item_table() -> Iterator[Any]:
     """A table as the construct defines it (its own test compares the two)."""
     with mock_aws():
-        yield boto3.resource(
+        table = boto3.resource(
             "dynamodb", region_name=REGION, aws_access_key_id="x", aws_secret_access_key="x"
         ).create_table(
             TableName="items",
@@ -110,6 +130,7 @@ def item_table() -> Iterator[Any]:
             ],
             BillingMode="PAY_PER_REQUEST",
         )
+        yield OneCallAtATime(table)
 
 
 def name_of(number: int) -> str:

@@ -8,8 +8,7 @@ play it stands.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
@@ -19,12 +18,12 @@ from rehearsal.story.operations.cells import GROUNDS, Cell, chosen, step_of
 from rehearsal.story.operations.ground import STAGE, steps_to
 from rehearsal.story.telling import Step
 
-__all__ = ["CELLS", "STAGE", "operations"]
+__all__ = ["CELLS", "STAGE", "areas_of", "operations", "play"]
 
 
-@cache
-def _areas() -> tuple[ModuleType, ...]:
-    found = [import_module(f"{__name__}.{info.name}") for info in iter_modules(__path__)]
+def areas_of(package: str, path: Iterable[str]) -> tuple[ModuleType, ...]:
+    """The modules of a package that have cells, in the order of their ``ORDER``."""
+    found = [import_module(f"{package}.{info.name}") for info in iter_modules(path)]
     return tuple(sorted((m for m in found if hasattr(m, "CELLS")), key=lambda m: (_order(m), m.__name__)))
 
 
@@ -34,8 +33,25 @@ def _order(area: ModuleType) -> int:
     return order
 
 
+_AREAS = areas_of(__name__, __path__)
 #: Every cell, in the order in which they are played.
-CELLS: tuple[Cell, ...] = tuple(cell for area in _areas() for cell in area.CELLS)
+CELLS: tuple[Cell, ...] = tuple(cell for area in _AREAS for cell in area.CELLS)
+
+
+def play(areas: Sequence[ModuleType], cells: Sequence[Cell], only: str | None) -> tuple[Step, ...]:
+    """The steps of the cells that ``only`` names, after those that bring the ground that they stand on.
+
+    Raises:
+        ValueError: a name fits no cell.
+    """
+    wanted = chosen(cells, only)
+    ground = max((cell.ground for cell in wanted), key=GROUNDS.index)
+    changes: list[Mapping[str, Any]] = [
+        area.WORKLOAD
+        for area in areas
+        if hasattr(area, "WORKLOAD") and any(cell in wanted for cell in area.CELLS)
+    ]
+    return (*steps_to(ground, changes), *(step_of(cell) for cell in wanted))
 
 
 def operations(only: str | None = None) -> tuple[Step, ...]:
@@ -47,11 +63,4 @@ def operations(only: str | None = None) -> tuple[Step, ...]:
     Raises:
         ValueError: a name fits no cell.
     """
-    cells = chosen(CELLS, only)
-    ground = max((cell.ground for cell in cells), key=GROUNDS.index)
-    changes: list[Mapping[str, Any]] = [
-        area.WORKLOAD
-        for area in _areas()
-        if hasattr(area, "WORKLOAD") and any(cell in cells for cell in area.CELLS)
-    ]
-    return (*steps_to(ground, changes), *(step_of(cell) for cell in cells))
+    return play(_AREAS, CELLS, only)
