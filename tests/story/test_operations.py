@@ -97,3 +97,20 @@ def test_should_show_the_cells_by_chapter() -> None:
 
     assert page.index('id="cells"') < page.index('id="steps"')
     assert "0 of 1 failed" in page
+
+
+def test_should_show_of_a_fault_how_often_it_hit_and_when_it_was_healed() -> None:
+    def faulty(tale: Any, evidence: Any) -> None:
+        evidence |= {
+            "injected": {"sqs:SendMessage: kill-after": 3},
+            "healed_seconds": 4.5,
+            "records_after_it": {"sent": 20, "lost": 0},
+        }
+
+    report = example()
+    report.cells = [*played(faulty), *played(lambda tale, evidence: None)]
+
+    page = render(report.to_json())
+
+    assert "sqs:SendMessage: kill-after</span>" in page
+    assert "Healed after, s" in page

@@ -19,6 +19,8 @@ __all__ = ["GROUNDS", "Cell", "Ground", "Row", "chosen", "step_of"]
 #: What there is when a cell is played; each one after the ones before it.
 Ground: TypeAlias = Literal["synthesised", "deployed", "fed", "trained", "serving"]
 GROUNDS: tuple[Ground, ...] = get_args(Ground)
+#: Of the evidence, what stands in the table as well: of a cell that puts a fault in the way.
+FACTS = ("injected", "healed_seconds", "records_after_it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,7 @@ def _play(tale: Tale, cell: Cell, row: Row, evidence: Evidence) -> None:
         cell.run(tale, evidence)
     finally:
         row.seconds = round(time.monotonic() - started, 1)
+        row.facts = {name: evidence[name] for name in FACTS if name in evidence}
 
 
 def _keep(tale: Tale, cell: Cell, row: Row) -> None:
@@ -59,5 +62,6 @@ def _keep(tale: Tale, cell: Cell, row: Row) -> None:
             "why": row.why,
             "seconds": row.seconds,
             "capabilities": list(cell.capabilities),
+            "facts": row.facts,
         }
     )
