@@ -88,7 +88,7 @@ def _bound(port: int) -> socket.socket:
 
 def _build(endpoint: str, state: Path, account: str, region: str) -> tuple[Runtime, Any]:
     """Build the runtime and the gateway; ministack is imported here, after its environment is set."""
-    from rehearsal import cloudformation, deliveries, executors, functions, services
+    from rehearsal import cloudformation, deliveries, event_faults, executors, functions, services
     from rehearsal import ministack_bridge as bridge
     from rehearsal.clock import Clock
     from rehearsal.gateway import Gateway
@@ -114,6 +114,7 @@ def _build(endpoint: str, state: Path, account: str, region: str) -> tuple[Runti
     cloudformation.install(runtime)
     executors.install_all(runtime)
     deliveries.install(runtime)
+    event_faults.install(runtime)
     return runtime, Gateway(runtime, application)
 
 

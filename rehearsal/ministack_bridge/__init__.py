@@ -55,7 +55,12 @@ from rehearsal.ministack_bridge.containers import (
     watch_load_balancers,
 )
 from rehearsal.ministack_bridge.deliveries import delivery_refusal, has_trails, object_refusal
-from rehearsal.ministack_bridge.events import emit_event, guard_event_targets, route_event_target
+from rehearsal.ministack_bridge.events import (
+    emit_event,
+    guard_event_targets,
+    meet_event_deliveries,
+    route_event_target,
+)
 from rehearsal.ministack_bridge.functions import (
     FunctionCode,
     end_function_workers,
@@ -77,6 +82,7 @@ from rehearsal.ministack_bridge.permissions import (
     add_resource_policies,
     decide,
     denial_message,
+    error_answer,
 )
 from rehearsal.ministack_bridge.queues import see_again, waiting_messages
 from rehearsal.ministack_bridge.requests import checks_of, request_service
@@ -149,6 +155,7 @@ __all__ = [
     "dict_of",
     "emit_event",
     "end_function_workers",
+    "error_answer",
     "extend_type",
     "fire_rule",
     "forget_schedule",
@@ -168,6 +175,7 @@ __all__ = [
     "largest_record",
     "let_dashboards_be_of_collections",
     "measure_aliases",
+    "meet_event_deliveries",
     "metric_alarms",
     "metric_statistics",
     "move_aliases",

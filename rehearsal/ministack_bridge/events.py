@@ -96,3 +96,28 @@ def guard_event_targets(refused: Callable[[str, str, str], None]) -> None:
         original(target, event, rule, view)
 
     substitute(eventbridge, "_invoke_target", invoke)
+
+
+def meet_event_deliveries(
+    meet: Callable[[str, str, Mapping[str, Any], Callable[[], None]], None],
+) -> None:
+    """Let somebody else decide on every delivery of an event to a target of a rule.
+
+    ``meet(rule ARN, target ARN, event, deliver)`` is called in place of the delivery; ``deliver()`` makes it,
+    as often as it is called, from any thread.
+    """
+    eventbridge = importlib.import_module("ministack.services.eventbridge")
+    responses = importlib.import_module("ministack.core.responses")
+    original = eventbridge._invoke_target
+
+    def invoke(target: dict[str, Any], event: Any, rule: Any, view: Any = None) -> None:
+        account, region = responses.get_account_id(), responses.get_region()
+        shown = view or eventbridge._pattern_event_view(event)
+
+        def deliver() -> None:
+            with account_scope(account, region):
+                original(target, event, rule, shown)
+
+        meet(str(rule.get("Arn", "")), str(target.get("Arn", "")), shown.event_with_detail(), deliver)
+
+    substitute(eventbridge, "_invoke_target", invoke)
