@@ -14,6 +14,7 @@ import typer
 
 if TYPE_CHECKING:
     from rehearsal.run import Options
+    from rehearsal.story import Step
 
 app = typer.Typer(
     add_completion=False,
@@ -140,29 +141,9 @@ def operations(  # noqa: PLR0917 - typer calls it by name, one parameter per opt
     hold: Annotated[bool, typer.Option("--hold", help="Leave the embedded AWS up at the end.")] = False,
 ) -> None:
     """Play how a deployed lifecycle is watched, retrained, secured; exit 0 only if every cell passed."""
-    from rehearsal.run import Options
-    from rehearsal.story.operations import STAGE
     from rehearsal.story.operations import operations as steps_of
 
-    try:
-        steps = steps_of(only)
-    except ValueError as error:
-        _fail(f"--only: {error}")
-    code = _rehearsed(
-        Options(
-            workload=workload,
-            data=None,
-            records=records,
-            seed=seed,
-            out=out,
-            stage=STAGE if stage is None else stage,
-            app=app_folder,
-            port=port,
-            hold=hold,
-            story=steps,
-        )
-    )
-    raise typer.Exit(code)
+    raise typer.Exit(_played(steps_of, only, workload, records, seed, out, stage, app_folder, port, hold))
 
 
 @app.command()
@@ -180,15 +161,32 @@ def chaos(  # noqa: PLR0917 - typer calls it by name, one parameter per option
     hold: Annotated[bool, typer.Option("--hold", help="Leave the embedded AWS up at the end.")] = False,
 ) -> None:
     """Put one fault after the other in the way; exit 0 only if the loop closed again after each."""
-    from rehearsal.run import Options
-    from rehearsal.story.chaos import STAGE
     from rehearsal.story.chaos import chaos as steps_of
 
+    raise typer.Exit(_played(steps_of, only, workload, records, seed, out, stage, app_folder, port, hold))
+
+
+def _played(  # noqa: PLR0917 - the options of the two plays, in their order
+    steps_of: Callable[[str | None], Sequence[Step]],
+    only: str | None,
+    workload: str,
+    records: int,
+    seed: int,
+    out: Path,
+    stage: str | None,
+    app_folder: Path | None,
+    port: int | None,
+    hold: bool,
+) -> int:
+    """Play the chosen cells on the app of the operations example; return the exit code."""
+    from rehearsal.run import Options
+    from rehearsal.story.operations import STAGE
+
     try:
-        steps = steps_of(only)
+        story = steps_of(only)
     except ValueError as error:
         _fail(f"--only: {error}")
-    code = _rehearsed(
+    return _rehearsed(
         Options(
             workload=workload,
             data=None,
@@ -199,10 +197,9 @@ def chaos(  # noqa: PLR0917 - typer calls it by name, one parameter per option
             app=app_folder,
             port=port,
             hold=hold,
-            story=steps,
+            story=story,
         )
     )
-    raise typer.Exit(code)
 
 
 def _rehearsed(options: Options) -> int:
