@@ -11,15 +11,18 @@ from rehearsal.story import StoryError
 from rehearsal.story.chaos import CELLS, chaos, loop
 
 
+LIFTED = [(kind, {"forget": True}) for kind in loop.KINDS]
+
+
 class Server:
     """Remembers what was planned."""
 
     def __init__(self) -> None:
-        self.planned: list[dict[str, Any]] = []
+        self.planned: list[tuple[str, dict[str, Any]]] = []
 
     def control(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        assert (method, path) == ("POST", "/faults")
-        self.planned.append(body)
+        assert method == "POST"
+        self.planned.append((path, body))
         return {"left": {}}
 
 
@@ -47,7 +50,9 @@ class Loop:
             monkeypatch.setattr(loop, name, made)
 
     def hit(self) -> None:
-        self.entries.append({"kind": "fault", "name": "a:B", "what": "kill-after", "outcome": "ran"})
+        self.entries.append(
+            {"kind": "fault", "name": "a:B", "detail": {"what": "kill-after"}, "outcome": "ran"}
+        )
 
 
 @pytest.fixture
@@ -78,7 +83,7 @@ def test_should_count_what_hit_and_lift_every_fault(whole: Loop) -> None:
 
     assert evidence["injected"] == {"a:B: kill-after": 2}
     assert evidence["records_after_it"]["lost"] == 0
-    assert whole.server.planned == [{"forget": True}]
+    assert whole.server.planned == LIFTED
     assert whole.stopped == ["second"]
 
 
@@ -108,7 +113,7 @@ def test_should_fail_of_what_happened_twice_or_not_at_all(
 def test_should_lift_the_faults_of_a_cell_that_fails(whole: Loop) -> None:
     with pytest.raises(ZeroDivisionError), loop.unharmed(whole.tale, {}):
         _ = 1 // 0
-    assert whole.server.planned == [{"forget": True}]
+    assert whole.server.planned == LIFTED
 
 
 def test_should_send_each_record_once_and_say_when_there_are_no_more(whole: Loop) -> None:

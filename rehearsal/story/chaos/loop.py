@@ -23,6 +23,8 @@ __all__ = ["RECORDS", "accounted", "hits_of", "plan", "sent", "settled", "unharm
 
 #: Records that show after a fault that the way into the lake is open.
 RECORDS = 20
+#: Controls of what can be put in the way: calls of roles, events on their way.
+KINDS = ("/faults", "/faults/events")
 #: So long (real seconds) a loop has to close by itself.
 HEAL_SECONDS = 180
 #: Of what a cell says that it was refused.
@@ -47,7 +49,7 @@ def plan(tale: Tale, action: str, *steps: str | None, who: str | None = None) ->
 def hits_of(tale: Tale, since: int) -> Counter[str]:
     """How often each fault has hit since the ledger had ``since`` entries."""
     return Counter(
-        f"{entry['name']}: {entry.get('what', 'hit')}"
+        f"{entry['name']}: {entry['detail']['what']}"
         for entry in tale.cloud.ledger()[since:]
         if entry["kind"] == "fault"
     )
@@ -99,7 +101,8 @@ def unharmed(tale: Tale, evidence: Evidence, *, starts: int = 0, promotions: int
         yield
     finally:
         # Whatever came of the cell: the next one has its own faults.
-        tale.cloud.server.control("POST", "/faults", {"forget": True})
+        for kind in KINDS:
+            tale.cloud.server.control("POST", kind, {"forget": True})
     lifted = time.monotonic()
     tale.cloud.idle()
     hits = hits_of(tale, before.ledger)
