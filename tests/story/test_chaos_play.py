@@ -10,7 +10,6 @@ import pytest
 from rehearsal.story import StoryError
 from rehearsal.story.chaos import CELLS, chaos, loop
 
-
 LIFTED = [(kind, {"forget": True}) for kind in loop.KINDS]
 
 
