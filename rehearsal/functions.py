@@ -46,7 +46,7 @@ def install(runtime: Runtime) -> None:
         name = str(config["FunctionName"])
         if error is None:
             runtime.ledger.ran("lambda", name, package=config.get("PackageType", "Zip"))
-        elif FAULTS.explain(error):
+        elif FAULTS.explain(name, error):
             runtime.ledger.ran("lambda", name, ended="killed on purpose")
         else:
             runtime.ledger.failed("lambda", name, error)

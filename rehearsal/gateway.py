@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, unquote
 
 from rehearsal import ministack_bridge as bridge
+from rehearsal.calls import CALLS, Made, who_of
 from rehearsal.control import ControlError, handlers
 from rehearsal.executors.trails import identity
-from rehearsal.faults import FAULTS, KILL_AFTER, KILL_BEFORE, STATUSES, kill, met, s3_error
+from rehearsal.faults import FAULT_MESSAGE, FAULTS, KILL_AFTER, KILL_BEFORE, as_said_by, delay_of, hit, met
 from rehearsal.iam import AccessDeniedError
 from rehearsal.ministack_bridge import Check
 from rehearsal.services.engine import ApiError, Call, hooked_operations
@@ -81,6 +82,22 @@ class _Signed:
     access_key_id: str
     region: str
     scope: str
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a call asks ministack for: the service, and the permissions that it needs, its own first."""
+
+    service: str
+    checks: tuple[Check, ...]
+
+    @property
+    def action(self) -> str:
+        return self.checks[0].action
+
+    @property
+    def resource(self) -> str:
+        return self.checks[0].resource
 
 
 class Gateway:
@@ -153,44 +170,62 @@ class Gateway:
             )
             await _send(send, wire(candidates[0]).render_error(unknown, str(uuid.uuid4())))
             return
-        if principal is not None:
-            refusal = await self._threaded(self._refusal, principal, signed, request, path)
-            if refusal is not None:
-                await _send(send, refusal)
-                return
-            if signed.scope == "s3" and request.method in ("GET", "HEAD"):
-                send = self._hiding_absence(send, principal, signed, request, path)
-        faulty = FAULTS.planned and principal is not None and signed.scope == "s3"
-        if faulty and request.method == "PUT":
-            await self._put_under_faults(scope, send, body)
-        else:
+        if principal is None:
             await self._ministack(scope, _replay(body), send)
+            return
+        await self._role_at_ministack(scope, send, request, path, signed, principal)
 
-    async def _put_under_faults(self, scope: dict[str, Any], send: Any, body: bytes) -> None:
-        """Write an object as planned: refused, or the last thing its function does."""
-        step = FAULTS.take("s3:PutObject")
-        if step == KILL_AFTER:
-            kept: list[dict[str, Any]] = []
-
-            async def keep(message: dict[str, Any]) -> None:
-                kept.append(message)
-
-            await self._ministack(scope, _replay(body), keep)
-            await self._threaded(kill, self._runtime, "s3:PutObject", step)
-            for message in kept:
-                await send(message)
-        elif step is None:
-            await self._ministack(scope, _replay(body), send)
-        else:
-            if step == KILL_BEFORE:
-                await self._threaded(kill, self._runtime, "s3:PutObject", step)
-            status = STATUSES.get(step, 500)
-            refusal = Response(
-                status=status,
-                body=s3_error(step, "a fault on purpose"),
-                headers={"Content-Type": "application/xml"},
-            )
+    async def _role_at_ministack(  # noqa: PLR0917
+        self,
+        scope: dict[str, Any],
+        send: Any,
+        request: Request,
+        path: str,
+        signed: _Signed,
+        principal: Principal,
+    ) -> None:
+        """Serve a role's call of one of ministack's services, if its policies allow it."""
+        asked = await self._threaded(self._asked, principal, signed, request, path)
+        refusal = await self._threaded(self._refusal, principal, signed, request, asked)
+        if refusal is not None:
             await _send(send, refusal)
+            return
+        if signed.scope == "s3" and request.method in ("GET", "HEAD"):
+            send = self._hiding_absence(send, principal, signed, request, path)
+        made = CALLS.begin(asked.action, asked.resource, who_of(principal))
+        step = FAULTS.take(asked.action, who_of(principal)) if FAULTS.planned else None
+        if step is None:
+            await self._ministack(scope, _replay(request.body), _noting(send, made))
+            return
+        made.outcome = step
+        await self._under_fault(scope, send, request, asked, step, principal)
+
+    async def _under_fault(  # noqa: PLR0917
+        self,
+        scope: dict[str, Any],
+        send: Any,
+        request: Request,
+        asked: _Asked,
+        step: str,
+        principal: Principal,
+    ) -> None:
+        """Let ministack carry out a call as planned: refused, late, or the last thing its function does."""
+        seconds = delay_of(step)
+        if seconds is None and step != KILL_AFTER:
+            await self._threaded(hit, self._runtime, asked.action, step, principal)
+            code = "InternalFailure" if step == KILL_BEFORE else step
+            await _send(send, _fault_answer(asked.service, code, request))
+            return
+        kept: list[dict[str, Any]] = []
+
+        async def keep(message: dict[str, Any]) -> None:
+            kept.append(message)
+
+        await self._ministack(scope, _replay(request.body), keep)
+        await self._threaded(hit, self._runtime, asked.action, step, principal)
+        await asyncio.sleep(seconds or 0)
+        for message in kept:
+            await send(message)
 
     # -- who and what -----------------------------------------------------------------------------------
 
@@ -225,7 +260,9 @@ class Gateway:
         principal: Principal | None,
     ) -> Response:
         request_id = str(uuid.uuid4())
-        try:
+        what = f"{name}:{operation}"
+
+        def called() -> Response:
             service = self._runtime.service(name, signed.region)
             call = Call(
                 operation=service.operation(operation).name,
@@ -233,35 +270,51 @@ class Gateway:
                 principal=None if principal is None else principal.role_arn,
                 region=signed.region,
             )
-            if principal is not None:
-                checks = checks_of_call(service, call)
-                self._runtime.authorizer.require(principal, name, checks, signed.region)
-                if FAULTS.planned:
-                    return met(
-                        self._runtime,
-                        checks[0].action if checks else f"{name}:{operation}",
-                        lambda: spoken.render(operation, service.dispatch(call), request_id),
-                        lambda code, status, text: spoken.render_error(
-                            ApiError(code, text, status), request_id
-                        ),
-                    )
-            return spoken.render(operation, service.dispatch(call), request_id)
+
+            def served() -> Response:
+                return spoken.render(operation, service.dispatch(call), request_id)
+
+            if principal is None:
+                return served()
+            checks = checks_of_call(service, call)
+            self._runtime.authorizer.require(principal, name, checks, signed.region)
+            first = checks[0] if checks else Check(action=what, resource="*")
+            made = CALLS.begin(first.action, first.resource, who_of(principal))
+            step = FAULTS.take(first.action, who_of(principal)) if FAULTS.planned else None
+            answer = met(
+                self._runtime,
+                first.action,
+                step,
+                principal,
+                carry_out=lambda: self._answered(spoken, what, request_id, served),
+                refused=lambda code: _refused(spoken, code, request_id),
+            )
+            made.outcome = step or str(answer.status)
+            return answer
+
+        return self._answered(spoken, what, request_id, called)
+
+    def _answered(
+        self, spoken: Wire, what: str, request_id: str, carry_out: Callable[[], Response]
+    ) -> Response:
+        """Carry a call out; what it raises becomes its answer."""
+        try:
+            return carry_out()
         except AccessDeniedError as denied:
             return spoken.render_error(ApiError("AccessDeniedException", str(denied), 400), request_id)
         except ApiError as error:
             return spoken.render_error(error, request_id)
         except Exception as error:  # noqa: BLE001 - a defect of ours, answered as AWS answers one of its own
-            print(
-                f"rehearsal: {name} {operation} failed\n{traceback.format_exc()}", file=sys.stderr, flush=True
-            )
-            self._runtime.ledger.failed("gateway", f"{name}:{operation}", f"{type(error).__name__}: {error}")
+            print(f"rehearsal: {what} failed\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+            self._runtime.ledger.failed("gateway", what, f"{type(error).__name__}: {error}")
             text = f"defect in the rehearsal: {type(error).__name__}: {error}"
             return spoken.render_error(ApiError("InternalFailure", text, 500), request_id)
 
     # -- ministack's services ---------------------------------------------------------------------------
 
-    def _refusal(self, principal: Principal, signed: _Signed, request: Request, path: str) -> Response | None:
-        """Return the refusal of a role's call, None when it is allowed."""
+    @staticmethod
+    def _asked(principal: Principal, signed: _Signed, request: Request, path: str) -> _Asked:
+        """Return what a role's call asks ministack for."""
         headers = dict(request.headers)
         query = {key: list(values) for key, values in request.query.items()}
         service, checks = bridge.checks_of(
@@ -273,17 +326,23 @@ class Gateway:
             account=principal.account,
             region=signed.region,
         )
-        if not checks:
-            # An action that nobody can name cannot have been granted.
-            checks = [Check(action=f"{service}:{request.method}", resource="*")]
-        if checks[0].action in ("sts:GetCallerIdentity", "sts:GetSessionToken"):
+        # An action that nobody can name cannot have been granted.
+        return _Asked(service, tuple(checks) or (Check(action=f"{service}:{request.method}", resource="*"),))
+
+    def _refusal(
+        self, principal: Principal, signed: _Signed, request: Request, asked: _Asked
+    ) -> Response | None:
+        """Return the refusal of a role's call, None when it is allowed."""
+        if asked.action in ("sts:GetCallerIdentity", "sts:GetSessionToken"):
             return None
+        headers, service = dict(request.headers), asked.service
+        account, region = principal.account, signed.region
         checks = [
-            *checks,
-            *bridge.kms_checks(service, checks, headers, account=principal.account, region=signed.region),
+            *asked.checks,
+            *bridge.kms_checks(service, asked.checks, headers, account=account, region=region),
         ]
         try:
-            self._runtime.authorizer.require(principal, service, checks, signed.region)
+            self._runtime.authorizer.require(principal, service, checks, region)
         except AccessDeniedError as denied:
             status, out, body = bridge.access_denied(
                 denied.check,
@@ -401,6 +460,41 @@ def wire_metadata(service: str) -> Mapping[str, Any]:
 def _json(status: int, value: Mapping[str, Any]) -> Response:
     body = json.dumps(value, default=str).encode()
     return Response(status=status, body=body, headers={"Content-Type": "application/json"})
+
+
+def _refused(spoken: Wire, code: str, request_id: str) -> Response:
+    """The answer of one of our own services to a call that meets a fault."""
+    said, status = as_said_by(spoken.protocol, code)
+    return spoken.render_error(ApiError(said, FAULT_MESSAGE, status), request_id)
+
+
+def _fault_answer(service: str, code: str, request: Request) -> Response:
+    """The answer of one of ministack's services to a call that meets a fault, in the caller's protocol."""
+    headers = dict(request.headers)
+    if service == "s3":
+        protocol = "rest-xml"
+    elif "x-amz-target" in headers or "smithy-protocol" in headers:
+        protocol = "json"
+    elif headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        protocol = "query"
+    else:
+        protocol = "rest-json"
+    said, status = as_said_by(protocol, code)
+    out, body = bridge.error_answer(
+        service, said, FAULT_MESSAGE, headers=headers, request_id=str(uuid.uuid4())
+    )
+    return Response(status=status, body=b"" if request.method == "HEAD" else body, headers=out)
+
+
+def _noting(send: Any, made: Made) -> Any:
+    """Wrap ``send``: the status of the answer is the call's outcome."""
+
+    async def wrapped(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            made.outcome = str(message["status"])
+        await send(message)
+
+    return wrapped
 
 
 async def _body(receive: Any) -> bytes:

@@ -113,9 +113,13 @@ def isolate_functions(hidden: Sequence[str]) -> None:
     substitute(runtime, "_PYTHON_WORKER_SCRIPT", guard + runtime._PYTHON_WORKER_SCRIPT.lstrip())
 
 
-def end_function_workers() -> None:
-    """End the processes of warm functions."""
-    importlib.import_module("ministack.core.lambda_runtime").reset()
+def end_function_workers(name: str | None = None) -> None:
+    """End the processes of a function, of all functions without a name."""
+    runtime = importlib.import_module("ministack.core.lambda_runtime")
+    if name is None:
+        runtime.reset()
+    else:
+        runtime.invalidate_worker(name)
 
 
 def use_dead_letters(send: Callable[[Mapping[str, Any], Any, Mapping[str, Any]], None]) -> None:

@@ -151,6 +151,20 @@ def access_denied(
     return int(status), dict(out), bytes(body)
 
 
+def error_answer(
+    service: str, code: str, message: str, *, headers: dict[str, str], request_id: str
+) -> tuple[dict[str, str], bytes]:
+    """Return the headers and the body of an error in the service's own protocol.
+
+    ``headers`` are those of the request, in whose encoding some services answer.
+    """
+    actions = importlib.import_module("ministack.core.iam_actions")
+    _, out, body = actions.access_denied_response(
+        service, "", "", request_id, error_code=code, message=message, headers=headers
+    )
+    return dict(out), bytes(body)
+
+
 def denial_message(check: Check, decision: Decision, principal: str) -> str:
     """Return AWS's sentence for a refused call."""
     actions = importlib.import_module("ministack.core.iam_actions")
