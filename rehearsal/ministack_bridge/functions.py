@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,13 +88,37 @@ def use_image_functions(translate: Callable[[Mapping[str, Any]], FunctionCode]) 
     substitute(functions, "_execute_function_docker", execute)
 
 
+#: The id of the asynchronous invocation whose attempts run on this thread.
+_attempted: ContextVar[str | None] = ContextVar("attempted", default=None)
+
+
+def keep_request_ids() -> None:
+    """Let every attempt at an event that was handed over asynchronously bear the same request id.
+
+    ministack makes up a new one for each attempt; Lambda's retries keep it, and functions know by it that
+    they have begun before. `watch_functions` must have been called.
+    """
+    functions = importlib.import_module("ministack.services.lambda_svc")
+    original = functions.invoke_async_with_retry
+
+    def invoke(func: Any, event: Any) -> None:
+        # The thread of the attempts is started with a copy of this context.
+        token = _attempted.set(str(uuid.uuid4()))
+        try:
+            original(func, event)
+        finally:
+            _attempted.reset(token)
+
+    substitute(functions, "invoke_async_with_retry", invoke)
+
+
 def watch_functions(watcher: Callable[[Mapping[str, Any], str | None], None]) -> None:
     """Call ``watcher(configuration, error)`` after each invocation of a function, whoever invoked it."""
     functions = importlib.import_module("ministack.services.lambda_svc")
     original = functions._execute_function_dispatch
 
     def dispatch(func: Any, config: Mapping[str, Any], event: Any, request_id: str, started: float) -> Any:
-        result = original(func, config, event, request_id, started)
+        result = original(func, config, event, _attempted.get() or request_id, started)
         failed = isinstance(result, Mapping) and result.get("error")
         body = result.get("body") if isinstance(result, Mapping) else None
         text = str(body.get("errorMessage", body)) if isinstance(body, Mapping) else str(body)

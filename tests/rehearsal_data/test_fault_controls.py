@@ -251,6 +251,7 @@ def test_should_record_the_calls_of_a_function_in_order(
 )
 def test_should_end_a_function_at_its_call_and_let_lambda_try_again(
     server: ServerProcess,
+    client: Callable[[str], Any],
     function: Callable[..., int],
     plan: Callable[..., None],
     steps: Sequence[str | None],
@@ -262,6 +263,9 @@ def test_should_end_a_function_at_its_call_and_let_lambda_try_again(
     assert function(name, messages) == messages
     (hit,) = hits(server)[before:]
     assert hit[1] == steps[-1]
+    assert len({v["Value"] for v in client("ssm").get_parameter_history(Name=name)["Parameters"]}) == 1, (
+        "every attempt bears the request id of the first"
+    )
     assert not [
         entry
         for entry in server.control("GET", "/ledger?kind=lambda&outcome=failed")["entries"]
