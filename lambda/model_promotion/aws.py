@@ -21,6 +21,9 @@ __all__ = ["AwsCloud"]
 TRANSIENT_CODES = frozenset(
     {
         "ConflictException",
+        # Of the function's own credentials: Lambda gives it others.
+        "ExpiredToken",
+        "ExpiredTokenException",
         "InternalFailure",
         "RequestTimeout",
         "ServiceUnavailable",
@@ -31,6 +34,8 @@ TRANSIENT_CODES = frozenset(
         "TooManyUpdates",
     }
 )
+#: More versions than are approved before one of them is acted on; one page.
+LOOK_BACK = 20
 #: CloudFormation's reason at resources that did nothing wrong.
 CANCELLED = "Resource update cancelled"
 CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"]
@@ -58,6 +63,7 @@ class AwsCloud:
     """``model_promotion.cloud.Cloud`` on AWS.
 
     Needs ``sagemaker:DescribeModelPackage`` and ``sagemaker:UpdateModelPackage`` on the group's packages,
+    ``sagemaker:ListModelPackages``,
     ``s3:GetObject`` and ``s3:ListBucket`` (and ``kms:Decrypt``) on the evaluations,
     ``ssm:GetParameterHistory`` and ``ssm:PutParameter`` on the parameter,
     ``cloudformation:DescribeStacks``, ``cloudformation:DescribeStackEvents`` and
@@ -110,7 +116,20 @@ class AwsCloud:
             evaluation_uri=quality.get("S3Uri"),
             approved_by=_who(found.get("LastModifiedBy", {})),
             reason=found.get("ApprovalDescription", ""),
+            modified=found.get("LastModifiedTime", found["CreationTime"]),
         )
+
+    def approved(self, group_name: str) -> Sequence[str]:
+        """ARNs of the group's newest approved versions, newest first; as many as one page holds."""
+        with _translated():
+            page = self._sagemaker.list_model_packages(
+                ModelPackageGroupName=group_name,
+                ModelApprovalStatus="Approved",
+                SortBy="CreationTime",
+                SortOrder="Descending",
+                MaxResults=LOOK_BACK,
+            )
+        return [item["ModelPackageArn"] for item in page["ModelPackageSummaryList"]]
 
     def reject(self, arn: str, reason: str) -> None:
         """Set the package's approval status to Rejected and say why."""

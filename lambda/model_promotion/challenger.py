@@ -15,6 +15,7 @@ package; the next approval waits in the queue for its end.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from model_promotion.cloud import NONE, Cloud, Event, Outcome, Package, Stack, described, require_updatable
@@ -22,7 +23,7 @@ from model_promotion.errors import BadMessageError, TransientError
 from model_promotion.rollback import read_stack, restore_if_rolled_back
 from model_promotion.settings import ChallengerTest, Settings
 
-__all__ = ["ALARM", "ENDED", "alarm_rang", "begin_or_resume", "trial_ended"]
+__all__ = ["ALARM", "ENDED", "alarm_rang", "begin_or_resume", "resume_or_end", "trial_ended"]
 
 #: Our own schedule, in the form of an event.
 ENDED = "Challenger Test Ended"
@@ -96,6 +97,25 @@ def alarm_rang(event: Event, cloud: Cloud, settings: Settings) -> Outcome:
     return trial.reject(f"alarm {name} went off")
 
 
+def resume_or_end(
+    event: Event, stack: Stack, cloud: Cloud, settings: Settings, *, grace: timedelta
+) -> Outcome | None:
+    """Go on with a test that no message will go on with; ``None``: there is none, and nothing lags behind."""
+    test = settings.challenger
+    if test is None:
+        return None
+    latest = max(cloud.history(name)[-1].modified for name in (settings.parameter_name, test.parameter_name))
+    trial = _Trial(cloud, settings, test, stack)
+    if (trial.champion, trial.package) != (stack.serves, stack.challenger):
+        if event.time - latest < grace:
+            return Outcome(action="ignored", why="the stack is about to follow", package=trial.package)
+        package = cloud.package(trial.package)
+        if package is None or trial.champion != stack.serves:
+            return trial.resumed(stack.challenger)
+        return begin_or_resume(replace(event, time=trial.began), package, stack, cloud, settings)
+    return None if trial.package == NONE else trial.looked_after(event.time)
+
+
 class _Trial:
     """The test that is under way, as the parameters tell it."""
 
@@ -128,6 +148,16 @@ class _Trial:
             self.plan(at, attempt=attempt + 1)
             return Outcome(action="testing", why=f"{why}; the test goes on", package=self.package)
         return self._promote(seen)
+
+    def looked_after(self, at: datetime) -> Outcome:
+        """End a test of which no message will: its alarm rings, or it is long over."""
+        ringing = sorted(name for name, rings in self._cloud.alarms().items() if rings)
+        if ringing:
+            return self.reject(f"alarm {', '.join(ringing)} is in ALARM")
+        # An approval may have waited a day for the stack before its test began.
+        if at >= self.began + timedelta(days=1, minutes=self._test.minutes * ATTEMPTS):
+            return self.judged(at, ATTEMPTS)
+        return Outcome(action="ignored", why="a test is under way", package=self.package)
 
     def resumed(self, arn: str) -> Outcome:
         """Update a stack that lags behind its parameters: an earlier attempt ended before that call."""

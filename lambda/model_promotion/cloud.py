@@ -49,6 +49,8 @@ class Package:
     #: Who set its status last, as SageMaker knows it, and what they said.
     approved_by: str = ""
     reason: str = ""
+    #: When anything of it was changed last; an approval is such a change.
+    modified: datetime = EARLIEST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +130,9 @@ class Cloud(Protocol):
 
     def package(self, arn: str) -> Package | None:
         """The package, or ``None`` when it no longer exists."""
+
+    def approved(self, group_name: str) -> Sequence[str]:
+        """ARNs of the group's newest approved versions, newest first."""
 
     def reject(self, arn: str, reason: str) -> None:
         """Set the package's approval status to Rejected and say why."""

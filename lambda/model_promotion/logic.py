@@ -1,7 +1,8 @@
 """Which model the serving stack is to run.
 
-Events arrive, twice, late and in any order: a package was approved; an update of the serving stack was rolled
-back; the test of a challenger is over, or its alarm rang. The state is kept where people look for it: in the
+Events arrive, twice, late and in any order, and some not at all: a package was approved; an update of the
+serving stack was rolled back; the test of a challenger is over, or its alarm rang; an hour has passed, and
+what is open is looked for (``reconciliation``). The state is kept where people look for it: in the
 parameters (a description says when, by whom and why), in the package's approval status, and in the stack.
 
 * An approval older than the one that the parameter came from is stale and does nothing.
@@ -30,12 +31,12 @@ from model_promotion.cloud import (
     require_updatable,
 )
 from model_promotion.errors import BadMessageError
+from model_promotion.reconciliation import APPROVAL, RECONCILIATION, reconciled
 from model_promotion.rollback import read_stack, restore_if_rolled_back, rolled_back
 from model_promotion.settings import Settings
 
 __all__ = ["Cloud", "Event", "Outcome", "Package", "ParameterVersion", "Stack", "handle"]
 
-APPROVAL = "SageMaker Model Package State Change"
 ROLLBACK = "CloudFormation Stack Status Change"
 
 
@@ -55,7 +56,9 @@ def handle(event: Event, cloud: Cloud, settings: Settings) -> Outcome:
         return trial_ended(event, cloud, settings)
     if event.kind == ALARM:
         return alarm_rang(event, cloud, settings)
-    known = ", ".join(map(repr, (APPROVAL, ROLLBACK, ENDED, ALARM)))
+    if event.kind == RECONCILIATION:
+        return reconciled(event, cloud, settings, _approved)
+    known = ", ".join(map(repr, (APPROVAL, ROLLBACK, ENDED, ALARM, RECONCILIATION)))
     raise BadMessageError(f"cannot read detail-type {event.kind!r}; known are {known}")
 
 

@@ -23,6 +23,9 @@ __all__ = ["SageMakerPipelines", "metadata_text"]
 TRANSIENT_CODES = frozenset(
     {
         "ConflictException",
+        # Of the function's own credentials: Lambda gives it others.
+        "ExpiredToken",
+        "ExpiredTokenException",
         "InternalFailure",
         "RequestTimeout",
         "ResourceLimitExceeded",
@@ -96,13 +99,14 @@ class SageMakerPipelines:
     Needs ``sagemaker:ListPipelineExecutions`` and ``sagemaker:StartPipelineExecution`` on the pipeline; to
     tell it of the approved model also ``ssm:GetParameter`` on the approval parameter and
     ``sagemaker:DescribeModelPackage`` on the group's versions; for a budget in USD what ``jobs`` calls, for
-    new data reading the note and the lineage in S3.
+    new data reading the note and the lineage in S3, for alarms ``cloudwatch:DescribeAlarms`` on them.
     """
 
-    def __init__(self, client: Any, ssm: Any = None, s3: Any = None) -> None:
+    def __init__(self, client: Any, ssm: Any = None, s3: Any = None, cloudwatch: Any = None) -> None:
         self._client = client
         self._ssm = ssm
         self._s3 = s3
+        self._cloudwatch = cloudwatch
 
     def latest(self, pipeline_name: str) -> Sequence[Execution]:
         """Latest executions of the pipeline, newest first."""
@@ -114,6 +118,17 @@ class SageMakerPipelines:
                 MaxResults=LOOK_BACK,
             )
         return [_execution(item) for item in page["PipelineExecutionSummaries"]]
+
+    def alarms_on(self, names: Sequence[str]) -> Mapping[str, datetime]:
+        """Those of the alarms that are in ALARM, and since when."""
+        with _translated():
+            # By name: without one CloudWatch asks for the right to see every alarm of the account.
+            found = self._cloudwatch.describe_alarms(AlarmNames=list(names), AlarmTypes=["MetricAlarm"])
+        return {
+            alarm["AlarmName"]: alarm.get("StateTransitionedTimestamp", alarm["StateUpdatedTimestamp"])
+            for alarm in found["MetricAlarms"]
+            if alarm["StateValue"] == "ALARM"
+        }
 
     def since(self, pipeline_name: str, moment: datetime) -> Sequence[Execution]:
         """Every execution that was started at ``moment`` or later."""

@@ -28,9 +28,14 @@ def _client(service: str) -> Any:
 
 
 @cache
-def _pipelines(counts_rows: bool) -> SageMakerPipelines:
+def _pipelines(counts_rows: bool, sees_alarms: bool) -> SageMakerPipelines:
     # Clients cost time at a cold start.
-    return SageMakerPipelines(_client("sagemaker"), _client("ssm"), _client("s3") if counts_rows else None)
+    return SageMakerPipelines(
+        _client("sagemaker"),
+        _client("ssm"),
+        _client("s3") if counts_rows else None,
+        _client("cloudwatch") if sees_alarms else None,
+    )
 
 
 @traced("retrain")
@@ -39,7 +44,7 @@ def handler(event: object, context: object) -> dict[str, object]:
     request = getattr(context, "aws_request_id", None)
     try:
         settings = Settings.from_environment(os.environ)
-        pipelines = _pipelines(settings.new_data is not None)
+        pipelines = _pipelines(settings.new_data is not None, bool(settings.drift_alarms))
         result = retrain(event, pipelines, settings, now=datetime.now(UTC))
         refusal = result.pop("refusal", None)
         if isinstance(refusal, Refusal):

@@ -7,6 +7,10 @@ Triggers come twice, late, in any order and at once. Three things keep that from
   triggers that saw the same state, SageMaker starts one execution and answers the others with it;
 * while an execution runs, and for the cooldown after its start, nothing is started.
 
+A trigger can also get lost on its way, or come while nothing may be started. A schedule therefore asks every
+hour whether an alarm of drift is on that no execution has answered: one that began before the latest
+execution started has been answered, however long it stays on.
+
 Two more are about money: new data counts only when there is enough of it, and over the budget of the month
 nothing is started; people are told of that once a month.
 """
@@ -23,13 +27,25 @@ from retrain_trigger.budget import Job, Spent, month_of, objection, spent
 from retrain_trigger.errors import BadEventError
 from retrain_trigger.settings import NewData, Settings
 
-__all__ = ["Champion", "Execution", "Pipelines", "Refusal", "Trigger", "decide", "retrain", "token_of"]
+__all__ = [
+    "RECONCILIATION",
+    "Champion",
+    "Execution",
+    "Pipelines",
+    "Refusal",
+    "Trigger",
+    "decide",
+    "retrain",
+    "token_of",
+]
 
 #: States in which an execution still uses its pipeline (DescribePipelineExecution, PipelineExecutionStatus).
 RUNNING = frozenset({"Executing", "Stopping"})
 #: States of an execution whose model, if it made one, has not seen the data.
 WITHOUT_MODEL = frozenset({"Failed", "Stopped"})
 NEW_DATA: Final = "new data"
+#: Our own schedule, in the form of an event.
+RECONCILIATION: Final = "Retraining Reconciliation"
 #: What says that there are new features, by engine: the names of its job and of its state, and the good one.
 FEATURE_JOBS: Final[Mapping[str, tuple[str, str, str]]] = {
     "Glue Job State Change": ("jobName", "state", "SUCCEEDED"),
@@ -72,6 +88,9 @@ class Pipelines(Protocol):
     def champion(self, parameter_name: str) -> Champion | None:
         """The approved model; None when nobody has approved one, or its version is gone."""
 
+    def alarms_on(self, names: Sequence[str]) -> Mapping[str, datetime]:
+        """Those of the alarms that are in ALARM, and since when."""
+
     def since(self, pipeline_name: str, moment: datetime) -> Sequence[Execution]:
         """Every execution that was started at ``moment`` or later."""
 
@@ -97,6 +116,8 @@ class Trigger:
     new_data: bool = False
     #: Set when the event needs no training at all, e.g. an alarm that went back to OK.
     ignored_because: str | None = None
+    #: When it is asked about, where that is later than what happened; the cool-down is over by then or not.
+    asked: datetime | None = None
 
     @classmethod
     def from_event(cls, event: object, *, now: datetime) -> Trigger:
@@ -136,7 +157,7 @@ class Trigger:
             return cls(reason=f"on demand: {event['reason'].strip()}", time=time)
         raise BadEventError(
             f"cannot read detail-type {kind!r}; known are 'CloudWatch Alarm State Change', "
-            f"{', '.join(map(repr, FEATURE_JOBS))}, 'Scheduled Event', "
+            f"{', '.join(map(repr, FEATURE_JOBS))}, 'Scheduled Event', {RECONCILIATION!r}, "
             'and {"reason": "..."} without a detail-type'
         )
 
@@ -170,9 +191,19 @@ def decide(trigger: Trigger, executions: Sequence[Execution], settings: Settings
     if trigger.time < latest.started.replace(microsecond=0):
         return f"execution {latest.arn} started after this trigger and answers it"
     ready = latest.started + settings.cooldown
-    if trigger.time < ready:
+    if (trigger.asked or trigger.time) < ready:
         return f"cooldown until {ready.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ} after execution {latest.arn}"
     return None
+
+
+def unanswered(asked: datetime, pipelines: Pipelines, settings: Settings) -> Trigger:
+    """The alarm of drift that went on last and is on still, as a trigger."""
+    found = pipelines.alarms_on(settings.drift_alarms) if settings.drift_alarms else {}
+    if not found:
+        return Trigger(reason="drift", time=asked, ignored_because="no alarm of drift is on")
+    name, since = max(found.items(), key=lambda item: (item[1], item[0]))
+    reason = f"drift: alarm {name}, on since {since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return Trigger(reason=reason, time=since, asked=asked)
 
 
 def too_few(
@@ -213,7 +244,10 @@ def retrain(event: object, pipelines: Pipelines, settings: Settings, *, now: dat
         ``{"started": False, "why": ..., "reason": ...}``; with ``champion``, the approved model package or
         None, where the pipeline is told of it; with ``refusal`` where the budget is why.
     """
-    trigger = Trigger.from_event(event, now=now)
+    if isinstance(event, Mapping) and event.get("detail-type") == RECONCILIATION:
+        trigger = unanswered(_time(event.get("time"), now), pipelines, settings)
+    else:
+        trigger = Trigger.from_event(event, now=now)
 
     def refused(why: str, **more: object) -> dict[str, object]:
         return {"started": False, "why": why, "reason": trigger.reason, **more}

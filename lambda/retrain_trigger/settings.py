@@ -65,6 +65,8 @@ class Settings:
     budget: Budget | None = None
     new_data: NewData | None = None
     telling: Telling | None = None
+    #: Names of the alarms whose drift starts a training.
+    drift_alarms: tuple[str, ...] = ()
     region: str = ""
 
     @classmethod
@@ -101,6 +103,7 @@ class Settings:
             budget=budget,
             new_data=new_data,
             telling=telling,
+            drift_alarms=tuple(name for name in environment.get("DRIFT_ALARMS", "").split(",") if name),
             region=environment.get("AWS_REGION", ""),
         )
 

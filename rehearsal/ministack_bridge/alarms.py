@@ -87,13 +87,15 @@ def set_alarm_state(
     """Move an alarm to another state as CloudWatch does: history, actions, composite alarms above it."""
     cloudwatch = importlib.import_module("ministack.services.cloudwatch")
     with account_scope(account, region):
-        before = alarm["StateValue"]
+        before, now = alarm["StateValue"], int(cloudwatch.time.time())
         alarm.update(
             StateValue=state,
             StateReason=reason,
             StateReasonData=reason_data,
-            StateUpdatedTimestamp=int(cloudwatch.time.time()),
+            StateUpdatedTimestamp=now,
         )
+        if state != before:
+            alarm["StateTransitionedTimestamp"] = now
         cloudwatch._record_history(alarm["AlarmName"], before, state, reason)
         cloudwatch._dispatch_alarm_actions(alarm, before, state, reason)
         cloudwatch._evaluate_parent_alarms(alarm)
@@ -118,6 +120,7 @@ def watch_alarm_states(watcher: Callable[[str, str, dict[str, Any], str], None])
         before = None if alarm is None else alarm["StateValue"]
         answer = original(params, data, is_cbor, is_json)
         if alarm is not None and before is not None and alarm["StateValue"] != before:
+            alarm["StateTransitionedTimestamp"] = alarm["StateUpdatedTimestamp"]
             watcher(responses.get_account_id(), responses.get_region(), alarm, before)
         return answer
 

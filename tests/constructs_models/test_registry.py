@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import aws_cdk as cdk
@@ -11,6 +12,8 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sns as sns
 from cdk_support import Template, only, resources, statements, synthesise_stacks
 from ml_lifecycle.registry import ApprovalParameter
+from model_promotion.cloud import Event
+from model_promotion.reconciliation import RECONCILIATION
 from model_support import NAME, PARAMETER, Around, flat, granted, parcels
 
 HERE = "<AWS::Region>:<AWS::AccountId>"
@@ -175,6 +178,7 @@ def test_should_give_the_promotion_exactly_what_it_needs(templates: dict[str, Te
     stack = f"arn:<AWS::Partition>:cloudformation:{HERE}:stack/Test-ParcelDelayServing/*"
     assert found == {
         ("sagemaker:DescribeModelPackage", VERSIONS),
+        ("sagemaker:ListModelPackages", "*"),
         ("sagemaker:UpdateModelPackage", VERSIONS),
         ("ssm:GetParameterHistory", PARAMETER_ARN),
         ("ssm:GetParameters", PARAMETER_ARN),
@@ -190,6 +194,22 @@ def test_should_give_the_promotion_exactly_what_it_needs(templates: dict[str, Te
         if action == "s3:GetObject"
     }
     assert [r.rsplit(">", 1)[1] for r in objects] == ["/parcel-delay/training/*"]
+
+
+def test_should_ask_every_hour_what_no_event_has_told_of(templates: dict[str, Template]) -> None:
+    template = templates["Default"]
+    schedule = only(template, "AWS::Scheduler::Schedule")
+    assert schedule["ScheduleExpression"] == "rate(1 hour)"
+    assert schedule["Target"]["Arn"] == {"Fn::GetAtt": [_id_of(template, "RegistryEvents"), "Arn"]}
+    event = Event.parse(json.loads(schedule["Target"]["Input"]) | {"time": "2026-11-21T12:00:00Z"})
+    assert event.kind == RECONCILIATION
+    actions = {action for action, _ in granted(statements(template, "RegistryReconciliationRole"))}
+    assert actions == {"sqs:SendMessage", "kms:Decrypt", "kms:GenerateDataKey"}
+
+
+def _id_of(template: Template, beginning: str) -> str:
+    (found,) = (name for name in resources(template, "AWS::SQS::Queue") if name.startswith(beginning))
+    return found
 
 
 def test_should_grant_approving_and_reading(templates: dict[str, Template]) -> None:

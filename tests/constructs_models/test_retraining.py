@@ -17,6 +17,7 @@ from ml_lifecycle.data_lake import DataLake
 from ml_lifecycle.foundation import Stakeholders
 from ml_lifecycle.retraining import Retraining, RetrainingNotices
 from model_support import NAME, PARAMETER, Around, flat, granted, parcels
+from retrain_trigger.logic import RECONCILIATION
 
 ALL = "retraining: {on_drift: true, on_new_data: true, every_days: 7, cooldown_hours: 3}\n"
 NONE = "retraining: {on_drift: false}\n"
@@ -85,12 +86,33 @@ def test_should_train_again_on_drift_only_by_default(templates: dict[str, Templa
     assert pattern["detail"] == {"state": {"value": ["ALARM"]}}
     [alarm] = pattern["resources"]
     assert flat(alarm).startswith("<Drift")
-    assert not resources(templates["Default"], "AWS::Scheduler::Schedule")
+    assert list(schedules(templates["Default"])) == ["Looks for drift"]
+
+
+def schedules(template: Template) -> dict[str, Template]:
+    """Properties of the schedules by their descriptions."""
+    found = resources(template, "AWS::Scheduler::Schedule").values()
+    return {schedule["Properties"]["Description"]: schedule["Properties"] for schedule in found}
+
+
+def test_should_ask_every_hour_whether_drift_was_left_unanswered(templates: dict[str, Template]) -> None:
+    template = templates["Default"]
+    schedule = schedules(template)["Looks for drift"]
+    assert schedule["ScheduleExpression"] == "rate(1 hour)"
+    assert json.loads(schedule["Target"]["Input"])["detail-type"] == RECONCILIATION
+    variables = only(template, "AWS::Lambda::Function")["Environment"]["Variables"]
+    assert flat(variables["DRIFT_ALARMS"]).startswith("<Drift")
+    [alarm] = {
+        resource
+        for action, resource in granted(statements(template, "RetrainingTriggerRole"))
+        if action == "cloudwatch:DescribeAlarms"
+    }
+    assert alarm == flat(patterns(template)["CloudWatch Alarm State Change"]["resources"][0])
 
 
 def test_should_train_again_on_new_data_and_on_a_schedule_when_asked(templates: dict[str, Template]) -> None:
     assert patterns(templates["All"])["Glue Job State Change"] == NEW_DATA
-    schedule = only(templates["All"], "AWS::Scheduler::Schedule")
+    schedule = schedules(templates["All"])["Asks for a training"]
     assert schedule["ScheduleExpression"] == "rate(7 days)"
     assert json.loads(schedule["Target"]["Input"]) == {
         "source": "ml-lifecycle.schedule",
@@ -109,11 +131,9 @@ def test_should_only_listen_to_requests_when_nothing_is_asked(templates: dict[st
 def test_should_tell_the_function_which_pipeline_and_how_often(templates: dict[str, Template]) -> None:
     function = only(templates["All"], "AWS::Lambda::Function")
     assert function["Handler"] == "retrain_trigger.handler.handler"
-    assert function["Environment"]["Variables"] == {
-        "PIPELINE_NAME": NAME,
-        "WORKLOAD": "parcel_delay",
-        "COOLDOWN_HOURS": "3",
-    }
+    variables = dict(function["Environment"]["Variables"])
+    assert variables.pop("DRIFT_ALARMS")
+    assert variables == {"PIPELINE_NAME": NAME, "WORKLOAD": "parcel_delay", "COOLDOWN_HOURS": "3"}
 
 
 def test_should_keep_what_could_not_be_handled_or_delivered(templates: dict[str, Template]) -> None:
@@ -124,7 +144,8 @@ def test_should_keep_what_could_not_be_handled_or_delivered(templates: dict[str,
         [target] = rule["Properties"]["Targets"]
         assert target["DeadLetterConfig"] == {"Arn": queue}
         assert target["RetryPolicy"] == {"MaximumEventAgeInSeconds": 21_600, "MaximumRetryAttempts": 20}
-    assert only(template, "AWS::Scheduler::Schedule")["Target"]["DeadLetterConfig"] == {"Arn": queue}
+    found = schedules(template).values()
+    assert [schedule["Target"]["DeadLetterConfig"] for schedule in found] == [{"Arn": queue}] * 2
     assert only(template, "AWS::SQS::Queue")["MessageRetentionPeriod"] == 14 * 24 * 3_600
 
 
@@ -138,6 +159,7 @@ def test_should_give_the_function_its_pipeline_and_its_dead_letters_only(
         ("sagemaker:StartPipelineExecution", pipeline),
     }
     assert {a for a, _ in found if not a.startswith("sagemaker:")} == {
+        "cloudwatch:DescribeAlarms",
         "kms:Decrypt",
         "kms:GenerateDataKey",
         "logs:CreateLogStream",

@@ -89,7 +89,12 @@ class Fleet:
                 raise CrashedError
 
     def approve(self, package: str) -> dict[str, Any]:
-        self.packages[package] = Package(arn=package, approval_status="Approved", evaluation_uri="s3://b/e")
+        self.packages[package] = Package(
+            arn=package,
+            approval_status="Approved",
+            evaluation_uri="s3://b/e",
+            modified=self.clock + timedelta(minutes=1),
+        )
         detail = {
             "ModelPackageGroupName": GROUP,
             "ModelPackageArn": package,
@@ -129,6 +134,11 @@ class Fleet:
     def package(self, arn: str) -> Package | None:
         self._call()
         return self.packages.get(arn)
+
+    def approved(self, group_name: str) -> Sequence[str]:
+        self._call()
+        assert group_name == GROUP
+        return sorted((a for a, p in self.packages.items() if p.approval_status == "Approved"), reverse=True)
 
     def reject(self, arn: str, reason: str) -> None:
         self._call()

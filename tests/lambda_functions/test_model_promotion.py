@@ -66,9 +66,12 @@ class FakeCloud:
     def approve(self, arn: str, auc: object = 0.8) -> dict[str, Any]:
         """Approve a package and return the event that says so."""
         uri = f"s3://artifacts/{arn.rsplit('/', 1)[1]}/evaluation.json"
-        self.packages[arn] = Package(arn=arn, approval_status="Approved", evaluation_uri=uri)
+        event = approval(arn, self.tick())
+        self.packages[arn] = Package(
+            arn=arn, approval_status="Approved", evaluation_uri=uri, modified=self.clock
+        )
         self.evaluations[uri] = {"metrics": {"auc": {"value": auc}}}
-        return approval(arn, self.tick())
+        return event
 
     def tick(self) -> datetime:
         with self.lock:
@@ -94,6 +97,10 @@ class FakeCloud:
 
     def package(self, arn: str) -> Package | None:
         return self.packages.get(arn)
+
+    def approved(self, group_name: str) -> Sequence[str]:
+        assert group_name == GROUP
+        return sorted((a for a, p in self.packages.items() if p.approval_status == "Approved"), reverse=True)
 
     def reject(self, arn: str, reason: str) -> None:
         self._maybe_crash("reject")
@@ -680,6 +687,7 @@ def test_should_read_a_package_with_its_evaluation(aws: Stubbed) -> None:
             ModelApprovalStatus="Approved",
             ModelMetrics={"ModelQuality": quality},
             ApprovalDescription="better",
+            LastModifiedTime=T0 + timedelta(hours=1),
             LastModifiedBy={"IamIdentity": {"Arn": "arn:aws:iam::1:role/Ann"}, "UserProfileName": "ann"},
         ),
         {"ModelPackageName": ONE},
@@ -691,7 +699,30 @@ def test_should_read_a_package_with_its_evaluation(aws: Stubbed) -> None:
         evaluation_uri="s3://b/evaluation.json",
         approved_by="arn:aws:iam::1:role/Ann",
         reason="better",
+        modified=T0 + timedelta(hours=1),
     )
+
+
+def test_should_list_the_newest_approved_versions_of_the_group(aws: Stubbed) -> None:
+    summary = {
+        "ModelPackageArn": TWO,
+        "CreationTime": T0,
+        "ModelPackageStatus": "Completed",
+        "ModelApprovalStatus": "Approved",
+    }
+    aws.sagemaker.add_response(
+        "list_model_packages",
+        {"ModelPackageSummaryList": [summary, {**summary, "ModelPackageArn": ONE}]},
+        {
+            "ModelPackageGroupName": GROUP,
+            "ModelApprovalStatus": "Approved",
+            "SortBy": "CreationTime",
+            "SortOrder": "Descending",
+            "MaxResults": 20,
+        },
+    )
+
+    assert aws.cloud.approved(GROUP) == [TWO, ONE]
 
 
 def test_should_read_a_package_without_metrics_as_one_without_evaluation(aws: Stubbed) -> None:
@@ -872,6 +903,7 @@ def test_should_take_no_updates_as_done_and_a_busy_stack_as_transient(aws: Stubb
     ("code", "status", "expected"),
     [
         ("ThrottlingException", 400, TransientError),
+        ("ExpiredTokenException", 403, TransientError),
         ("InternalServerError", 500, TransientError),
         ("AccessDeniedException", 400, MisconfiguredError),
     ],

@@ -33,6 +33,7 @@ class FakePipelines:
         self.reasons: list[str] = []
         self.approved: Champion | None = None
         self.told: list[Mapping[str, str]] = []
+        self.alarms: dict[str, datetime] = {}
         self.now = now
         self.lock = threading.Lock()
         self.barrier: threading.Barrier | None = None
@@ -46,6 +47,9 @@ class FakePipelines:
 
     def champion(self, parameter_name: str) -> Champion | None:
         return self.approved
+
+    def alarms_on(self, names: Sequence[str]) -> Mapping[str, datetime]:
+        return {name: since for name, since in self.alarms.items() if name in names}
 
     def start(self, pipeline_name: str, *, token: str, reason: str, parameters: Mapping[str, str]) -> str:
         with self.lock:
@@ -290,6 +294,7 @@ def test_should_give_a_reason_as_a_model_packages_metadata_takes_it(reason: str,
     ("code", "status", "expected"),
     [
         ("ThrottlingException", 400, TransientError),
+        ("ExpiredTokenException", 403, TransientError),
         ("ConflictException", 400, TransientError),
         ("ResourceLimitExceeded", 400, TransientError),
         ("SomethingNew", 503, TransientError),
@@ -324,7 +329,7 @@ def test_should_log_what_it_decided_as_one_json_line(
 ) -> None:
     for name, value in (("PIPELINE_NAME", "p"), ("WORKLOAD", "w"), ("COOLDOWN_HOURS", "12")):
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(entry, "_pipelines", lambda counts_rows: FakePipelines())
+    monkeypatch.setattr(entry, "_pipelines", lambda *_: FakePipelines())
 
     result = entry.handler(alarm(), None)
 

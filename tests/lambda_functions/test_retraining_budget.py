@@ -334,7 +334,7 @@ def test_should_tell_people_of_the_budget_with_its_numbers(
     earlier = Execution(
         arn="arn:execution/a", status="Succeeded", started=datetime.now(UTC) - timedelta(seconds=1)
     )
-    monkeypatch.setattr(entry, "_pipelines", lambda counts_rows: FakePipelines(earlier))
+    monkeypatch.setattr(entry, "_pipelines", lambda *_: FakePipelines(earlier))
     monkeypatch.setattr(entry, "_client", lambda service: Sns())
 
     answer = entry.handler({"reason": "a person"}, None)

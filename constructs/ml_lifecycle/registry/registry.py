@@ -23,6 +23,7 @@ from ml_lifecycle.foundation import grant_publish
 from ml_lifecycle.pseudo import PARTITION, arn
 from ml_lifecycle.registry.approval import CHALLENGER_NAME, ApprovalParameter
 from ml_lifecycle.registry.archive import ModelArchive
+from ml_lifecycle.registry.reconciliation import Reconciliation
 from ml_lifecycle.registry.trials import TrialSchedules
 from ml_lifecycle.training.wildcards import acknowledge_wildcards
 from ml_lifecycle.zip_function import zip_function
@@ -42,7 +43,9 @@ class ModelRegistry(Construct):
     event; it waits in a queue until ``lambda/model_promotion`` has checked the version, written the parameter
     and updated the serving stack with its previous template. A busy stack is no error: the event is tried
     again for a day, then kept in ``dead_letters`` for 14. When CloudFormation rolls the serving stack back,
-    the same function writes the parameter back to what the endpoint serves and rejects the version.
+    the same function writes the parameter back to what the endpoint serves and rejects the version. Every
+    hour it looks for what no event has told it: an approval whose event was lost, a stack that does not
+    follow the parameter (``Reconciliation``).
 
     Example::
 
@@ -166,6 +169,8 @@ class ModelRegistry(Construct):
         if challenger_parameter_name is not None and endpoint_name is not None:
             self._try_challengers(workload, challenger_parameter_name, endpoint_name)
         artifacts.grant_read(self.promotion, f"{spec.slug}/training/")
+        self.reconciliation = Reconciliation(self, "Reconciliation", group_name=group_name, queue=self.queue)
+        self._list_versions(self.promotion)
         self.archive: ModelArchive | None = None
         if spec.registry.archive is not None:
             named = (approval_parameter_name, challenger_parameter_name)
@@ -207,17 +212,7 @@ class ModelRegistry(Construct):
 
     def grant_approve(self, grantee: iam.IGrantable) -> iam.Grant:
         """Grant seeing the group's versions and approving or rejecting them."""
-        # Service Authorization Reference, "Amazon SageMaker": listing model packages has no resource type.
-        iam.Grant.add_to_principal(
-            grantee=grantee, actions=["sagemaker:ListModelPackages"], resource_arns=["*"]
-        )
-        principal = grantee.grant_principal
-        if isinstance(principal, Construct):
-            acknowledge_wildcards(
-                principal,
-                "Listing model packages has no resource type; it reads names only.",
-                resources=["*"],
-            )
+        self._list_versions(grantee)
         return self._on_versions(grantee, ["sagemaker:DescribeModelPackage", "sagemaker:UpdateModelPackage"])
 
     def grant_read(self, grantee: iam.IGrantable) -> iam.Grant:
@@ -275,6 +270,19 @@ class ModelRegistry(Construct):
                 },
             ],
         }
+
+    def _list_versions(self, grantee: iam.IGrantable) -> None:
+        # Service Authorization Reference, "Amazon SageMaker": listing model packages has no resource type.
+        iam.Grant.add_to_principal(
+            grantee=grantee, actions=["sagemaker:ListModelPackages"], resource_arns=["*"]
+        )
+        principal = grantee.grant_principal
+        if isinstance(principal, Construct):
+            acknowledge_wildcards(
+                principal,
+                "Listing model packages has no resource type; it reads names only.",
+                resources=["*"],
+            )
 
     def _on_versions(self, grantee: iam.IGrantable, actions: list[str]) -> iam.Grant:
         grant = iam.Grant.add_to_principal(

@@ -8,7 +8,8 @@ from aws_cdk import aws_scheduler as scheduler
 from aws_cdk import aws_sqs as sqs
 
 from constructs import Construct
-from ml_lifecycle.pseudo import arn, service_principal
+from ml_lifecycle.pseudo import arn
+from ml_lifecycle.registry.queue_role import queue_role
 from ml_lifecycle.training.wildcards import acknowledge_wildcards
 
 __all__ = ["TrialSchedules"]
@@ -38,23 +39,7 @@ class TrialSchedules(Construct):
             )
         self.queue = queue
         self.group = scheduler.CfnScheduleGroup(self, "Group", name=name)
-        self.role = iam.Role(
-            self,
-            "Role",
-            assumed_by=service_principal("scheduler", own_account=True),
-            description=f"Schedules of {name}",
-        )
-        # By hand: the queue's own grant has wildcards of KMS actions that SendMessage does not need (Amazon
-        # SQS Developer Guide, "Key management", "Configure KMS permissions for producers").
-        iam.Grant.add_to_principal(
-            grantee=self.role, actions=["sqs:SendMessage"], resource_arns=[queue.queue_arn]
-        )
-        if queue.encryption_master_key is not None:
-            iam.Grant.add_to_principal(
-                grantee=self.role,
-                actions=["kms:Decrypt", "kms:GenerateDataKey"],
-                resource_arns=[queue.encryption_master_key.key_arn],
-            )
+        self.role = queue_role(self, "Role", description=f"Schedules of {name}", queue=queue)
 
     @property
     def schedules_arn(self) -> str:

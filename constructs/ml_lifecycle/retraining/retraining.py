@@ -46,6 +46,9 @@ class Retraining(Construct):
     starts it. An event that fails three times, or cannot be delivered for six hours, is kept in
     ``dead_letters`` for 14 days; ``python -m tools.redrive`` hands it to the function again.
 
+    Where drift counts, a schedule asks every hour whether one of its alarms is on that no training has
+    answered: an event that was lost, or that came within the cool-down, is made up for.
+
     ``budget`` counts the month's executions, or what their jobs were billed for by the price of an hour: the
     workload's own prices, else the dated table beside the function. Over it nothing starts, and ``topic`` is
     told once a month.
@@ -132,6 +135,7 @@ class Retraining(Construct):
             }
         _check_prices(workload)
         self._workload = workload
+        self._schedule_role: iam.Role | None = None
         self.dead_letters = DeadLetterQueue(self, "DeadLetters", key=message_key)
         self.function = zip_function(
             self,
@@ -172,6 +176,7 @@ class Retraining(Construct):
                     "detail": {"state": {"value": ["ALARM"]}},
                 },
             )
+            self._watch({given[kind].alarm_name: given[kind].alarm_arn for kind in kinds})
         if rules.on_new_data and new_data_event is not None:
             self._rule(
                 "NewData",
@@ -180,7 +185,22 @@ class Retraining(Construct):
             )
         if self.rules:
             self.dead_letters.allow_rules([rule.attr_arn for rule in self.rules])
-        self.schedule = None if rules.every_days is None else self._schedule(rules.every_days)
+        self.reconciliation = (
+            self._schedule("Reconciliation", "Retraining Reconciliation", "rate(1 hour)", "Looks for drift")
+            if kinds
+            else None
+        )
+        days = rules.every_days
+        self.schedule = (
+            None
+            if days is None
+            else self._schedule(
+                "Schedule",
+                "Scheduled Event",
+                f"rate({days} {'day' if days == 1 else 'days'})",
+                "Asks for a training",
+            )
+        )
 
     def grant_request(self, grantee: iam.IGrantable) -> iam.Grant:
         """Grant asking for a training by invoking the function."""
@@ -282,34 +302,37 @@ class Retraining(Construct):
         )
         self.rules.append(rule)
 
-    def _schedule(self, days: int) -> scheduler.CfnSchedule:
-        role = iam.Role(
-            self,
-            "ScheduleRole",
-            description="Asks for a training on a schedule",
-            assumed_by=service_principal("scheduler", own_account=True),
-        )
-        # Function.grant_invoke gives every version and alias too, by a wildcard.
+    def _watch(self, alarms: Mapping[str, str]) -> None:
+        """Let the function see whether an alarm is on; ``alarms`` are ARNs by name."""
+        self.function.add_environment("DRIFT_ALARMS", ",".join(alarms))
         iam.Grant.add_to_principal(
-            grantee=role, actions=["lambda:InvokeFunction"], resource_arns=[self.function.function_arn]
+            grantee=self.function,
+            actions=["cloudwatch:DescribeAlarms"],
+            resource_arns=list(alarms.values()),
         )
-        self.dead_letters.grant_send(role)
+
+    def _schedule(
+        self, schedule_id: str, kind: str, expression: str, description: str
+    ) -> scheduler.CfnSchedule:
+        """Invoke the function by the clock with an event of ``kind``, its ``detail-type``."""
+        if self._schedule_role is None:
+            self._schedule_role = self._role_of_schedules()
         schedule = scheduler.CfnSchedule(
             self,
-            "Schedule",
-            description="Asks for a training",
-            schedule_expression=f"rate({days} {'day' if days == 1 else 'days'})",
+            schedule_id,
+            description=description,
+            schedule_expression=expression,
             # Nobody waits for it to the minute.
             flexible_time_window=scheduler.CfnSchedule.FlexibleTimeWindowProperty(
                 mode="FLEXIBLE", maximum_window_in_minutes=15
             ),
             target=scheduler.CfnSchedule.TargetProperty(
                 arn=self.function.function_arn,
-                role_arn=role.role_arn,
+                role_arn=self._schedule_role.role_arn,
                 input=json.dumps(
                     {
                         "source": "ml-lifecycle.schedule",
-                        "detail-type": "Scheduled Event",
+                        "detail-type": kind,
                         "time": "<aws.scheduler.scheduled-time>",
                         "detail": {},
                     }
@@ -322,8 +345,22 @@ class Retraining(Construct):
                 ),
             ),
         )
-        schedule.node.add_dependency(role)
+        schedule.node.add_dependency(self._schedule_role)
         return schedule
+
+    def _role_of_schedules(self) -> iam.Role:
+        role = iam.Role(
+            self,
+            "ScheduleRole",
+            description="Asks for a training on a schedule",
+            assumed_by=service_principal("scheduler", own_account=True),
+        )
+        # Function.grant_invoke gives every version and alias too, by a wildcard.
+        iam.Grant.add_to_principal(
+            grantee=role, actions=["lambda:InvokeFunction"], resource_arns=[self.function.function_arn]
+        )
+        self.dead_letters.grant_send(role)
+        return role
 
 
 def _check_prices(workload: LoadedWorkload) -> None:

@@ -86,6 +86,8 @@ def _on_schedule(tale: Tale, evidence: Evidence) -> None:
             "Arn"
         ]
         == function
+        # The one that looks for drift every hour is another.
+        and "Scheduled Event" in schedule["Target"]["Input"]
     ]
     require(len(found) == 1, f"{len(found)} schedules ask for a training")
     every = timedelta(days=tale.workload.retraining.every_days or 0)
