@@ -23,6 +23,7 @@ from ml_statistics.drift import (
     correct,
     counted,
     cramers_v,
+    earth_movers_distance,
     kolmogorov_smirnov,
     ks_distance,
     measure,
@@ -183,6 +184,23 @@ def test_should_give_the_chance_that_scipy_gives(size: int) -> None:
     first, second = (np.sort(np.round(rng.normal(shift, 2, size), 1)) for shift in (0, 0.1))
     expected = stats.ks_2samp(first, second, method="asymp")
     assert kolmogorov_smirnov(first, second) == pytest.approx((expected.statistic, expected.pvalue))
+
+
+@given(numbers, numbers)
+@settings(deadline=None, max_examples=150)
+def test_should_move_earth_as_far_as_scipy_does(before: list[float], after: list[float]) -> None:
+    expected = stats.wasserstein_distance(before, after)
+    found = earth_movers_distance(np.sort(before), np.sort(after))
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-9 * np.abs([*before, *after]).max())
+
+
+@pytest.mark.parametrize(("few", "many"), [(2_048, 100_003), (2_048, 8_192), (500, 700), (1, 9)])
+def test_should_move_earth_of_large_samples_as_far_as_scipy_does(few: int, many: int) -> None:
+    rng = np.random.default_rng(few)
+    one, other = np.sort(rng.normal(size=few)), np.sort(np.round(rng.lognormal(0.1, 2, many), 1))
+    expected = stats.wasserstein_distance(one, other)
+    assert earth_movers_distance(one, other) == pytest.approx(expected)
+    assert earth_movers_distance(other, one) == pytest.approx(expected)
 
 
 def test_should_take_the_wasserstein_distance_in_deviations_of_the_baseline() -> None:
