@@ -60,4 +60,4 @@ def install(runtime: Runtime) -> None:
     bridge.use_lambda_credentials(credentials)
     bridge.isolate_functions(_editable_roots())
     bridge.watch_functions(watch)
-    bridge.keep_request_ids()
+    bridge.try_events_again()

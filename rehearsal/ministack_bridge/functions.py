@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 from rehearsal.ministack_bridge._inside import substitute
@@ -90,18 +92,23 @@ def use_image_functions(translate: Callable[[Mapping[str, Any]], FunctionCode]) 
 
 #: The id of the asynchronous invocation whose attempts run on this thread.
 _attempted: ContextVar[str | None] = ContextVar("attempted", default=None)
+#: Set where a service hands an event over without waiting for what becomes of it.
+_handed_over: ContextVar[bool] = ContextVar("handed_over", default=False)
 
 
-def keep_request_ids() -> None:
-    """Let every attempt at an event that was handed over asynchronously bear the same request id.
+def try_events_again() -> None:
+    """Invoke functions asynchronously where EventBridge, SNS and CloudFormation do: three attempts, one id.
 
-    ministack makes up a new one for each attempt; Lambda's retries keep it, and functions know by it that
-    they have begun before. `watch_functions` must have been called.
+    ministack makes a single attempt for these services, and a new request id for every attempt of its other
+    asynchronous invocations; Lambda's retries keep it, and functions know by it that they have begun before.
+    `watch_functions` must have been called.
     """
     functions = importlib.import_module("ministack.services.lambda_svc")
+    eventbridge = importlib.import_module("ministack.services.eventbridge")
     original = functions.invoke_async_with_retry
+    at_once = functions._execute_function_with_config_scope
 
-    def invoke(func: Any, event: Any) -> None:
+    def attempts(func: Any, event: Any) -> None:
         # The thread of the attempts is started with a copy of this context.
         token = _attempted.set(str(uuid.uuid4()))
         try:
@@ -109,7 +116,39 @@ def keep_request_ids() -> None:
         finally:
             _attempted.reset(token)
 
-    substitute(functions, "invoke_async_with_retry", invoke)
+    def execute(func: Any, event: Any) -> Any:
+        if not _handed_over.get():
+            return at_once(func, event)
+        functions.invoke_async_with_retry(func, event)
+        return {}
+
+    def dispatch(arn: str, payload: str) -> None:
+        func, config, _ = functions._get_func_record_for_ref(arn)
+        if func and config:
+            event = json.loads(payload)
+            functions.invoke_async_with_retry(functions._execution_record_for_config(func, config), event)
+
+    substitute(functions, "invoke_async_with_retry", attempts)
+    substitute(functions, "_execute_function_with_config_scope", execute)
+    substitute(eventbridge, "_dispatch_to_lambda", dispatch)
+    for module, name in (
+        ("ministack.services.sns", "_deliver_to_lambda"),
+        ("ministack.services.cloudformation.custom_resource", "invoke_custom_resource"),
+    ):
+        _hand_over(importlib.import_module(module), name)
+
+
+def _hand_over(module: ModuleType, name: str) -> None:
+    original = getattr(module, name)
+
+    def handed(*args: Any, **kwargs: Any) -> Any:
+        token = _handed_over.set(True)
+        try:
+            return original(*args, **kwargs)
+        finally:
+            _handed_over.reset(token)
+
+    substitute(module, name, handed)
 
 
 def watch_functions(watcher: Callable[[Mapping[str, Any], str | None], None]) -> None:

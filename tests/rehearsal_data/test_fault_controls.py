@@ -275,6 +275,39 @@ def test_should_end_a_function_at_its_call_and_let_lambda_try_again(
 
 @pytest.mark.slow
 @pytest.mark.rehearsal
+def test_should_try_an_event_again_whose_function_died(
+    server: ServerProcess,
+    client: Callable[[str], Any],
+    function: Callable[..., int],
+    plan: Callable[..., None],
+) -> None:
+    assert function("/before") == 1
+    events, found = client("events"), client("lambda").get_function(FunctionName=NAME)["Configuration"]
+    rule = events.put_rule(Name=NAME, EventPattern=json.dumps({"source": ["test.faults"]}))["RuleArn"]
+    client("lambda").add_permission(
+        FunctionName=NAME,
+        StatementId="rule",
+        Action="lambda:InvokeFunction",
+        Principal="events.amazonaws.com",
+        SourceArn=rule,
+    )
+    url = client("sqs").get_queue_url(QueueName=NAME)["QueueUrl"]
+    wanted = json.dumps({"name": "/by-event", "queue": url})
+    events.put_targets(Rule=NAME, Targets=[{"Id": "1", "Arn": found["FunctionArn"], "Input": wanted}])
+    plan("ssm:PutParameter", "kill-after", "kill-before", who=f"/{NAME}")
+    events.put_events(Entries=[{"Source": "test.faults", "DetailType": "any", "Detail": "{}"}])
+    deadline, values = time.monotonic() + 20, []
+    while len(values) < 2 and time.monotonic() < deadline:
+        time.sleep(0.2)
+        if not server.control("GET", "/faults")["left"]:
+            values = client("ssm").get_parameter_history(Name="/by-event")["Parameters"]
+    assert len(values) == 2
+    assert len({value["Value"] for value in values}) == 1
+    assert server.control("GET", "/faults")["left"] == {}
+
+
+@pytest.mark.slow
+@pytest.mark.rehearsal
 def test_should_say_that_a_kill_of_who_is_no_function_hits_nobody(
     server: ServerProcess, caller: Callable[[str], Any], plan: Callable[..., None]
 ) -> None:
