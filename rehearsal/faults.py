@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from rehearsal import ministack_bridge as bridge
 from rehearsal.control import ControlError, control
+from rehearsal.deaths import DEATHS
 
 if TYPE_CHECKING:
     from rehearsal.iam import Principal
@@ -180,20 +181,26 @@ def function_of(principal: Principal) -> str | None:
 
 
 def hit(runtime: Runtime, action: str, step: str, principal: Principal) -> None:
-    """Note that a call meets what is planned for it; a function that is to die is ended.
+    """Note that a call meets what is planned for it; a function or a container that is to die is ended.
 
-    All that run of that function end, as a crash of its machine would have it. A kill of who is no function
-    hits nobody, and the ledger says so.
+    All that run of that function end, as a crash of its machine would have it, or every job and container
+    that acts as that role. A kill of who is neither hits nobody, and the ledger says so.
     """
     if step not in (KILL_BEFORE, KILL_AFTER):
         runtime.ledger.ran("fault", action, what=step, who=principal.session_arn)
         return
     function = function_of(principal)
-    if function is None:
-        why = f"{principal.session_arn} is no function; only functions are killed at a call"
+    children = runtime.children_of(principal.role_arn) if function is None else []
+    if function is None and not children:
+        why = f"{principal.session_arn} is no function and no container; only these are killed at a call"
         runtime.ledger.failed("fault", action, why, what=step)
         return
     runtime.ledger.ran("fault", action, what=step, who=principal.session_arn)
+    if function is None:
+        for child in children:
+            DEATHS.died(child, "container")
+            child.kill()
+        return
     FAULTS.killed(function)
     bridge.end_function_workers(function)
 

@@ -126,7 +126,8 @@ class Runtime:
         self._work: dict[int, str] = {}
         self._work_numbers = itertools.count(1)
         self._work_changed = threading.Condition()
-        self._children: set[subprocess.Popen[bytes]] = set()
+        #: With the access key that each acts by, "" for none.
+        self._children: dict[subprocess.Popen[bytes], str] = {}
         self._lock = threading.RLock()
 
     # -- clients and credentials -----------------------------------------------------------------------
@@ -331,7 +332,7 @@ class Runtime:
         with self._lock, log.open("ab") as output:
             if self.stopping.is_set():
                 raise RuntimeError(f"{argv[0]} was not started; the rehearsal is stopping")
-            self._children = {child for child in self._children if child.poll() is None}
+            self._children = {child: key for child, key in self._children.items() if child.poll() is None}
             child = subprocess.Popen(
                 [os.fspath(part) for part in argv],
                 env=dict(env),
@@ -340,8 +341,14 @@ class Runtime:
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-            self._children.add(child)
+            self._children[child] = env.get("AWS_ACCESS_KEY_ID", "")
         return child
+
+    def children_of(self, role_arn: str) -> list[subprocess.Popen[bytes]]:
+        """Return the child processes that run now and act as ``role_arn``."""
+        own = self.identities.for_role(role_arn).access_key_id
+        with self._lock:
+            return [child for child, key in self._children.items() if key == own and child.poll() is None]
 
     def end_child(self, child: subprocess.Popen[bytes], grace_seconds: float = 3) -> None:
         """End one child started by `popen`: asked first, killed after ``grace_seconds``."""
@@ -353,7 +360,7 @@ class Runtime:
                 child.kill()
                 child.wait()
         with self._lock:
-            self._children.discard(child)
+            self._children.pop(child, None)
 
     def stop(self) -> None:
         """End every child process. Children live in the server's own process group, which its starter ends

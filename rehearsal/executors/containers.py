@@ -29,12 +29,14 @@ if TYPE_CHECKING:
     from rehearsal.services.engine import Record, Service
 
 __all__ = [
+    "INTERNAL_ERROR",
     "JobFolder",
     "Outcome",
     "Stops",
     "assume",
     "event_detail",
     "run_to_end",
+    "said_status",
     "ship_log",
     "start_program",
     "start_work",
@@ -45,6 +47,8 @@ _CONTAINER_BASE = "/opt/ml"
 _ROOT = frozenset({None, "root", "0", "root:root", "0:0"})
 # A job on one laptop that takes longer than this hangs; StoppingCondition may only make it shorter.
 REAL_LIMIT_SECONDS = 3600
+#: What SageMaker says of a job whose fault is its own ("Troubleshooting", InternalServerError).
+INTERNAL_ERROR = "InternalServerError: We encountered an internal error. Please try again."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,6 +262,11 @@ def run_to_end(
         timed_out=timed_out,
         seconds=time.monotonic() - began,
     )
+
+
+def said_status(code: int) -> int:
+    """The exit status of a process as a service says it: 128 and the number of the signal that ended it."""
+    return code if code >= 0 else 128 - code
 
 
 def start_work(runtime: Runtime, title: str, function: Callable[..., object], *args: Any) -> None:

@@ -21,6 +21,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from ml_contract.quality import dqdl
 
 from rehearsal import ministack_bridge as bridge
+from rehearsal.deaths import DEATHS
+from rehearsal.executors.containers import said_status
 from rehearsal.executors.spark import SparkError, gateway, spark_environment
 from rehearsal.executors.transfer import TransferError, fetch
 from rehearsal.services.engine import ApiError, instead
@@ -352,10 +354,12 @@ def _execute(service: Service, job: Record, run: Record, role: str, folder: Path
         with gateway(runtime, clean) as java:
             before = java.log.stat().st_size
             environment |= java.environment()
-            status = _wait(runtime, run, runtime.popen(argv, env=environment, cwd=scratch, log=log), limit)
+            child = runtime.popen(argv, env=environment, cwd=scratch, log=log)
+            status = _wait(runtime, run, child, limit)
             _append(java.log, before, log)
     else:
-        status = _wait(runtime, run, runtime.popen(argv, env=environment, cwd=scratch, log=log), limit)
+        child = runtime.popen(argv, env=environment, cwd=scratch, log=log)
+        status = _wait(runtime, run, child, limit)
     if status is None:
         return "TIMEOUT", f"Job run exceeded its timeout of {limit // 60} minutes"
     if run.name in _STOPPED:
@@ -364,6 +368,8 @@ def _execute(service: Service, job: Record, run: Record, role: str, folder: Path
         return "SUCCEEDED", None
     if failure.exists():
         return "FAILED", failure.read_text(encoding="utf-8")
+    if DEATHS.how(child) is not None:
+        return "FAILED", f"Command failed with exit code {said_status(status)}"
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return "FAILED", f"exit status {status}: {lines[-1] if lines else 'no output'}"
 
@@ -371,6 +377,10 @@ def _execute(service: Service, job: Record, run: Record, role: str, folder: Path
 def _wait(runtime: Runtime, run: Record, child: subprocess.Popen[bytes], limit_seconds: float) -> int | None:
     """Wait for a script's process; returns its exit status, None when it took too long and was ended."""
     _CHILDREN[run.name] = child
+    folder = runtime.state / "glue" / run.data["JobName"] / run.name
+    DEATHS.watch(
+        runtime, "glue-job", run.data["JobName"], child, log=folder / "job.log", folder=folder / "scratch"
+    )
     try:
         return child.wait(limit_seconds)
     except subprocess.TimeoutExpired:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rehearsal.deaths import DEATHS
 from rehearsal.executors import containers, transfer
 from rehearsal.executors.containers import JobFolder
 from rehearsal.services.engine import ApiError, Call, Record, Service, instead
@@ -156,8 +157,12 @@ def _work(
         arguments=application.get("ContainerArguments", ()),
         isolated=data.get("NetworkConfig", {}).get("EnableNetworkIsolation", False),
     )
+    DEATHS.watch(runtime, "processing-job", record.name, process, log=folder.log, folder=folder.base)
     limit = data.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", 86400)
     outcome = containers.run_to_end(runtime, process, limit_seconds=limit, stop=stop_signal)
+    if DEATHS.how(process) == "machine":
+        # What it had written is gone with it.
+        return "Failed", {"FailureReason": containers.INTERNAL_ERROR}
     # A job that failed or was stopped uploads what it has written, so that it can be looked into.
     for item in _outputs(data):
         target = item["S3Output"]
@@ -174,11 +179,9 @@ def _work(
     if outcome.stopped:
         return "Stopped", {}
     if outcome.exit_code:
-        return "Failed", {
-            "FailureReason": f"AlgorithmError: exit code {outcome.exit_code}: {containers.tail(folder.log)}"[
-                :1024
-            ]
-        }
+        code = containers.said_status(outcome.exit_code)
+        reason = f"AlgorithmError: exit code {code}: {containers.tail(folder.log)}"
+        return "Failed", {"FailureReason": reason[:1024]}
     return "Completed", {}
 
 

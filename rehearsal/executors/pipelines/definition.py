@@ -16,6 +16,7 @@ from typing import Any
 import botocore.session
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
+from rehearsal.executors.pipelines.retries import RetryPolicy, read_policies
 from rehearsal.executors.pipelines.values import COMPARISONS
 
 __all__ = [
@@ -105,6 +106,7 @@ class Step:
     description: str | None = None
     #: Members that only this type of step has, e.g. ``FunctionArn``.
     members: Mapping[str, Any] = field(default_factory=dict)
+    retries: tuple[RetryPolicy, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,6 +288,7 @@ def _steps(
             display_name=item.get("DisplayName"),
             description=item.get("Description"),
             members=members,
+            retries=read_policies(name, type_name, item.get("RetryPolicies"), problems),
         )
         if type_name == "Condition":
             _steps(arguments.get("IfSteps") or [], (name, True), found, problems)

@@ -20,7 +20,14 @@ __all__ = ["RUNNING", "Execution", "StepFailedError", "iso"]
 
 
 class StepFailedError(Exception):
-    """A step that failed; the text is its failure reason."""
+    """A step that failed; the text is its failure reason.
+
+    ``exception`` is what retry policies know it by; None for what no retry would mend.
+    """
+
+    def __init__(self, reason: str, *, exception: str | None = None) -> None:
+        super().__init__(reason)
+        self.exception = exception
 
 
 @dataclass(kw_only=True)

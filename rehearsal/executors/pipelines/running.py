@@ -14,6 +14,7 @@ from rehearsal.executors import transfer
 from rehearsal.executors.pipelines import steps
 from rehearsal.executors.pipelines.definition import DefinitionError, Step
 from rehearsal.executors.pipelines.execution import RUNNING, Execution, StepFailedError
+from rehearsal.executors.pipelines.retries import RetryPolicy, policy_for
 from rehearsal.executors.pipelines.telling import tell, tell_step
 from rehearsal.executors.pipelines.values import ValueUnknownError, evaluate_condition, resolve
 
@@ -114,7 +115,7 @@ def _run_step(execution: Execution, step: Step) -> None:
     tell_step(execution, step, entry, "Starting")
     changes: dict[str, Any] = {}
     try:
-        status = _perform(execution, step, entry)
+        status = _tried(execution, step, entry)
     except (
         StepFailedError,
         DefinitionError,
@@ -130,6 +131,36 @@ def _run_step(execution: Execution, step: Step) -> None:
         with execution.service.lock:
             entry.update(StepStatus=status, EndTime=execution.runtime.clock.now(), **changes)
         tell_step(execution, step, entry, "Executing")
+
+
+def _tried(execution: Execution, step: Step, entry: dict[str, Any]) -> str:
+    """Perform a step, again and again while its retry policies say so."""
+    clock, retries = execution.runtime.clock, dict[RetryPolicy, int]()
+    first: datetime | None = None
+    while True:
+        try:
+            return _perform(execution, step, entry)
+        except StepFailedError as error:
+            first = first or clock.now()
+            policy = policy_for(step.retries, step.type, error.exception)
+            if policy is None or execution.stop.is_set():
+                raise
+            retries[policy] = retry = retries.get(policy, 0) + 1
+            wait_seconds = policy.wait_seconds(retry)
+            if not policy.allows(retry, (clock.now() - first).total_seconds() + wait_seconds):
+                raise
+            execution.runtime.ledger.ran(
+                "pipeline-step",
+                step.name,
+                retry=retry,
+                exception=error.exception,
+                after_seconds=wait_seconds,
+                why=str(error)[:400],
+            )
+            if clock.sleep(wait_seconds, stop=execution.stop):
+                raise
+            with execution.service.lock:
+                entry["AttemptCount"] += 1
 
 
 def _perform(execution: Execution, step: Step, entry: dict[str, Any]) -> str:

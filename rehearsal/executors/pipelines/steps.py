@@ -17,6 +17,7 @@ from typing import Any
 
 from rehearsal.executors.pipelines.definition import STEP_OPERATIONS, Step
 from rehearsal.executors.pipelines.execution import Execution, StepFailedError
+from rehearsal.executors.pipelines.retries import SERVICE_FAULT, exception_of_call, exception_of_job
 from rehearsal.executors.pipelines.values import resolve
 from rehearsal.services.engine import hooked_operations
 
@@ -62,8 +63,19 @@ def _called(execution: Execution, operation: str, arguments: Mapping[str, Any]) 
     try:
         answer: dict[str, Any] = getattr(_client(execution), xform_name(operation))(**arguments)
     except (ClientError, BotoCoreError) as error:
-        raise StepFailedError(f"ClientError: Failed to invoke sagemaker:{operation}. {error}") from error
+        raise _call_failed(f"sagemaker:{operation}", error) from error
     return {key: value for key, value in answer.items() if key != "ResponseMetadata"}
+
+
+def _call_failed(what: str, error: Exception) -> StepFailedError:
+    """What a call that was refused, or not answered, makes of its step."""
+    answer: Any = getattr(error, "response", None)
+    kind = (
+        SERVICE_FAULT
+        if answer is None
+        else exception_of_call(answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"])
+    )
+    return StepFailedError(f"ClientError: Failed to invoke {what}. {error}", exception=kind)
 
 
 def _tags(execution: Execution, step: Step, arguments: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -116,7 +128,9 @@ def _job(execution: Execution, step: Step, arguments: dict[str, Any], entry: dic
     if status == "Stopped" and execution.stop.is_set():
         return "Stopped"
     reason = answer.get("FailureReason", f"the job {name} was stopped")
-    raise StepFailedError(f"ClientError: {noun} {name} {status}: {reason}")
+    raise StepFailedError(
+        f"ClientError: {noun} {name} {status}: {reason}", exception=exception_of_job(reason)
+    )
 
 
 def _register(execution: Execution, step: Step, arguments: dict[str, Any], entry: dict[str, Any]) -> str:
@@ -181,7 +195,7 @@ def _function(execution: Execution, step: Step, arguments: dict[str, Any], entry
     try:
         answer = client.invoke(FunctionName=arn, Payload=json.dumps(arguments).encode())
     except (ClientError, BotoCoreError) as error:
-        raise StepFailedError(f"ClientError: Failed to invoke {arn}. {error}") from error
+        raise _call_failed(arn, error) from error
     payload = answer["Payload"].read()
     if "FunctionError" in answer:
         raise StepFailedError(f"ClientError: {arn} failed: {payload.decode('utf-8', 'replace')[:512]}")

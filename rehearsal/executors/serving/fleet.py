@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rehearsal.executors import containers, transfer
-from rehearsal.executors.serving import programs
+from rehearsal.executors.serving import keeping, programs
 from rehearsal.executors.serving.capture import Capture
 from rehearsal.executors.serving.programs import FleetError, Instance, Program
 from rehearsal.executors.serving.traffic import Traffic
@@ -81,13 +81,28 @@ class Variant:
         with self.lock:
             if not self.instances:
                 raise ApiError("ServiceUnavailable", f"variant {self.name} has no instance", 503)
+            # One whose container has ended fails its health checks: the others get its requests.
+            able = [one for one in self.instances if one.alive] or self.instances
             if self.spec.get("RoutingConfig", {}).get("RoutingStrategy") == "LEAST_OUTSTANDING_REQUESTS":
-                instance = min(self.instances, key=lambda one: one.running)
+                instance = min(able, key=lambda one: one.running)
             else:
-                instance = self.instances[next(self.turn) % len(self.instances)]
+                instance = able[next(self.turn) % len(able)]
             instance.enter()
             self.invocations += 1
             return instance
+
+    def lost(self, endpoint: Endpoint, instance: Instance) -> None:
+        """Start the container of an instance again that has ended by itself."""
+        new = keeping.restarted(
+            endpoint.service, endpoint.record.name, lambda: start_instance(endpoint, self)
+        )
+        with self.lock:
+            there = instance in self.instances
+            if there and new is not None:
+                self.instances[self.instances.index(instance)] = new
+        if new is not None:
+            # The new one goes where its fleet was ended meanwhile.
+            programs.end(endpoint.service, instance if there else new, group=log_group(endpoint))
 
     def expect(self, change: int) -> None:
         """Count requests that are on their way to the variant or in it."""
@@ -324,7 +339,7 @@ def start_instance(endpoint: Endpoint, variant: Variant) -> Instance:
     limit = float(
         variant.spec.get("ContainerStartupHealthCheckTimeoutInSeconds", programs.HEALTH_CHECK_SECONDS)
     )
-    return programs.start(
+    instance = programs.start(
         endpoint.service,
         program,
         name=f"{endpoint.record.name}-{variant.spec.get('ModelName', variant.name)}",
@@ -332,6 +347,14 @@ def start_instance(endpoint: Endpoint, variant: Variant) -> Instance:
         variables={"ENDPOINT_NAME": endpoint.record.name, "VARIANT_NAME": variant.name},
         limit=limit,
     )
+    keeping.keep(
+        endpoint.service,
+        endpoint.record.name,
+        instance,
+        mine=lambda: instance in variant.instances,
+        lost=lambda: variant.lost(endpoint, instance),
+    )
+    return instance
 
 
 def end_instance(endpoint: Endpoint, variant: Variant, instance: Instance) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rehearsal.executors.serving import fleet, programs
+from rehearsal.executors.serving import fleet, keeping, programs
 from rehearsal.executors.serving.capacity import Capacity, Need, capacity_of
 from rehearsal.executors.serving.fleet import Endpoint, Variant
 from rehearsal.executors.serving.programs import FleetError, Instance, Program
@@ -94,12 +94,24 @@ class Component:
         with self.lock:
             if not self.copies:
                 raise ApiError("ValidationError", _NO_CAPACITY)
+            able = [one for one in self.copies if one.alive] or self.copies
             if self.variant.spec.get("RoutingConfig", {}).get("RoutingStrategy") == "RANDOM":
-                copy = self.copies[next(self.turn) % len(self.copies)]
+                copy = able[next(self.turn) % len(able)]
             else:
-                copy = min(self.copies, key=lambda one: (one.running, one.answered))
+                copy = min(able, key=lambda one: (one.running, one.answered))
             copy.enter()
             return copy
+
+    def lost(self, copy: Instance) -> None:
+        """Start a copy again whose container has ended by itself."""
+        service = self.endpoint.service
+        new = keeping.restarted(service, self.endpoint.record.name, lambda: start(self, self.program))
+        with self.lock:
+            there = copy in self.copies
+            if there and new is not None:
+                self.copies[self.copies.index(copy)] = new
+        if new is not None:
+            programs.end(service, copy if there else new, group=_log_group(self))
 
 
 COMPONENTS: dict[str, Component] = {}
@@ -215,7 +227,7 @@ def _strategy(component: Component) -> str:
 def start(component: Component, program: Program) -> Instance:
     startup = component.record.data["Specification"].get("StartupParameters", {})
     limit = startup.get("ContainerStartupHealthCheckTimeoutInSeconds", programs.HEALTH_CHECK_SECONDS)
-    return programs.start(
+    copy = programs.start(
         component.endpoint.service,
         program,
         name=f"{component.endpoint.record.name}-{component.record.name}",
@@ -227,6 +239,14 @@ def start(component: Component, program: Program) -> Instance:
         },
         limit=float(limit),
     )
+    keeping.keep(
+        component.endpoint.service,
+        component.endpoint.record.name,
+        copy,
+        mine=lambda: copy in component.copies,
+        lost=lambda: component.lost(copy),
+    )
+    return copy
 
 
 def _log_group(component: Component) -> str:

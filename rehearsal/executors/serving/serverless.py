@@ -81,6 +81,10 @@ class ServerlessVariant(Variant):
         self._tell_concurrency(spilled)
         return self._cold_start() if free is None else free
 
+    def lost(self, endpoint: Endpoint, instance: Instance) -> None:
+        """Forget an environment that has ended by itself; the next request starts one, if it needs to."""
+        fleet.end_instance(endpoint, self, instance)
+
     def _cold_start(self) -> Instance:
         began = time.perf_counter()
         try:

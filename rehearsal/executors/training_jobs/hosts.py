@@ -13,6 +13,7 @@ from pathlib import Path
 from subprocess import Popen, TimeoutExpired
 from typing import TYPE_CHECKING, Any
 
+from rehearsal.deaths import DEATHS
 from rehearsal.executors import containers
 from rehearsal.executors.containers import JobFolder
 from rehearsal.executors.training_jobs.channels import described
@@ -32,7 +33,7 @@ GRACE_SECONDS = 120.0
 class Ended:
     """How the hosts of a job ended."""
 
-    #: completed | failed | stopped | timed-out | interrupted
+    #: completed | failed | lost (a machine) | stopped | timed-out | interrupted
     how: str
     #: Number of the host that failed first, from 0, and its exit code.
     host: int = 0
@@ -129,6 +130,14 @@ class Crew:
                 isolated=data.get("EnableNetworkIsolation", False),
             )
             self._processes.append(process)
+            DEATHS.watch(
+                self._runtime,
+                "training-job",
+                self._record.name,
+                process,
+                log=folder.log,
+                folder=folder.base,
+            )
 
     def wait(
         self,
@@ -153,7 +162,8 @@ class Crew:
             if failed is not None:
                 # The other hosts wait for it in vain; SageMaker ends them.
                 self._end(GRACE_SECONDS)
-                return ended("failed", host=failed, exit_code=codes[failed])
+                how = "lost" if DEATHS.how(self._processes[failed]) == "machine" else "failed"
+                return ended(how, host=failed, exit_code=codes[failed])
             if all(code == 0 for code in codes):
                 return ended("completed")
             if stop.wait(0.05) or self._runtime.stopping.is_set():

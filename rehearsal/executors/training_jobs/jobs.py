@@ -251,6 +251,8 @@ class _Work:
 
     def _finish(self, crew: Crew, ended: Ended) -> _End:
         """Upload what there is, and say how the job ended."""
+        if ended.how == "lost":
+            return "Failed", "Failed", {"FailureReason": containers.INTERNAL_ERROR}
         self._status("Uploading", "Uploading generated training model")
         changes = self._upload(crew)
         if ended.how == "timed-out":
@@ -259,7 +261,8 @@ class _Work:
             return "Stopped", "Stopped", changes
         reason = None
         if ended.how == "failed":
-            reason = f"AlgorithmError: {crew.failure(ended.host)}, exit code: {ended.exit_code}"[:1024]
+            code = containers.said_status(ended.exit_code or 0)
+            reason = f"AlgorithmError: {crew.failure(ended.host)}, exit code: {code}"[:1024]
         elif "ModelArtifacts" not in changes:
             reason = "ClientError: the training wrote nothing into /opt/ml/model"
         if reason is not None:

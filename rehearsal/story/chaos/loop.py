@@ -24,7 +24,7 @@ __all__ = ["RECORDS", "accounted", "hits_of", "plan", "sent", "settled", "unharm
 #: Records that show after a fault that the way into the lake is open.
 RECORDS = 20
 #: Controls of what can be put in the way: calls of roles, events on their way.
-KINDS = ("/faults", "/faults/events")
+KINDS = ("/faults", "/faults/events", "/faults/containers")
 #: So long (real seconds) a loop has to close by itself.
 HEAL_SECONDS = 180
 #: Of what a cell says that it was refused.
