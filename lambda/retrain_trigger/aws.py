@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 from retrain_trigger.budget import Job
 from retrain_trigger.errors import MisconfiguredError, TransientError
 from retrain_trigger.logic import Champion, Execution
+from retrain_trigger.told import Told
 
 __all__ = ["SageMakerPipelines", "metadata_text"]
 
@@ -207,20 +208,15 @@ class SageMakerPipelines:
             return None
         return found if isinstance(found, dict) else None
 
-    def first_to_say(self, parameter_name: str, text: str) -> bool:
-        """Whether ``text`` has not been said yet; of callers at once, one hears that.
-
-        The parameter holds what was said last. Who reads version n and writes n + 1 was the first; who writes
-        a later one after that was not.
-        """
+    def is_to_say(self, parameter_name: str, text: str, request: str, *, now: datetime) -> bool:
+        """Whether this request is to tell people ``text``; of requests at once, one is (``told``)."""
         with _translated():
-            found = self._ssm.get_parameter(Name=parameter_name)["Parameter"]
-            if found["Value"] == text:
-                return False
-            written = self._ssm.put_parameter(Name=parameter_name, Value=text, Type="String", Overwrite=True)[
-                "Version"
-            ]
-        return bool(written == found["Version"] + 1)
+            return Told(self._ssm, parameter_name).is_mine(text, request, now=now)
+
+    def said(self, parameter_name: str, text: str) -> None:
+        """Note that people were told ``text``."""
+        with _translated():
+            Told(self._ssm, parameter_name).said(text)
 
     def champion(self, parameter_name: str) -> Champion | None:
         """The approved model; None when nobody has approved one, or its version is gone."""

@@ -45,10 +45,11 @@ def handler(event: object, context: object) -> dict[str, object]:
     try:
         settings = Settings.from_environment(os.environ)
         pipelines = _pipelines(settings.new_data is not None, bool(settings.drift_alarms))
-        result = retrain(event, pipelines, settings, now=datetime.now(UTC))
+        now = datetime.now(UTC)
+        result = retrain(event, pipelines, settings, now=now)
         refusal = result.pop("refusal", None)
         if isinstance(refusal, Refusal):
-            result["told"] = _told(refusal, pipelines, settings)
+            result["told"] = _told(refusal, pipelines, settings, request=str(request), now=now)
     except RetrainError as error:
         log("ERROR", "cannot decide", error=type(error).__name__, why=str(error), request=request)
         raise
@@ -64,14 +65,16 @@ def handler(event: object, context: object) -> dict[str, object]:
     return result
 
 
-def _told(refusal: Refusal, pipelines: SageMakerPipelines, settings: Settings) -> bool:
+def _told(
+    refusal: Refusal, pipelines: SageMakerPipelines, settings: Settings, *, request: str, now: datetime
+) -> bool:
     """Tell people that the budget is used up, once a month; whether this call did."""
     telling, budget, spent = settings.telling, settings.budget, refusal.spent
     if telling is None or budget is None:
         return False
     # Another limit is another thing to say.
     said = f"{spent.month}: {budget.usd or budget.runs} {'USD' if budget.runs is None else 'runs'}"
-    if not pipelines.first_to_say(telling.told_parameter, said):
+    if not pipelines.is_to_say(telling.told_parameter, said, request, now=now):
         return False
     in_usd = budget.usd is not None
     publish(
@@ -97,4 +100,5 @@ def _told(refusal: Refusal, pipelines: SageMakerPipelines, settings: Settings) -
             links={"pipeline": settings.pipeline_name},
         ),
     )
+    pipelines.said(telling.told_parameter, said)
     return True

@@ -275,7 +275,10 @@ def test_should_let_the_function_see_jobs_of_pipelines_and_tell_one_topic(guarde
     jobs = {"training-job/pipelines-*", "processing-job/pipelines-*", "training-job/*-Tune-*"}
     assert described == jobs
     assert {r for a, r in found if a == "sns:Publish"} == {f"<{topic}>"}
-    assert {a for a, _ in found if a.startswith("ssm:")} == {"ssm:GetParameter", "ssm:PutParameter"}
+    assert {a for a, _ in found if a.startswith("ssm:")} == {
+        "ssm:GetParameterHistory",
+        "ssm:PutParameter",
+    }
 
 
 def test_should_send_people_the_notices_of_their_workload_only(guarded: Template) -> None:

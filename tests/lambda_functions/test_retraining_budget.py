@@ -43,9 +43,13 @@ class FakePipelines:
         self.counted = rows
         self.learned = {} if learned is None else learned
         self.started = 0
+        self.noted = ""
 
     def latest(self, pipeline_name: str) -> Sequence[Execution]:
         return self.executions
+
+    def alarms_on(self, names: Sequence[str]) -> Mapping[str, datetime]:
+        return {}
 
     def since(self, pipeline_name: str, moment: datetime) -> Sequence[Execution]:
         return [e for e in self.executions if e.started >= moment]
@@ -66,8 +70,11 @@ class FakePipelines:
         self.started += 1
         return "arn:execution/new"
 
-    def first_to_say(self, parameter_name: str, text: str) -> bool:
+    def is_to_say(self, parameter_name: str, text: str, request: str, *, now: datetime) -> bool:
         return True
+
+    def said(self, parameter_name: str, text: str) -> None:
+        self.noted = text
 
 
 def settings(budget: Budget | None = None, minimum: int | None = None) -> Settings:
@@ -293,22 +300,6 @@ def test_should_read_what_the_jobs_of_an_execution_were_billed_for() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("value", "written", "first"),
-    [("nothing", 4, True), ("nothing", 5, False), ("2026-11: 5 USD", None, False)],
-)
-def test_should_let_one_of_a_crowd_speak(value: str, written: int | None, first: bool) -> None:
-    ssm = client("ssm")
-    with Stubber(ssm) as stub:
-        stub.add_response("get_parameter", {"Parameter": {"Value": value, "Version": 3}}, {"Name": "told"})
-        if written is not None:
-            stub.add_response("put_parameter", {"Version": written})
-        found = SageMakerPipelines(client("sagemaker"), ssm).first_to_say("told", "2026-11: 5 USD")
-        stub.assert_no_pending_responses()
-
-    assert found is first
-
-
 # --- the function ---
 
 
@@ -334,10 +325,13 @@ def test_should_tell_people_of_the_budget_with_its_numbers(
     earlier = Execution(
         arn="arn:execution/a", status="Succeeded", started=datetime.now(UTC) - timedelta(seconds=1)
     )
-    monkeypatch.setattr(entry, "_pipelines", lambda *_: FakePipelines(earlier))
+    pipelines = FakePipelines(earlier)
+    monkeypatch.setattr(entry, "_pipelines", lambda *_: pipelines)
     monkeypatch.setattr(entry, "_client", lambda service: Sns())
 
     answer = entry.handler({"reason": "a person"}, None)
+
+    assert pipelines.noted.endswith(": 1 runs"), "it is noted once people were told"
 
     assert (answer["started"], answer["told"]) == (False, True)
     assert json.loads(capsys.readouterr().out)["told"] is True

@@ -260,7 +260,7 @@ class Retraining(Construct):
             self.function.add_environment(variable, value)
         iam.Grant.add_to_principal(
             grantee=self.function,
-            actions=["ssm:GetParameter", "ssm:PutParameter"],
+            actions=["ssm:GetParameterHistory", "ssm:PutParameter"],
             resource_arns=[arn("ssm", f"parameter{name}")],
         )
         grant_publish(self.function, topic, self.dead_letters.key)
