@@ -13,6 +13,7 @@ from model_promotion.errors import BadMessageError, MisconfiguredError, Transien
 __all__ = [
     "EARLIEST",
     "NONE",
+    "NOT_PROMOTED",
     "Cloud",
     "Event",
     "Outcome",
@@ -35,6 +36,8 @@ UPDATABLE = frozenset(
         "IMPORT_ROLLBACK_COMPLETE",
     }
 )
+#: How the approval description of a version begins that was refused.
+NOT_PROMOTED = "Not promoted: "
 ROLLED_BACK = "UPDATE_ROLLBACK_COMPLETE"
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 

@@ -20,6 +20,7 @@ from model_promotion.errors import BadMessageError, MisconfiguredError, Promotio
 from model_promotion.logic import Cloud, Event, Outcome, handle
 from model_promotion.notices import notice_of
 from model_promotion.settings import Settings
+from model_promotion.untold import left_untold
 
 __all__ = ["handler"]
 
@@ -57,8 +58,8 @@ def handler(event: Mapping[str, Any], context: object) -> dict[str, list[dict[st
         log("ERROR", "cannot start", error=type(error).__name__, why=str(error), request=request)
         raise
     failures = []
-    for message_id, parsed in sorted(
-        ((record["messageId"], _parse(record["body"])) for record in event["Records"]),
+    for message_id, parsed, again in sorted(
+        ((record["messageId"], _parse(record["body"]), _seen_before(record)) for record in event["Records"]),
         key=lambda item: item[1].time if isinstance(item[1], Event) else LATEST,
     ):
         fields: dict[str, object] = {
@@ -84,17 +85,29 @@ def handler(event: Mapping[str, Any], context: object) -> dict[str, list[dict[st
                 **outcome.fields,
                 **fields,
             )
-            _tell(outcome, parsed, settings, fields)
+            _tell(outcome, parsed, settings, fields, again=again)
     return {"batchItemFailures": failures}
 
 
-def _tell(outcome: Outcome, event: Event, settings: Settings, fields: Mapping[str, object]) -> None:
-    """Tell people of an outcome. What was done stays done: a notice that fails is logged, not tried again."""
+def _seen_before(record: Mapping[str, Any]) -> bool:
+    return int(record.get("attributes", {}).get("ApproximateReceiveCount", 1)) > 1
+
+
+def _tell(
+    outcome: Outcome, event: Event, settings: Settings, fields: Mapping[str, object], *, again: bool
+) -> None:
+    """Tell people of an outcome; of one seen ``again``, what an attempt did that ended before it could tell.
+
+    What was done stays done: a notice that fails is logged, not tried again.
+    """
     telling = settings.telling
     if telling is None:
         return
     try:
-        notice = notice_of(outcome, event, _cloud(settings), settings, telling)
+        cloud = _cloud(settings)
+        if again and outcome.action == "ignored":
+            outcome = left_untold(event, cloud, settings) or outcome
+        notice = notice_of(outcome, event, cloud, settings, telling)
         if notice is not None:
             publish(_sns(), telling.topic_arn, notice)
     except (PromotionError, ClientError, BotoCoreError) as error:

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from model_promotion.challenger import ALARM, ENDED, alarm_rang, begin_or_resume, trial_ended
 from model_promotion.cloud import (
     NONE,
+    NOT_PROMOTED,
     Cloud,
     Event,
     Outcome,
@@ -95,7 +96,7 @@ def _promoted(event: Event, package: Package, stack: Stack, cloud: Cloud, settin
         return Outcome(action="ignored", why="it is in service already", package=arn)
     objection = _objection(package, cloud, settings)
     if objection is not None:
-        cloud.reject(arn, f"Not promoted: {objection}")
+        cloud.reject(arn, f"{NOT_PROMOTED}{objection}")
         return Outcome(action="refused", why=objection, package=arn)
     # The first model has nobody to be tried beside; one that is half promoted is not tried again.
     if champion not in (NONE, arn):
