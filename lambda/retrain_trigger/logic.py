@@ -202,7 +202,7 @@ def unanswered(asked: datetime, pipelines: Pipelines, settings: Settings) -> Tri
     if not found:
         return Trigger(reason="drift", time=asked, ignored_because="no alarm of drift is on")
     name, since = max(found.items(), key=lambda item: (item[1], item[0]))
-    reason = f"drift: alarm {name}, on since {since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    reason = f"drift: alarm {name} on since {since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
     return Trigger(reason=reason, time=since, asked=asked)
 
 

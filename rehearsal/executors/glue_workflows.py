@@ -52,6 +52,8 @@ class _Batch:
 
     events: int = 0
     number: int = 0
+    #: End of the window.
+    due: datetime | None = None
 
 
 _PROGRESS: dict[str, _Progress] = {}
@@ -419,11 +421,13 @@ def notify(runtime: Runtime, target: Mapping[str, Any], region: str) -> None:
     with _LOCK:
         batch = _BATCHES.setdefault((region, name), _Batch())
         batch.events += 1
-        full, first, number = batch.events >= size, batch.events == 1, batch.number
+        full, number, now = batch.events >= size, batch.number, runtime.clock.now()
+        # The clock may have jumped over the end of a window: the next event opens another.
+        opens = batch.due is None or batch.due < now
+        due = batch.due = now + timedelta(seconds=window) if opens else batch.due
     if full:
         _start_batch(service, name, number)
-    elif first:
-        due = runtime.clock.now() + timedelta(seconds=window)
+    elif opens and due is not None:
         runtime.clock.at(due, f"glue workflow {name}", lambda: _start_batch(service, name, number))
 
 

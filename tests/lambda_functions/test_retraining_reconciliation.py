@@ -34,7 +34,7 @@ def test_should_start_for_an_alarm_whose_event_was_lost() -> None:
     found = looked(execution("old", "Succeeded", hours_ago=40), on={"drift": 2})
 
     assert found["started"] is True
-    assert found["reason"] == "drift: alarm drift, on since 2026-11-21T10:00:00Z"
+    assert found["reason"] == "drift: alarm drift on since 2026-11-21T10:00:00Z"
 
 
 def test_should_do_nothing_while_no_alarm_is_on() -> None:
