@@ -22,11 +22,15 @@ RAW ?=
 REHEARSED ?=
 CHANGES ?=
 WORKERS ?= 2
+# What Evidently compares; left out: what the environment has.
+BASELINE ?=
+WINDOW ?=
+HOURS ?=
 
 # dev -> Dev: the id of the environment's stage
 stage = $(shell printf '%s' '$(ENV)' | awk '{print toupper(substr($$0,1,1)) substr($$0,2)}')
 
-.PHONY: help setup rehearse rehearse-matrix rehearse-operations chaos rehearse-everything test unit fuzz lint format synth list diff deploy destroy start cost verify snapshot-update bench lock clean audit what-changes smoke
+.PHONY: help setup rehearse rehearse-matrix rehearse-operations chaos rehearse-everything test unit fuzz lint format synth list diff deploy destroy start cost verify snapshot-update evidently bench lock clean audit what-changes smoke
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-20s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -107,6 +111,10 @@ cost: setup ## Forecast what an environment costs a month, from the last synth; 
 
 snapshot-update: setup ## Accept the templates as they are now
 	@$(RUN) -m pytest tests/app --snapshot-update
+
+evidently: setup ## Evidently's report of captured traffic [WORKLOAD= ENV= HOURS=24 BASELINE=place WINDOW=place OUT=out]
+	@$(RUN) -m tools.evidently '$(WORKLOAD)' --environment '$(ENV)' --out '$(OUT)/evidently.html' \
+	  $(if $(BASELINE),--baseline '$(BASELINE)') $(if $(WINDOW),--window '$(WINDOW)') $(if $(HOURS),--hours '$(HOURS)')
 
 bench: setup ## Measure speed as ratios; writes benchmarks/results.json
 	@$(RUN) -m benchmarks
