@@ -157,11 +157,16 @@ def watch_functions(watcher: Callable[[Mapping[str, Any], str | None], None]) ->
     original = functions._execute_function_dispatch
 
     def dispatch(func: Any, config: Mapping[str, Any], event: Any, request_id: str, started: float) -> Any:
-        result = original(func, config, event, _attempted.get() or request_id, started)
+        request_id = _attempted.get() or request_id
+        result = original(func, config, event, request_id, started)
         failed = isinstance(result, Mapping) and result.get("error")
         body = result.get("body") if isinstance(result, Mapping) else None
         text = str(body.get("errorMessage", body)) if isinstance(body, Mapping) else str(body)
         watcher(config, text if failed else None)
+        if failed and text.startswith("Worker "):
+            # The process ended without a word, which Lambda says so.
+            why = f"RequestId: {request_id} Error: Runtime exited with error: signal: killed"
+            return {**result, "body": {"errorType": "Runtime.ExitError", "errorMessage": why}}
         return result
 
     substitute(functions, "_execute_function_dispatch", dispatch)

@@ -40,6 +40,8 @@ def configure(*, port: int, account: str, region: str, state: str) -> None:
         DOCKER_HOST="tcp://127.0.0.1:1",
         # Functions run as local processes of this machine's Python.
         LAMBDA_EXECUTOR="local",
+        # A quarter of a second and a half between the attempts at an event, where Lambda waits minutes.
+        LAMBDA_ASYNC_RETRY_BASE_SECONDS="0.25",
         AWS_ACCESS_KEY_ID=account,
         AWS_SECRET_ACCESS_KEY="rehearsal",  # noqa: S106 - nothing checks it
         AWS_DEFAULT_REGION=region,

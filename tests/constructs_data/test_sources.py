@@ -228,6 +228,17 @@ def test_should_wait_two_hours_for_files_of_a_manifest(templates: dict[str, Temp
     assert check["Catch"][0]["Next"] == "GiveUp"
 
 
+def test_should_try_every_function_again_that_was_killed(templates: dict[str, Template]) -> None:
+    states = definition(templates["Default"])["States"]
+    invoking = {name: s for name, s in states.items() if str(s.get("Resource", "")).endswith("lambda:invoke")}
+    assert set(invoking) == {"Check", "GiveUp", "Record"}
+    for state in invoking.values():
+        # Step Functions Developer Guide, "Handle transient Lambda service exceptions": out of memory or time.
+        assert {"Lambda.Unknown", "Runtime.ExitError"} <= {
+            e for r in state["Retry"] for e in r["ErrorEquals"]
+        }
+
+
 def test_should_name_only_states_that_exist(templates: dict[str, Template]) -> None:
     states = definition(templates["Default"])["States"]
     named = {

@@ -185,6 +185,16 @@ def machine(template: Template) -> dict[str, Any]:
     return found
 
 
+def test_should_try_every_function_again_that_was_killed(templates: dict[str, Template]) -> None:
+    states = machine(templates["Own"])["States"].values()
+    invoking = [state for state in states if "lambda:invoke" in str(state.get("Resource", ""))]
+    assert invoking
+    for state in invoking:
+        assert {"Lambda.Unknown", "Runtime.ExitError"} <= {
+            e for r in state["Retry"] for e in r["ErrorEquals"]
+        }
+
+
 def test_should_wait_for_votes_and_land_what_was_agreed(templates: dict[str, Template]) -> None:
     states = machine(templates["Own"])["States"]
     for name in ("FirstRound", "NextRound"):

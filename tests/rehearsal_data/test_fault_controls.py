@@ -275,6 +275,19 @@ def test_should_end_a_function_at_its_call_and_let_lambda_try_again(
 
 @pytest.mark.slow
 @pytest.mark.rehearsal
+def test_should_answer_who_waits_that_the_function_was_killed(
+    client: Callable[[str], Any], function: Callable[..., int], plan: Callable[..., None]
+) -> None:
+    assert function("/alive") == 1
+    plan("*", "kill-before", who=f"/{NAME}")
+    answer = client("lambda").invoke(FunctionName=NAME, Payload=b'{"name": "/dead", "queue": "none"}')
+    error = json.loads(answer["Payload"].read())
+    assert (answer["FunctionError"], error["errorType"]) == ("Unhandled", "Runtime.ExitError")
+    assert error["errorMessage"].endswith("Runtime exited with error: signal: killed")
+
+
+@pytest.mark.slow
+@pytest.mark.rehearsal
 def test_should_try_an_event_again_whose_function_died(
     server: ServerProcess,
     client: Callable[[str], Any],
@@ -296,7 +309,8 @@ def test_should_try_an_event_again_whose_function_died(
     events.put_targets(Rule=NAME, Targets=[{"Id": "1", "Arn": found["FunctionArn"], "Input": wanted}])
     plan("ssm:PutParameter", "kill-after", "kill-before", who=f"/{NAME}")
     events.put_events(Entries=[{"Source": "test.faults", "DetailType": "any", "Detail": "{}"}])
-    deadline, values = time.monotonic() + 20, []
+    deadline = time.monotonic() + 20
+    values: list[dict[str, Any]] = []
     while len(values) < 2 and time.monotonic() < deadline:
         time.sleep(0.2)
         if not server.control("GET", "/faults")["left"]:

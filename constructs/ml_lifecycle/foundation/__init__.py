@@ -9,6 +9,8 @@ from ml_lifecycle.foundation.notices import Notices
 from ml_lifecycle.foundation.stakeholders import EVERY_WORKLOAD, Stakeholders, grant_publish
 from ml_lifecycle.foundation.state_machines import (
     LAMBDA_BUSY,
+    LAMBDA_KILLED,
+    RETRY_KILLED,
     RETRY_LAMBDA,
     grant_logs_and_traces,
     logging_to,
@@ -18,7 +20,9 @@ __all__ = [
     "EVERY_WORKLOAD",
     "INTERFACE_ENDPOINTS",
     "LAMBDA_BUSY",
+    "LAMBDA_KILLED",
     "LOG_RETENTION_DAYS",
+    "RETRY_KILLED",
     "RETRY_LAMBDA",
     "ExistingVpc",
     "Keys",

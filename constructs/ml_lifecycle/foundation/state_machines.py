@@ -10,7 +10,14 @@ from aws_cdk import aws_stepfunctions as stepfunctions
 
 from ml_lifecycle.acknowledge import acknowledge
 
-__all__ = ["LAMBDA_BUSY", "RETRY_LAMBDA", "grant_logs_and_traces", "logging_to"]
+__all__ = [
+    "LAMBDA_BUSY",
+    "LAMBDA_KILLED",
+    "RETRY_KILLED",
+    "RETRY_LAMBDA",
+    "grant_logs_and_traces",
+    "logging_to",
+]
 
 #: Errors of Lambda that pass (AWS Step Functions Developer Guide, "Handle transient Lambda service
 #: exceptions").
@@ -21,7 +28,18 @@ LAMBDA_BUSY = (
     "Lambda.SdkClientException",
     "Lambda.TooManyRequestsException",
 )
-#: Tries a function again after an error of Lambda's that passes, and after a ``TransientError`` of ours.
+#: The function's end came before its answer: out of time or memory, or its machine is gone. The guide says
+#: ``Lambda.Unknown`` of what Lambda itself calls ``Runtime.ExitError`` and ``Sandbox.Timedout``.
+LAMBDA_KILLED = ("Lambda.Unknown", "Runtime.ExitError", "Sandbox.Timedout")
+#: Tries a function again that was killed; ours find what they have done and do the rest.
+RETRY_KILLED: dict[str, Any] = {
+    "ErrorEquals": [*LAMBDA_KILLED],
+    "IntervalSeconds": 5,
+    "BackoffRate": 2,
+    "MaxAttempts": 2,
+}
+#: Tries a function again after an error of Lambda's that passes, after a ``TransientError`` of ours, and when
+#: it was killed.
 RETRY_LAMBDA: list[dict[str, Any]] = [
     {
         "ErrorEquals": [*LAMBDA_BUSY, "TransientError"],
@@ -29,7 +47,8 @@ RETRY_LAMBDA: list[dict[str, Any]] = [
         "BackoffRate": 2,
         "MaxAttempts": 6,
         "JitterStrategy": "FULL",
-    }
+    },
+    RETRY_KILLED,
 ]
 
 

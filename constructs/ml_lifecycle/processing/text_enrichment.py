@@ -21,7 +21,7 @@ from ml_lifecycle.acknowledge import acknowledge
 from ml_lifecycle.alarms import alarm
 from ml_lifecycle.code import lake_lambda_context
 from ml_lifecycle.data_lake import DataLake, IcebergTable
-from ml_lifecycle.foundation import RETRY_LAMBDA, grant_logs_and_traces, log_group, logging_to
+from ml_lifecycle.foundation import LAMBDA_KILLED, RETRY_LAMBDA, grant_logs_and_traces, log_group, logging_to
 from ml_lifecycle.processing.workflow import turns
 from ml_lifecycle.pseudo import PARTITION, arn, service_principal
 
@@ -31,7 +31,7 @@ _TIMEOUT_MINUTES = 15
 #: BatchDetectSentiment, BatchDetectEntities: LanguageCode (Amazon Comprehend API reference).
 _LANGUAGES = ("en", "es", "fr", "de", "it", "pt", "ar", "hi", "ja", "ko", "zh", "zh-TW")
 #: The function was killed: what it has committed stays, the next attempt takes the rest.
-_KILLED = ["States.Timeout", "Lambda.Unknown", "Sandbox.Timedout"]
+_KILLED = ["States.Timeout", *LAMBDA_KILLED]
 
 
 class TextEnrichment(Construct):
@@ -266,7 +266,7 @@ def _definition(function_arn: str) -> dict[str, Any]:
                     "failed.$": "$.Payload.failed",
                     "reached_most.$": "$.Payload.reached_most",
                 },
-                "Retry": [*RETRY_LAMBDA, killed],
+                "Retry": [killed, *RETRY_LAMBDA],
                 "Next": "More",
             },
             "More": {

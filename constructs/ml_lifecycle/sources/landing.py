@@ -26,7 +26,7 @@ from ml_lifecycle.alarms import alarm
 from ml_lifecycle.code import lambda_context
 from ml_lifecycle.data_lake import Zone
 from ml_lifecycle.dead_letters import DeadLetterQueue
-from ml_lifecycle.foundation import LAMBDA_BUSY, grant_logs_and_traces, log_group, logging_to
+from ml_lifecycle.foundation import LAMBDA_BUSY, RETRY_KILLED, grant_logs_and_traces, log_group, logging_to
 from ml_lifecycle.pseudo import PARTITION, arn, service_principal
 
 #: What EventBridge is told of each batch.
@@ -315,7 +315,7 @@ class BatchLanding(Construct):
                 "Check": {
                     **self._task({"task": "check", "object.$": "$.detail.object"}),
                     **checked,
-                    "Retry": [busy, patience],
+                    "Retry": [busy, patience, RETRY_KILLED],
                     "Catch": [
                         {
                             "ErrorEquals": ["IncompleteBatchError"],
@@ -328,7 +328,7 @@ class BatchLanding(Construct):
                 "GiveUp": {
                     **self._task({"task": "check", "object.$": "$.detail.object", "last": True}),
                     **checked,
-                    "Retry": [busy],
+                    "Retry": [busy, RETRY_KILLED],
                     "Next": "WhatIsIt",
                 },
                 "WhatIsIt": {
@@ -367,7 +367,7 @@ class BatchLanding(Construct):
                     ),
                     "ResultSelector": {"batch.$": "$.Payload"},
                     "ResultPath": "$.record",
-                    "Retry": [busy],
+                    "Retry": [busy, RETRY_KILLED],
                     "Next": "Tell",
                 },
                 "Tell": {

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rehearsal.faults import KILL_AFTER
 from rehearsal.story.chaos.loop import plan
-from rehearsal.story.telling import Evidence, require, wait_until
+from rehearsal.story.telling import require, wait_until
 
 if TYPE_CHECKING:
     from rehearsal.story.tale import Tale
 
-__all__ = ["DEATHS", "Spot", "calls_of", "deadly", "die_at", "ended", "lives_through", "rounds"]
+__all__ = ["DEATHS", "calls_of", "die_at", "ended", "hand_over", "handled", "lives_through", "rounds"]
 
 #: Deaths that an event which Lambda keeps survives: it makes three attempts.
 DEATHS = 2
@@ -21,15 +21,18 @@ DEATHS = 2
 SECONDS = 90
 
 
-@dataclass(frozen=True, order=True)
-class Spot:
-    """The call of a function after which it dies: its place in the run (from one), and its action."""
+def hand_over(tale: Tale, function: str, event: Any) -> None:
+    """Hand an event over as EventBridge does: Lambda keeps it and makes three attempts."""
+    tale.cloud.client("lambda").invoke(
+        FunctionName=function, InvocationType="Event", Payload=json.dumps(event).encode()
+    )
 
-    number: int
-    action: str
 
-    def __str__(self) -> str:
-        return f"{self.number} {self.action}"
+def handled(tale: Tale, function: str, event: Any) -> None:
+    """Hand an event over and wait for the end of its one attempt."""
+    since = len(tale.cloud.ledger())
+    hand_over(tale, function, event)
+    wait_until(f"the end of {function}", lambda: ended(tale, function, since), seconds=SECONDS, every=0.1)
 
 
 def calls_of(tale: Tale, function: str, act: Callable[[], object]) -> list[str]:
@@ -40,37 +43,25 @@ def calls_of(tale: Tale, function: str, act: Callable[[], object]) -> list[str]:
         act()
     finally:
         control("POST", "/calls", {"record": False})
-    calls = control("GET", f"/calls?who=/{function}")["calls"]
+    calls = [call["action"] for call in control("GET", f"/calls?who=/{function}")["calls"]]
     require(calls, f"{function} has called nothing")
-    refused = [call for call in calls if call["outcome"] == "403"]
-    require(not refused, f"{function} may not call {refused[:1]}")
-    return [call["action"] for call in calls]
+    return calls
 
 
-def deadly(calls: Sequence[str]) -> list[Spot]:
-    """The calls after which a function is killed: of each action the first and the last.
+def rounds(calls: Sequence[str], deaths: int = DEATHS) -> Iterator[Sequence[str]]:
+    """Deal the actions that a function calls out to events, so many deaths an event.
 
-    Calls in between repeat what one of these does, for another job or another object.
+    Of each action the first call counts. Each attempt at an event dies later than the one before.
     """
-    spots: dict[int, Spot] = {}
-    for action in dict.fromkeys(calls):
-        places = [number for number, called in enumerate(calls, start=1) if called == action]
-        spots |= {number: Spot(number, action) for number in (places[0], places[-1])}
-    return [spots[number] for number in sorted(spots)]
+    actions = list(dict.fromkeys(calls))
+    for first in range(0, len(actions), deaths):
+        yield actions[first : first + deaths]
 
 
-def rounds(spots: Sequence[Spot], deaths: int = DEATHS) -> Iterator[Sequence[Spot]]:
-    """Deal spots out to events, so many deaths an event; each attempt dies later than the one before."""
-    for first in range(0, len(spots), deaths):
-        yield spots[first : first + deaths]
-
-
-def die_at(tale: Tale, function: str, spots: Sequence[Spot]) -> None:
-    """Plan the deaths of a function's next attempts, in order."""
-    steps: list[str | None] = []
-    for spot in spots:
-        steps += [*[None] * (spot.number - 1), KILL_AFTER]
-    plan(tale, "*", *steps, who=f"/{function}")
+def die_at(tale: Tale, function: str, actions: Sequence[str]) -> None:
+    """Plan the deaths of a function: after its next call of each of these actions."""
+    for action in actions:
+        plan(tale, action, KILL_AFTER, who=f"/{function}")
 
 
 def ended(tale: Tale, function: str, since: int) -> list[dict[str, Any]]:
@@ -81,13 +72,12 @@ def ended(tale: Tale, function: str, since: int) -> list[dict[str, Any]]:
 def lives_through(
     tale: Tale,
     function: str,
-    spots: Sequence[Spot],
+    actions: Sequence[str],
     act: Callable[[], object],
     *,
     meanwhile: Callable[[], object] = lambda: None,
-    evidence: Evidence | None = None,
 ) -> None:
-    """Have an event handled by a function that dies at each spot; return when an attempt has come to its end.
+    """Have something handled by a function that dies after each action; return when an attempt ends well.
 
     Args:
         meanwhile: called again and again while it is waited for.
@@ -96,17 +86,14 @@ def lives_through(
         StoryError: it did not die as often as planned, or no attempt after that came to its end.
     """
     since = len(tale.cloud.ledger())
-    die_at(tale, function, spots)
+    die_at(tale, function, actions)
     act()
 
     def over() -> bool:
         meanwhile()
-        attempts = ended(tale, function, since)
-        deaths = [a for a in attempts if a["detail"].get("ended")]
-        return len(deaths) >= len(spots) and len(attempts) > len(deaths) and attempts[-1] not in deaths
+        dead = [bool(attempt["detail"].get("ended")) for attempt in ended(tale, function, since)]
+        return sum(dead) >= len(actions) and not dead[-1]
 
-    wait_until(f"the end of {function}, killed after {', '.join(map(str, spots))}", over, seconds=SECONDS)
-    left = {name: n for name, n in tale.cloud.server.control("GET", "/faults")["left"].items() if n}
+    wait_until(f"the end of {function}, killed after {', '.join(actions)}", over, seconds=SECONDS, every=0.1)
+    left = tale.cloud.server.control("GET", "/faults")["left"]
     require(not left, f"{function} was to die more often: {left}")
-    if evidence is not None:
-        evidence.setdefault("killed_after", []).extend(str(spot) for spot in spots)

@@ -1,20 +1,22 @@
 """Cells of killed functions: retraining, promotion and what people are told of them.
 
-Each function is first left alone and its calls are noted; then it dies after the first and the last call of
-each action. Lambda tries an event three times, so an event meets two deaths at most; a message of the
-promotion queue as many as there are.
+Each function is first left alone and its calls are noted; then it dies after the first call of each action.
+Lambda tries an event three times, so an event meets two deaths at most; a message of the promotion queue as
+many as there are.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rehearsal.story.chaos.killing import calls_of, deadly, ended, lives_through, rounds
+from rehearsal.story.chaos.killing import calls_of, hand_over, handled, lives_through, rounds
 from rehearsal.story.chaos.loop import unharmed
 from rehearsal.story.mailbox import Mailbox, mailbox
+from rehearsal.story.matrix.ground import see_again
+from rehearsal.story.matrix.packages import register_like
 from rehearsal.story.operations.cells import Cell
 from rehearsal.story.operations.trainings import (
     SWITCHED_ON,
@@ -26,6 +28,7 @@ from rehearsal.story.operations.trainings import (
     stop,
     with_variables,
 )
+from rehearsal.story.serving import approve, await_service, parameter_value, serving_stack
 from rehearsal.story.telling import Evidence, require, wait_until
 from rehearsal.story.training import executions
 
@@ -36,20 +39,9 @@ __all__ = ["CELLS", "WORKLOAD"]
 
 CHAPTER = "Functions killed after each call"
 WORKLOAD = SWITCHED_ON
-
-
-def hand_over(tale: Tale, function: str, event: Any) -> None:
-    """Hand an event over as EventBridge does: Lambda keeps it and makes three attempts."""
-    tale.cloud.client("lambda").invoke(
-        FunctionName=function, InvocationType="Event", Payload=json.dumps(event).encode()
-    )
-
-
-def handled(tale: Tale, function: str, event: Any) -> None:
-    """Hand an event over and wait for the end of its one attempt."""
-    since = len(tale.cloud.ledger())
-    hand_over(tale, function, event)
-    wait_until(f"the end of {function}", lambda: ended(tale, function, since), seconds=60)
+#: So long (real seconds) a notice may take.
+TOLD_SECONDS = 20
+PUBLISH = "sns:Publish"
 
 
 def _retrain(tale: Tale, evidence: Evidence) -> None:
@@ -66,27 +58,24 @@ def _retrain(tale: Tale, evidence: Evidence) -> None:
     untouched = started(tale, before)["PipelineExecutionArn"]
     reason = reason_of(tale, untouched)
     stop(tale, untouched)
-    dealt = list(rounds(deadly(calls)))
-    evidence |= {"calls": dict(Counter(calls)), "events": len(dealt), "reason": reason}
+    dealt = list(rounds(calls))
+    evidence |= {"calls": dict(Counter(calls)), "died_after": dealt, "reason": reason}
     with unharmed(tale, evidence, starts=len(dealt)):
-        for spots in dealt:
+        for actions in dealt:
             rested(tale)
             before = len(executions(tale))
-            act = partial(hand_over, tale, function, event())
-            lives_through(tale, function, spots, act, evidence=evidence)
+            lives_through(tale, function, actions, partial(hand_over, tale, function, event()))
             execution = started(tale, before)["PipelineExecutionArn"]
-            require(
-                reason_of(tale, execution) == reason, f"it was started for {reason_of(tale, execution)!r}"
-            )
+            found = reason_of(tale, execution)
+            require(found == reason, f"it was started for {found!r}")
             stop(tale, execution)
 
 
 def _refusal(tale: Tale, evidence: Evidence) -> None:
     """The budget is used up, and the function dies on the way to telling people."""
     function = tale.outputs("Operations")["RetrainFunctionName"]
-    told = tale.cloud.client("lambda").get_function_configuration(FunctionName=function)["Environment"][
-        "Variables"
-    ]["TOLD_PARAMETER"]
+    config = tale.cloud.client("lambda").get_function_configuration(FunctionName=function)
+    told = config["Environment"]["Variables"]["TOLD_PARAMETER"]
 
     def event() -> dict[str, Any]:
         return {"reason": "although the budget is used up", "time": now_of(tale)}
@@ -101,29 +90,20 @@ def _refusal(tale: Tale, evidence: Evidence) -> None:
             untold()
             calls = calls_of(tale, function, lambda: handled(tale, function, event()))
             box.told("retraining.refused")
-            spots = [
-                s
-                for s in deadly(calls)
-                if s.action in ("ssm:GetParameter", "ssm:PutParameter", "sns:Publish")
-            ]
+            # What comes before is the way to a training, too.
+            actions = [a for a in dict.fromkeys(calls) if a == PUBLISH or a.startswith("ssm:")]
             evidence |= {"calls": dict(Counter(calls)), "notices": {}}
             with unharmed(tale, evidence):
-                for dealt in rounds(spots, 1):
+                for action in actions:
                     untold()
-                    number = len(_of(box, "retraining.refused"))
                     act = partial(hand_over, tale, function, event())
-                    lives_through(tale, function, dealt, act, evidence=evidence)
-                    times = wait_until(
-                        f"a notice although the function died after {dealt[0]}",
-                        lambda n=number: len(_of(box, "retraining.refused")) - n,  # type: ignore[misc]
-                        seconds=20,
-                    )
-                    evidence["notices"][str(dealt[0])] = times
-                    most = 2 if dealt[0].action == "sns:Publish" else 1
-                    require(times <= most, f"people were told {times} times")
+                    dies = partial(lives_through, tale, function, [action], act)
+                    times = _told_after(box, "retraining.refused", action, dies)
+                    evidence["notices"][action] = times
                     handled(tale, function, event())
-                    again = len(_of(box, "retraining.refused")) - number
-                    require(again == times, "asked again in the same month, it told people again")
+                    again = len(_of(box, "retraining.refused"))
+                    handled(tale, function, event())
+                    require(len(_of(box, "retraining.refused")) == again, "people are told every time")
     finally:
         back()
         untold()
@@ -131,6 +111,81 @@ def _refusal(tale: Tale, evidence: Evidence) -> None:
 
 def _of(box: Mailbox, kind: str) -> list[dict[str, Any]]:
     return [notice for notice in box.notices() if notice["notice"] == kind]
+
+
+def _told_after(box: Mailbox, kind: str, action: str, dies: Callable[[], None]) -> int:
+    """How often people are told by a function that dies after an action: once, or twice after telling."""
+    before = len(_of(box, kind))
+    dies()
+    times: int = wait_until(
+        f"a notice {kind} of a function that died after {action}",
+        lambda: len(_of(box, kind)) - before,
+        seconds=TOLD_SECONDS,
+    )
+    most = 2 if action == PUBLISH else 1
+    require(times <= most, f"people were told {times} times by a function that died after {action}")
+    return times
+
+
+def _promotion_function(tale: Tale) -> str:
+    """The function that reads the promotion queue, by its place in the stack."""
+    stack = tale.cdk.stack_name(f"{tale.stage}/{tale.workload.id}Models")
+    found = tale.cloud.client("cloudformation").describe_stack_resources(StackName=stack)["StackResources"]
+    (name,) = (
+        resource["PhysicalResourceId"]
+        for resource in found
+        if resource["ResourceType"] == "AWS::Lambda::Function"
+        and resource["LogicalResourceId"].startswith("RegistryPromotion")
+    )
+    return str(name)
+
+
+def _twin(tale: Tale, name: str, spoil: Callable[[bytes], bytes]) -> str:
+    return register_like(tale, tale.known["serving"], name, spoil, f"for {name}")
+
+
+def _promotion(tale: Tale, evidence: Evidence) -> None:
+    """A version is approved; the function that brings it into service dies after each of its calls."""
+    function = _promotion_function(tale)
+    first, second = (_twin(tale, f"kills-{n}", lambda archive: archive) for n in (1, 2))
+
+    def served(arn: str) -> Callable[[], None]:
+        def act() -> None:
+            approve(tale, arn)
+            wait_until("the promotion", lambda: parameter_value(tale) == arn, seconds=60)
+            _follows(tale, arn)
+
+        return act
+
+    with mailbox(tale) as box:
+        calls = calls_of(tale, function, served(first))
+        box.told("model.promoted", first)
+        actions = list(dict.fromkeys(calls))
+        evidence |= {"calls": dict(Counter(calls)), "died_after": actions}
+        with unharmed(tale, evidence, promotions=1):
+            again = partial(see_again, tale)
+            lives_through(tale, function, actions, partial(approve, tale, second), meanwhile=again)
+            _follows(tale, second)
+            notice = box.told("model.promoted", second)
+            evidence["notices"] = len(
+                [n for n in _of(box, "model.promoted") if second in n["correlation_id"]]
+            )
+            require(notice["numbers"]["replaces"] != notice["numbers"]["version"], "it replaced itself")
+            require(evidence["notices"] <= 2, f"people were told {evidence['notices']} times")
+    tale.known["serving"] = second
+
+
+def _follows(tale: Tale, arn: str) -> None:
+    """Wait until the serving stack runs a version."""
+
+    def runs() -> bool:
+        see_again(tale)
+        stack = serving_stack(tale)
+        values = [p.get("ResolvedValue") for p in stack["Parameters"]]
+        return arn in values and stack["StackStatus"] == "UPDATE_COMPLETE"
+
+    wait_until(f"a stack that runs {arn}", runs, seconds=120)
+    await_service(tale)
 
 
 CELLS = (
@@ -147,5 +202,12 @@ CELLS = (
         chapter=CHAPTER,
         run=_refusal,
         capabilities=("retrain.guard", "observe.notify"),
+    ),
+    Cell(
+        id="chaos.kill.promotion",
+        title="The promotion function dies after each of its calls: the approved version serves, once",
+        chapter=CHAPTER,
+        run=_promotion,
+        capabilities=("observe.notify",),
     ),
 )
