@@ -13,7 +13,17 @@ from rehearsal.story.telling import require, wait_until
 if TYPE_CHECKING:
     from rehearsal.story.tale import Tale
 
-__all__ = ["DEATHS", "calls_of", "die_at", "ended", "hand_over", "handled", "lives_through", "rounds"]
+__all__ = [
+    "DEATHS",
+    "calls_of",
+    "die_at",
+    "ended",
+    "hand_over",
+    "handled",
+    "lives_through",
+    "rounds",
+    "see_again",
+]
 
 #: Deaths that an event which Lambda keeps survives: it makes three attempts.
 DEATHS = 2
@@ -97,3 +107,8 @@ def lives_through(
     wait_until(f"the end of {function}, killed after {', '.join(actions)}", over, seconds=SECONDS, every=0.1)
     left = tale.cloud.server.control("GET", "/faults")["left"]
     require(not left, f"{function} was to die more often: {left}")
+
+
+def see_again(tale: Tale) -> None:
+    """Let messages be seen again whose function has died; the queue itself would wait minutes."""
+    tale.cloud.server.control("POST", "/queues/see-again", {"after_seconds": 1.5})

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rehearsal.story.chaos.killing import calls_of, hand_over, handled, lives_through, rounds
+from rehearsal.story.chaos.killing import calls_of, hand_over, handled, lives_through, rounds, see_again
 from rehearsal.story.chaos.loop import unharmed
 from rehearsal.story.mailbox import Mailbox, mailbox
 from rehearsal.story.matrix.ground import see_again
