@@ -31,6 +31,19 @@ DEATHS = 2
 SECONDS = 90
 
 
+def function_of(tale: Tale, part: str, prefix: str) -> str:
+    """The name of a function by its place in one of the workload's stacks."""
+    stack = tale.cdk.stack_name(f"{tale.stage}/{tale.workload.id}{part}")
+    found = tale.cloud.client("cloudformation").describe_stack_resources(StackName=stack)["StackResources"]
+    (name,) = (
+        resource["PhysicalResourceId"]
+        for resource in found
+        if resource["ResourceType"] == "AWS::Lambda::Function"
+        and resource["LogicalResourceId"].startswith(prefix)
+    )
+    return str(name)
+
+
 def hand_over(tale: Tale, function: str, event: Any) -> None:
     """Hand an event over as EventBridge does: Lambda keeps it and makes three attempts."""
     tale.cloud.client("lambda").invoke(

@@ -7,15 +7,23 @@ many as there are.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rehearsal.story.chaos.killing import calls_of, hand_over, handled, lives_through, rounds, see_again
+from rehearsal.story.chaos.killing import (
+    calls_of,
+    function_of,
+    hand_over,
+    handled,
+    lives_through,
+    rounds,
+    see_again,
+)
 from rehearsal.story.chaos.loop import unharmed
 from rehearsal.story.mailbox import Mailbox, mailbox
-from rehearsal.story.matrix.ground import see_again
 from rehearsal.story.matrix.packages import register_like
 from rehearsal.story.operations.cells import Cell
 from rehearsal.story.operations.trainings import (
@@ -127,26 +135,13 @@ def _told_after(box: Mailbox, kind: str, action: str, dies: Callable[[], None]) 
     return times
 
 
-def _promotion_function(tale: Tale) -> str:
-    """The function that reads the promotion queue, by its place in the stack."""
-    stack = tale.cdk.stack_name(f"{tale.stage}/{tale.workload.id}Models")
-    found = tale.cloud.client("cloudformation").describe_stack_resources(StackName=stack)["StackResources"]
-    (name,) = (
-        resource["PhysicalResourceId"]
-        for resource in found
-        if resource["ResourceType"] == "AWS::Lambda::Function"
-        and resource["LogicalResourceId"].startswith("RegistryPromotion")
-    )
-    return str(name)
-
-
 def _twin(tale: Tale, name: str, spoil: Callable[[bytes], bytes]) -> str:
     return register_like(tale, tale.known["serving"], name, spoil, f"for {name}")
 
 
 def _promotion(tale: Tale, evidence: Evidence) -> None:
     """A version is approved; the function that brings it into service dies after each of its calls."""
-    function = _promotion_function(tale)
+    function = function_of(tale, "Models", "RegistryPromotion")
     first, second = (_twin(tale, f"kills-{n}", lambda archive: archive) for n in (1, 2))
 
     def served(arn: str) -> Callable[[], None]:
@@ -173,6 +168,137 @@ def _promotion(tale: Tale, evidence: Evidence) -> None:
             require(notice["numbers"]["replaces"] != notice["numbers"]["version"], "it replaced itself")
             require(evidence["notices"] <= 2, f"people were told {evidence['notices']} times")
     tale.known["serving"] = second
+
+
+def _rollback(tale: Tale, evidence: Evidence) -> None:
+    """A version that cannot be loaded is approved; who sets that right dies after each of its calls."""
+    function = function_of(tale, "Models", "RegistryPromotion")
+    serving = tale.known["serving"]
+    first, second = (_twin(tale, f"kills-broken-{n}", lambda _: b"no archive") for n in (1, 2))
+
+    def approved(arn: str) -> None:
+        approve(tale, arn)
+        wait_until("the promotion", lambda: parameter_value(tale) == arn, seconds=60)
+
+    def restored(arn: str) -> None:
+        def back() -> bool:
+            see_again(tale)
+            return parameter_value(tale) == serving and _status(tale, arn) == "Rejected"
+
+        wait_until("the restored parameter", back, seconds=120)
+
+    with mailbox(tale) as box:
+        approved(first)
+        calls = calls_of(tale, function, lambda: restored(first))
+        box.told("model.rolled_back", first)
+        actions = list(dict.fromkeys(calls))
+        evidence |= {"calls": dict(Counter(calls)), "died_after": actions}
+        with unharmed(tale, evidence, promotions=2):
+            approved(second)
+            again = partial(see_again, tale)
+            lives_through(tale, function, actions, lambda: None, meanwhile=again)
+            restored(second)
+            box.told("model.rolled_back", second)
+            told = [n for n in _of(box, "model.rolled_back") if second in n["correlation_id"]]
+            evidence |= {"notices": len(told), "why": told[0]["why"]}
+            require(len(told) <= 2, f"people were told {len(told)} times")
+
+
+def _status(tale: Tale, arn: str) -> str:
+    found: str = tale.cloud.client("sagemaker").describe_model_package(ModelPackageName=arn)[
+        "ModelApprovalStatus"
+    ]
+    return found
+
+
+def _notices(tale: Tale, evidence: Evidence) -> None:
+    """People are told of an alarm, a training that failed and a version that waits, by one who dies."""
+    function = function_of(tale, "Operations", "NoticesFunction")
+    alarm = alarm_event(tale.outputs("Operations")["DriftAlarmName"], now_of(tale))
+    failed = executions(tale)[0]["PipelineExecutionArn"]
+    package = tale.cloud.client("sagemaker").describe_model_package(ModelPackageName=tale.known["serving"])
+    events = {
+        "drift.found": alarm,
+        "retraining.failed": {
+            "detail-type": "SageMaker Model Building Pipeline Execution Status Change",
+            "time": now_of(tale),
+            "detail": {"pipelineExecutionArn": failed, "currentPipelineExecutionStatus": "Failed"},
+        },
+        "model.waits": {
+            "detail-type": "SageMaker Model Package State Change",
+            "time": now_of(tale),
+            "detail": {
+                "ModelPackageArn": package["ModelPackageArn"],
+                "ModelPackageVersion": package["ModelPackageVersion"],
+                "ModelPackageStatus": "Completed",
+                "ModelApprovalStatus": "PendingManualApproval",
+                "ModelMetrics": package["ModelMetrics"],
+            },
+        },
+    }
+    evidence |= {"calls": {}, "notices": {}}
+    with mailbox(tale) as box:
+        for kind, event in events.items():
+            evidence["calls"][kind] = calls_of(tale, function, partial(handled, tale, function, event))
+        with unharmed(tale, evidence):
+            for kind, event in events.items():
+                for action in dict.fromkeys(evidence["calls"][kind]):
+                    act = partial(hand_over, tale, function, event)
+                    dies = partial(lives_through, tale, function, [action], act)
+                    evidence["notices"][f"{kind} after {action}"] = _told_after(box, kind, action, dies)
+
+
+def _resource(tale: Tale, evidence: Evidence) -> None:
+    """A stack is made whose custom resource's function dies: CloudFormation hears of its next attempt."""
+    function = function_of(tale, "Models", "RegistryApprovalFunction")
+    cloudformation, ssm = tale.cloud.client("cloudformation"), tale.cloud.client("ssm")
+    parameter = tale.outputs("Models")["ApprovedModelParameter"]
+    arn = tale.cloud.client("lambda").get_function_configuration(FunctionName=function)["FunctionArn"]
+    template = {
+        "Resources": {
+            "Parameter": {
+                "Type": "Custom::ApprovalParameter",
+                "Properties": {
+                    "ServiceToken": arn,
+                    "ServiceTimeout": 30,
+                    "Name": parameter,
+                    "InitialValue": "none",
+                    "OnDelete": "keep",
+                },
+            }
+        }
+    }
+
+    def deployed(name: str) -> Callable[[], None]:
+        def act() -> None:
+            cloudformation.create_stack(StackName=name, TemplateBody=json.dumps(template))
+
+        return act
+
+    def status(name: str) -> str:
+        found: str = cloudformation.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"]
+        return found
+
+    def complete(name: str) -> None:
+        wait_until(f"the end of {name}", lambda: not status(name).endswith("_IN_PROGRESS"), seconds=60)
+        require(status(name) == "CREATE_COMPLETE", f"stack {name} is {status(name)}")
+
+    def untouched() -> None:
+        deployed("chaos-resource")()
+        complete("chaos-resource")
+
+    before = ssm.get_parameter(Name=parameter)["Parameter"]
+    try:
+        calls = calls_of(tale, function, untouched)
+        evidence["calls"] = dict(Counter(calls))
+        with unharmed(tale, evidence):
+            lives_through(tale, function, list(dict.fromkeys(calls)), deployed("chaos-resource-killed"))
+            complete("chaos-resource-killed")
+            after = ssm.get_parameter(Name=parameter)["Parameter"]
+            require(after["Version"] == before["Version"], "the approval parameter was written anew")
+    finally:
+        for name in ("chaos-resource", "chaos-resource-killed"):
+            cloudformation.delete_stack(StackName=name)
 
 
 def _follows(tale: Tale, arn: str) -> None:
@@ -209,5 +335,26 @@ CELLS = (
         chapter=CHAPTER,
         run=_promotion,
         capabilities=("observe.notify",),
+    ),
+    Cell(
+        id="chaos.kill.rollback",
+        title="It dies on the way back from a version that does not load: the old model serves",
+        chapter=CHAPTER,
+        run=_rollback,
+        capabilities=("roll.rollback", "observe.notify"),
+    ),
+    Cell(
+        id="chaos.kill.notices",
+        title="The function that tells people dies after each of its calls: every notice comes",
+        chapter=CHAPTER,
+        run=_notices,
+        capabilities=("observe.notify",),
+    ),
+    Cell(
+        id="chaos.kill.resource",
+        title="A deployment's own function dies: the stack is made all the same, and nothing is written over",
+        chapter=CHAPTER,
+        run=_resource,
+        capabilities=(),
     ),
 )

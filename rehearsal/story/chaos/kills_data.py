@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rehearsal.story.chaos.killing import (
     calls_of,
     die_at,
+    function_of,
     hand_over,
     handled,
     lives_through,
@@ -41,19 +42,6 @@ LANDING_DEATHS = 4
 _numbers = itertools.count(1)
 
 
-def _function(tale: Tale, part: str, prefix: str) -> str:
-    """The name of a function by its place in one of the workload's stacks."""
-    stack = tale.cdk.stack_name(f"{tale.stage}/{tale.workload.id}{part}")
-    found = tale.cloud.client("cloudformation").describe_stack_resources(StackName=stack)["StackResources"]
-    (name,) = (
-        resource["PhysicalResourceId"]
-        for resource in found
-        if resource["ResourceType"] == "AWS::Lambda::Function"
-        and resource["LogicalResourceId"].startswith(prefix)
-    )
-    return str(name)
-
-
 def _mixed(tale: Tale) -> Batch:
     """Send fresh records, some that do not fit among them."""
     good = sent(tale)
@@ -65,7 +53,7 @@ def _mixed(tale: Tale) -> Batch:
 
 def _delivery(tale: Tale, evidence: Evidence) -> None:
     """Records go through a function that dies after it has put some of them aside."""
-    function = _function(tale, "Data", "IngestionTransform")
+    function = function_of(tale, "Data", "IngestionTransform")
     calls = calls_of(tale, function, lambda: accounted(tale, _mixed(tale)))
     evidence["calls"] = dict(Counter(calls))
     with unharmed(tale, evidence):
@@ -145,7 +133,7 @@ def _ground_truth(tale: Tale, evidence: Evidence) -> None:
 
 def _labels(tale: Tale, evidence: Evidence) -> None:
     """Labels that people agreed on land in their table by a function that dies on the way."""
-    function = _function(tale, "Labels", "LabellingOwnLanding")
+    function = function_of(tale, "Labels", "LabellingOwnLanding")
     outputs = tale.outputs("Labels")
     database, _, table = outputs["LabelTableName"].partition(".")
     tasks: list[str] = []
