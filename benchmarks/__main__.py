@@ -30,6 +30,7 @@ NAMES = (
     "serving",
     "rehearsal",
     "rollout",
+    "pipeline",
     "torch",
     "training",
 )
@@ -96,23 +97,11 @@ def table(results: list[Result]) -> Table:
     return view
 
 
-def main(argv: list[str]) -> int:
-    """Run the named benchmarks, all by default."""
-    unknown = [name for name in argv if name not in NAMES]
-    if unknown:
-        print(f"error: unknown benchmark {', '.join(unknown)}; there are {', '.join(NAMES)}", file=sys.stderr)
-        return 2
-    console = Console()
-    results = []
-    for name in argv or NAMES:
-        console.print(f"measuring {name} ...")
-        started = time.monotonic()
-        results.append(importlib.import_module(f"benchmarks.bench_{name}").run())
-        console.print(f"measured {name} in {time.monotonic() - started:.0f} s")
-    console.print(table(results))
-    path = HERE / "results.json"
-    known = json.loads(path.read_text())["results"] if argv and path.exists() else []
-    kept = [old for old in known if old["name"] not in {result.name for result in results}]
+def write(path: pathlib.Path, results: list[Result]) -> None:
+    """Put results in the place of the earlier ones of their names."""
+    known = json.loads(path.read_text())["results"] if path.exists() else []
+    named = {result.name for result in results}
+    kept = [old for old in known if old["name"] in NAMES and old["name"] not in named]
     document = {
         "machine": machine(),
         "versions": versions(),
@@ -121,6 +110,25 @@ def main(argv: list[str]) -> int:
         ),
     }
     path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def main(argv: list[str]) -> int:
+    """Run the named benchmarks, all by default."""
+    unknown = [name for name in argv if name not in NAMES]
+    if unknown:
+        print(f"error: unknown benchmark {', '.join(unknown)}; there are {', '.join(NAMES)}", file=sys.stderr)
+        return 2
+    console = Console()
+    results: list[Result] = []
+    path = HERE / "results.json"
+    for name in argv or NAMES:
+        console.print(f"measuring {name} ...")
+        started = time.monotonic()
+        results.append(importlib.import_module(f"benchmarks.bench_{name}").run())
+        console.print(f"measured {name} in {time.monotonic() - started:.0f} s")
+        # After each: what one has measured another one reads, and a failure loses nothing.
+        write(path, results)
+    console.print(table(results))
     console.print(f"written to {path}")
     return 0 if all(row.met is not False for result in results for row in result.rows) else 1
 

@@ -148,10 +148,12 @@ class Pipeline:
         found = self.cloud.client("codepipeline").list_action_executions(
             pipelineName=self.name, filter={"pipelineExecutionId": execution}
         )["actionExecutionDetails"]
+        first = min((each["startTime"] for each in found), default=None)
         return [
             {
                 "action": f"{each['stageName']}/{each['actionName']}",
                 "status": each["status"],
+                "began_after": round((each["startTime"] - first).total_seconds(), 1),
                 "seconds": round((each["lastUpdateTime"] - each["startTime"]).total_seconds(), 1),
                 "why": each["output"]["executionResult"].get("errorDetails", {}).get("message"),
             }
