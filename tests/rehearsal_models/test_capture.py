@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import threading
 from datetime import UTC, datetime
 from typing import Any
 
@@ -91,6 +92,34 @@ def test_should_write_one_object_per_hour_below_the_endpoint_and_variant() -> No
     assert [content for _, content in found] == [b"first\nsecond\n", b"third\n"]
     assert re.fullmatch(rf"{folder}/12/30-15-250-[0-9a-f-]{{36}}\.jsonl", found[0][0])
     assert made.flush() == 0
+
+
+def test_should_wait_for_a_flush_that_is_under_way() -> None:
+    begun, go_on, over = threading.Event(), threading.Event(), threading.Event()
+
+    def write(uri: str, content: bytes) -> None:
+        begun.set()
+        go_on.wait(10)
+        objects[uri] = content
+
+    def second_flush() -> None:
+        made.flush()
+        seen.update(objects)
+        over.set()
+
+    objects, seen = dict[str, bytes](), dict[str, bytes]()
+    made, _, _ = capture(write=write)
+    made.add("first", NOON)
+    threads = [threading.Thread(target=made.flush)]
+    threads[0].start()
+    assert begun.wait(10)
+    threads.append(threading.Thread(target=second_flush))
+    threads[1].start()
+    assert not over.wait(0.2)
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert list(seen.values()) == [b"first\n"]
 
 
 def test_should_sample_the_percentage_that_is_asked_for() -> None:

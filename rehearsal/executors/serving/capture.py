@@ -95,6 +95,7 @@ class Capture:
     sample: Callable[[], float] = random.random
     _lines: dict[str, list[tuple[datetime, str]]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _writing: threading.Lock = field(default_factory=threading.Lock)
     lines_written: int = 0
 
     @property
@@ -113,7 +114,14 @@ class Capture:
             return sum(map(len, self._lines.values())) >= FLUSH_LINES
 
     def flush(self) -> int:
-        """Write what is buffered, one object per hour; the number of lines written."""
+        """Write what is buffered, one object per hour; the number of lines written.
+
+        Whoever flushes waits for a flush that is under way: afterwards all lines kept before are written.
+        """
+        with self._writing:
+            return self._flush()
+
+    def _flush(self) -> int:
         with self._lock:
             lines, self._lines = self._lines, {}
         written = 0
