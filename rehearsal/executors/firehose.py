@@ -104,6 +104,8 @@ _ERROR_TYPES = {
 }
 #: Endings that another count stands for.
 _COUNTS = {"iceberg_failed": "conversion_failed"}
+#: So long (on the clock) until a stream that could not be read is read again.
+READ_AGAIN_SECONDS = 10
 #: What keeps a batch in the buffer: AWS refused a step, or the configuration asks for what is not here.
 _FAILURES = (ClientError, BotoCoreError, DeliveryError, NotImplementedError, ValueError)
 
@@ -784,7 +786,14 @@ class Deliveries:
             # Taken off before reading: a record that comes from now on starts another reading.
             self._pulling.discard(stream)
         for name in self.fed_by(region, stream):
-            self.get(name, region).pull()
+            try:
+                self.get(name, region).pull()
+            except (ClientError, BotoCoreError) as error:
+                # Firehose goes on trying: nothing of the stream is passed over.
+                self.runtime.ledger.failed("firehose", name, f"it could not read {stream}: {error}")
+                due = self.runtime.clock.now() + timedelta(seconds=READ_AGAIN_SECONDS)
+                again = f"firehose {name} reads again"
+                self.runtime.clock.at(due, again, lambda: self.from_kinesis(region, stream))
 
     def fed_by(self, region: str, stream: str) -> list[str]:
         """Return the names of the delivery streams that a Kinesis stream feeds."""

@@ -25,7 +25,7 @@ from rehearsal.story.telling import Evidence, Step, require
 if TYPE_CHECKING:
     from ml_contract.spec.workload import Workload
 
-__all__ = ["STEPS"]
+__all__ = ["STEPS", "online"]
 
 CHAPTER = "Consume the stream"
 SAMPLE = 40
@@ -60,10 +60,10 @@ def _consumed(tale: Tale, evidence: Evidence) -> None:
     )
     require(counts["kept_aside"] == counts["dropped"] == 0, f"records were given up: {counts['conditions']}")
     require(refused == bad, "the consumer refuses other records than the delivery path")
-    _online(tale, batch, evidence)
+    online(tale, batch, evidence)
 
 
-def _online(tale: Tale, batch: Batch, evidence: Evidence) -> None:
+def online(tale: Tale, batch: Batch, evidence: Evidence) -> None:
     """Every record that fits is online, in the version of the latest event; a sample in every value."""
     wanted = _latest(tale, batch)
     sample = random.Random(tale.seed).sample(sorted(wanted), min(SAMPLE, len(wanted)))  # noqa: S311

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rehearsal.story.ingestion import Account, Batch, deliver, plain, send
+from rehearsal.story.ingestion import Account, Batch, Sent, deliver, plain, send
 from rehearsal.story.operations.trainings import meant_to_fail, stop
 from rehearsal.story.serving import describe_endpoint, parameter_value, serving_stack
 from rehearsal.story.telling import Evidence, StoryError, require, require_no_new_failure, wait_until
@@ -19,7 +19,7 @@ from rehearsal.story.training import executions
 if TYPE_CHECKING:
     from rehearsal.story.tale import Tale
 
-__all__ = ["RECORDS", "accounted", "hits_of", "plan", "sent", "settled", "unharmed"]
+__all__ = ["RECORDS", "accounted", "fresh", "hits_of", "plan", "sent", "settled", "unharmed"]
 
 #: Records that show after a fault that the way into the lake is open.
 RECORDS = 20
@@ -55,8 +55,8 @@ def hits_of(tale: Tale, since: int) -> Counter[str]:
     )
 
 
-def sent(tale: Tale, number: int = RECORDS) -> Batch:
-    """Put records on the stream that nobody has sent before.
+def fresh(tale: Tale, number: int = RECORDS) -> list[Sent]:
+    """Records that nobody has sent before.
 
     Raises:
         StoryError: there are no such records left.
@@ -67,7 +67,16 @@ def sent(tale: Tale, number: int = RECORDS) -> Batch:
     if len(chosen) < number:
         raise StoryError(f"all {len(every)} records were sent; rehearse with more --records")
     tale.known["records of chaos"] = first + number
-    return send(tale, plain(chosen), {})
+    return plain(chosen)
+
+
+def sent(tale: Tale, number: int = RECORDS) -> Batch:
+    """Put records on the stream that nobody has sent before.
+
+    Raises:
+        StoryError: there are no such records left.
+    """
+    return send(tale, fresh(tale, number), {})
 
 
 def accounted(tale: Tale, batch: Batch, evidence: Evidence | None = None) -> Account:
