@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import narwhals as nw
 from botocore.config import Config
-from lake_files import iceberg
+from lake_files import iceberg, notes
 from lake_files.labels import read_labels, with_labels
-from lake_files.objects import read_text, remove_other_partitions, write_text
+from lake_files.objects import read_text, remove_other_partitions
 from lake_files.parquet import inspect
 from lake_files.report import digest
 from ml_contract.compiled import CompiledContract
@@ -47,8 +47,6 @@ OPTIONAL = (
     "labels_table",
     "labels_snapshot_id",
 )
-#: Beside the feature rows: which rows they were built from. Spark and Athena skip names with an underscore.
-SNAPSHOT_FILE = "_snapshot.json"
 MONTH = "event_month"
 #: Failures shown in the error; the log holds all.
 EXAMPLES = 5
@@ -79,6 +77,7 @@ def run(spark: SparkSession, arguments: Mapping[str, str]) -> None:
         raise NothingToBuildError(f"no row in {curated.source}: nothing was written")
     if asked is not None:
         uri = f"{arguments['snapshots_uri']}{curated.snapshot_id}/"
+        notes.begin(s3, uri)
         write(features, uri, contract)
         note_snapshot(s3, uri, curated, rows, contract)
         print(f"features: {json.dumps({'rows': rows, 'written_to': uri}, sort_keys=True)}")
@@ -108,10 +107,11 @@ def run(spark: SparkSession, arguments: Mapping[str, str]) -> None:
         )
 
     # Written last: a row in the features zone is a row that the Feature Store has.
+    notes.begin(s3, arguments["features_uri"])
     write(features, arguments["features_uri"], contract)
-    note_snapshot(s3, arguments["features_uri"], curated, rows, contract)
     months = [row[0] for row in features.select(MONTH).distinct().collect()]
     removed = remove_other_partitions(s3, arguments["features_uri"], MONTH, months)
+    note_snapshot(s3, arguments["features_uri"], curated, rows, contract)
     print(f"features: {json.dumps({**summary, 'months_removed': removed}, sort_keys=True)}")
 
 
@@ -183,7 +183,7 @@ def note_snapshot(s3: Any, uri: str, curated: Curated, rows: int, contract: Comp
         "rows": rows,
         "contract": digest(contract),
     }
-    write_text(s3, f"{uri}{SNAPSHOT_FILE}", json.dumps(note, sort_keys=True))
+    notes.finish(s3, uri, note)
 
 
 def features_of(curated: DataFrame, contract: CompiledContract) -> DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 import urllib.request
@@ -334,6 +335,33 @@ def test_should_keep_the_record_that_dedup_says(
     assert lake.rows()["passengers"].to_list() == [passengers]
 
 
+def test_should_say_that_features_are_half_written_until_a_run_has_ended(
+    lake: Lake, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake.land("a", make_records("binary", 20))
+    assert lake.run("curate") == 0
+    seen: list[dict[str, Any]] = []
+
+    def die(*_: object) -> None:
+        seen.append(_note(lake))
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ml_batch.features.replace", die)
+        with contextlib.suppress(RuntimeError):
+            lake.run("build_features")
+    assert [note["writing"] for note in (*seen, _note(lake))] == [True, True]
+    assert lake.run("build_features") == 0
+    assert _note(lake)["rows"] == lake.features().height == 20
+    assert "writing" not in _note(lake)
+
+
+def _note(lake: Lake) -> dict[str, Any]:
+    body = lake.s3.get_object(Bucket=BUCKET, Key="features/_snapshot.json")["Body"].read()
+    note: dict[str, Any] = json.loads(body)
+    return note
+
+
 def test_should_build_the_features_that_the_expressions_say_and_put_only_changes(
     lake: Lake, store: Store
 ) -> None:
@@ -345,7 +373,7 @@ def test_should_build_the_features_that_the_expressions_say_and_put_only_changes
     first = lake.features()
     assert first.columns == [name for name, _ in lake.contract.feature_columns()]
     assert first.height == store.calls == 80
-    note = json.loads(lake.s3.get_object(Bucket=BUCKET, Key="features/_snapshot.json")["Body"].read())
+    note = _note(lake)
     assert (note["curated_snapshot_id"], note["rows"]) == (snapshot, 80)
     assert lake.run("build_features") == 0
     assert store.calls == 80, "nothing changed, nothing is put"

@@ -15,6 +15,7 @@ from container_support import features_of, make_records, prepare_inputs, write_f
 from ml_contract.compiled import CompiledContract
 from ml_contract.records.lineage import record_key
 from ml_processing import prepare as prepare_module
+from ml_runtime.job import BadInputError
 from ml_runtime.tables import read_table
 from ml_serving.predictor import JSON_HEADER, Predictor
 from ml_serving.settings import Settings
@@ -124,3 +125,21 @@ def test_should_say_in_json_which_model_answers(trained: Callable[[str], Any]) -
         # A table of scores has no place for it.
         csv = named.answer(body, "application/json", "text/csv")
         assert csv == plain.answer(body, "application/json", "text/csv")
+
+
+@pytest.mark.parametrize("note", [{"writing": True, "run_id": "r1"}, {"rows": 201}, {"rows": 100}])
+def test_should_not_learn_from_features_that_are_half_written(
+    contract: CompiledContract,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    note: dict[str, Any],
+) -> None:
+    """A job that died between two files leaves a part of the rows, or some of them twice."""
+    zone = prepare_inputs(tmp_path, contract)
+    write_features(features_of(make_records("binary", 200), contract), contract, zone)
+    (zone / "_snapshot.json").write_text(json.dumps(note))
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
+    with pytest.raises(BadInputError, match=r"are not whole, 200 rows.*run it to its end, then train"):
+        prepare_module.prepare()
+    (zone / "_snapshot.json").write_text(json.dumps({"rows": 200}))
+    prepare_module.prepare()

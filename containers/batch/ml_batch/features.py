@@ -14,9 +14,9 @@ import polars as pl
 import pyarrow.parquet as pq
 from botocore.config import Config
 from build_features import ingest
-from lake_files import iceberg
+from lake_files import iceberg, notes
 from lake_files.labels import read_labels, with_labels
-from lake_files.objects import S3Uri, delete_objects, list_objects, read_text, write_text
+from lake_files.objects import S3Uri, delete_objects, list_objects, read_text
 from lake_files.parquet import inspect
 from lake_files.report import digest
 from ml_contract.compiled import CompiledContract
@@ -27,8 +27,6 @@ from ml_runtime.job import BadInputError
 from ml_batch.store import fetch, glue_client, s3_client, scratch, store
 from ml_batch.transforms import MONTH, TYPES
 
-#: Beside the feature rows: which rows they were built from. Engines skip names with an underscore.
-SNAPSHOT_FILE = "_snapshot.json"
 #: Failures shown in the error; the log holds all.
 EXAMPLES = 5
 #: Rows taken into memory at once on their way to the Feature Store.
@@ -60,8 +58,9 @@ def build_features(arguments: dict[str, str]) -> None:
     }
     if asked is not None:
         uri = f"{arguments['snapshots_uri']}{snapshot_id}/"
+        notes.begin(s3, uri, arguments["run_id"])
         replace(s3, folder, uri, arguments["run_id"])
-        write_text(s3, f"{uri}{SNAPSHOT_FILE}", json.dumps(note, sort_keys=True))
+        notes.finish(s3, uri, note)
         print(f"features: {json.dumps({'rows': rows, 'written_to': uri}, sort_keys=True)}")
         return
 
@@ -86,8 +85,9 @@ def build_features(arguments: dict[str, str]) -> None:
         )
 
     # Written last: a row in the features zone is a row that the Feature Store has.
+    notes.begin(s3, arguments["features_uri"], arguments["run_id"])
     removed = replace(s3, folder, arguments["features_uri"], arguments["run_id"])
-    write_text(s3, f"{arguments['features_uri']}{SNAPSHOT_FILE}", json.dumps(note, sort_keys=True))
+    notes.finish(s3, arguments["features_uri"], note)
     print(f"features: {json.dumps({**summary, 'files_removed': removed}, sort_keys=True)}")
 
 

@@ -18,9 +18,10 @@ from typing import Any
 import polars as pl
 from ml_contract.compiled import CompiledContract
 from ml_contract.records.lineage import record_key
+from ml_runtime.job import BadInputError
 from ml_runtime.tables import parquet_files, write_table
 
-__all__ = ["write_lineage"]
+__all__ = ["require_whole", "write_lineage"]
 
 FILE = "lineage.json"
 RECORDS = "records.parquet"
@@ -79,6 +80,28 @@ def write_lineage(
         "job": _job(config / "processingjobconfig.json"),
     }
     (target / FILE).write_text(json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def require_whole(features: pathlib.Path, rows: int) -> None:
+    """Refuse feature rows that the job which writes them has not ended with, by its note beside them.
+
+    Args:
+        features: the folder that they were read from.
+        rows: how many were read.
+
+    Raises:
+        BadInputError: they are being written, or their writer died; a model would learn from a part of them,
+            or from some twice.
+    """
+    note = features / SNAPSHOT_FILE
+    told = json.loads(note.read_text()) if note.is_file() else {}
+    noted = told.get("rows")
+    if told.get("writing") or (isinstance(noted, int) and noted != rows):
+        wanted = "" if noted is None else f" of {noted}"
+        raise BadInputError(
+            f"the features under {features} are not whole, {rows} rows{wanted} are there: "
+            "the job that builds them is at it, or died; run it to its end, then train"
+        )
 
 
 def _sha256(path: pathlib.Path) -> str:

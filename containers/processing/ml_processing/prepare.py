@@ -18,7 +18,7 @@ from ml_statistics.baseline import baseline
 
 from ml_processing.balance import balanced
 from ml_processing.judging.rows import labels_of, write_beside
-from ml_processing.lineage import write_lineage
+from ml_processing.lineage import require_whole, write_lineage
 from ml_processing.matrix import write_matrices
 from ml_processing.parent import parents_transform
 from ml_processing.split import split_rows
@@ -97,6 +97,8 @@ def prepare() -> None:
         damaged = [f"{file.file}: {file.reason}" for file in skipped]
         unread = f"; {len(damaged)} files could not be read, the first is {damaged[0]}" if damaged else ""
         raise BadInputError(f"the features under {source} hold no rows{unread}")
+    if not skipped:
+        require_whole(source, frame.height)
     labelled, left_out = _labelled(frame, contract)
     if not labelled.height:
         allowed = contract.label.values
