@@ -98,30 +98,41 @@ def lives_through(
     actions: Sequence[str],
     act: Callable[[], object],
     *,
+    after_death: Callable[[], object] = lambda: None,
     meanwhile: Callable[[], object] = lambda: None,
 ) -> None:
     """Have something handled by a function that dies after each action; return when an attempt ends well.
 
     Args:
+        after_death: called once after each death, as what brings the next attempt about.
         meanwhile: called again and again while it is waited for.
 
     Raises:
         StoryError: it did not die as often as planned, or no attempt after that came to its end.
     """
-    since = len(tale.cloud.ledger())
+    since, seen = len(tale.cloud.ledger()), 0
     die_at(tale, function, actions)
     act()
 
     def over() -> bool:
+        nonlocal seen
         meanwhile()
         dead = [bool(attempt["detail"].get("ended")) for attempt in ended(tale, function, since)]
+        if sum(dead) > seen:
+            seen = sum(dead)
+            after_death()
         return sum(dead) >= len(actions) and not dead[-1]
 
     wait_until(f"the end of {function}, killed after {', '.join(actions)}", over, seconds=SECONDS, every=0.1)
+    all_dead(tale, function)
+
+
+def all_dead(tale: Tale, function: str) -> None:
+    """Require that every planned death was met."""
     left = tale.cloud.server.control("GET", "/faults")["left"]
     require(not left, f"{function} was to die more often: {left}")
 
 
 def see_again(tale: Tale) -> None:
     """Let messages be seen again whose function has died; the queue itself would wait minutes."""
-    tale.cloud.server.control("POST", "/queues/see-again", {"after_seconds": 1.5})
+    tale.cloud.server.control("POST", "/queues/see-again", {"after_seconds": 0})

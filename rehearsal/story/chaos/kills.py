@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from rehearsal.story.chaos.killing import (
 )
 from rehearsal.story.chaos.loop import unharmed
 from rehearsal.story.mailbox import Mailbox, mailbox
+from rehearsal.story.matrix.ground import see_again as see_waiting_again
 from rehearsal.story.matrix.packages import register_like
 from rehearsal.story.operations.cells import Cell
 from rehearsal.story.operations.trainings import (
@@ -50,6 +52,26 @@ WORKLOAD = SWITCHED_ON
 #: So long (real seconds) a notice may take.
 TOLD_SECONDS = 20
 PUBLISH = "sns:Publish"
+#: What the promotion function calls to bring a version into service, and to set right what was rolled back.
+PROMOTING = (
+    "sagemaker:DescribeModelPackage",
+    "ssm:GetParameterHistory",
+    "cloudformation:DescribeStacks",
+    "s3:GetObject",
+    "ssm:PutParameter",
+    "cloudformation:UpdateStack",
+    PUBLISH,
+)
+RESTORING = (
+    "cloudformation:DescribeStacks",
+    "ssm:GetParameterHistory",
+    "cloudformation:DescribeStackEvents",
+    "sagemaker:DescribeModelPackage",
+    "sagemaker:UpdateModelPackage",
+    "ssm:PutParameter",
+    "s3:GetObject",
+    PUBLISH,
+)
 
 
 def _retrain(tale: Tale, evidence: Evidence) -> None:
@@ -139,69 +161,81 @@ def _twin(tale: Tale, name: str, spoil: Callable[[bytes], bytes]) -> str:
     return register_like(tale, tale.known["serving"], name, spoil, f"for {name}")
 
 
+@contextmanager
+def _without_trainings(tale: Tale) -> Iterator[None]:
+    """Let no training start, whatever comes due while a rollout takes its time."""
+    back = with_variables(tale, {"COOLDOWN_HOURS": str(24 * 366)})
+    try:
+        yield
+    finally:
+        back()
+
+
 def _promotion(tale: Tale, evidence: Evidence) -> None:
     """A version is approved; the function that brings it into service dies after each of its calls."""
     function = function_of(tale, "Models", "RegistryPromotion")
-    first, second = (_twin(tale, f"kills-{n}", lambda archive: archive) for n in (1, 2))
+    arn = _twin(tale, "kills", lambda archive: archive)
+    with mailbox(tale) as box, _without_trainings(tale), unharmed(tale, evidence, promotions=1):
 
-    def served(arn: str) -> Callable[[], None]:
-        def act() -> None:
-            approve(tale, arn)
-            wait_until("the promotion", lambda: parameter_value(tale) == arn, seconds=60)
+        def dies() -> None:
+            act = partial(approve, tale, arn)
+            again, waiting = partial(see_again, tale), partial(see_waiting_again, tale)
+            lives_through(tale, function, PROMOTING, act, after_death=again, meanwhile=waiting)
             _follows(tale, arn)
 
-        return act
+        evidence["calls"] = _only(PROMOTING, calls_of(tale, function, dies))
+        evidence["notices"] = _told_of(box, "model.promoted", arn)
+    tale.known["serving"] = arn
 
-    with mailbox(tale) as box:
-        calls = calls_of(tale, function, served(first))
-        box.told("model.promoted", first)
-        actions = list(dict.fromkeys(calls))
-        evidence |= {"calls": dict(Counter(calls)), "died_after": actions}
-        with unharmed(tale, evidence, promotions=1):
-            again = partial(see_again, tale)
-            lives_through(tale, function, actions, partial(approve, tale, second), meanwhile=again)
-            _follows(tale, second)
-            notice = box.told("model.promoted", second)
-            evidence["notices"] = len(
-                [n for n in _of(box, "model.promoted") if second in n["correlation_id"]]
-            )
-            require(notice["numbers"]["replaces"] != notice["numbers"]["version"], "it replaced itself")
-            require(evidence["notices"] <= 2, f"people were told {evidence['notices']} times")
-    tale.known["serving"] = second
+
+def _only(actions: Sequence[str], calls: Sequence[str]) -> dict[str, int]:
+    """What a function has called: nothing but actions after which it died."""
+    more = sorted(set(calls) - set(actions))
+    require(not more, f"it also calls {', '.join(more)}, after which it has not died")
+    return dict(Counter(calls))
+
+
+def _told_of(box: Mailbox, kind: str, arn: str) -> int:
+    """How often people were told of a version: once, or twice when the function died after telling them."""
+    notice = box.told(kind, arn)
+    require(notice["why"], f"the notice {kind} gives no reason")
+    told = [n for n in _of(box, kind) if arn in n["correlation_id"]]
+    require(len(told) <= 2, f"people were told {len(told)} times")
+    return len(told)
+
+
+def _follows(tale: Tale, arn: str) -> None:
+    """Wait until the serving stack runs a version, and the message of its approval was handled."""
+
+    def runs() -> bool:
+        stack = serving_stack(tale)
+        values = [p.get("ResolvedValue") for p in stack["Parameters"]]
+        return arn in values and stack["StackStatus"] == "UPDATE_COMPLETE"
+
+    wait_until(f"a stack that runs {arn}", runs, seconds=120)
+    await_service(tale)
 
 
 def _rollback(tale: Tale, evidence: Evidence) -> None:
     """A version that cannot be loaded is approved; who sets that right dies after each of its calls."""
     function = function_of(tale, "Models", "RegistryPromotion")
     serving = tale.known["serving"]
-    first, second = (_twin(tale, f"kills-broken-{n}", lambda _: b"no archive") for n in (1, 2))
+    arn = _twin(tale, "kills-broken", lambda _: b"no archive")
 
-    def approved(arn: str) -> None:
+    def restored() -> bool:
+        return parameter_value(tale) == serving and _status(tale, arn) == "Rejected"
+
+    with mailbox(tale) as box, _without_trainings(tale), unharmed(tale, evidence, promotions=2):
         approve(tale, arn)
         wait_until("the promotion", lambda: parameter_value(tale) == arn, seconds=60)
 
-    def restored(arn: str) -> None:
-        def back() -> bool:
-            see_again(tale)
-            return parameter_value(tale) == serving and _status(tale, arn) == "Rejected"
+        def dies() -> None:
+            again, waiting = partial(see_again, tale), partial(see_waiting_again, tale)
+            lives_through(tale, function, RESTORING, lambda: None, after_death=again, meanwhile=waiting)
+            wait_until("the restored parameter", restored, seconds=60)
 
-        wait_until("the restored parameter", back, seconds=120)
-
-    with mailbox(tale) as box:
-        approved(first)
-        calls = calls_of(tale, function, lambda: restored(first))
-        box.told("model.rolled_back", first)
-        actions = list(dict.fromkeys(calls))
-        evidence |= {"calls": dict(Counter(calls)), "died_after": actions}
-        with unharmed(tale, evidence, promotions=2):
-            approved(second)
-            again = partial(see_again, tale)
-            lives_through(tale, function, actions, lambda: None, meanwhile=again)
-            restored(second)
-            box.told("model.rolled_back", second)
-            told = [n for n in _of(box, "model.rolled_back") if second in n["correlation_id"]]
-            evidence |= {"notices": len(told), "why": told[0]["why"]}
-            require(len(told) <= 2, f"people were told {len(told)} times")
+        evidence["calls"] = _only((*PROMOTING, *RESTORING), calls_of(tale, function, dies))
+        evidence["notices"] = _told_of(box, "model.rolled_back", arn)
 
 
 def _status(tale: Tale, arn: str) -> str:
@@ -299,19 +333,6 @@ def _resource(tale: Tale, evidence: Evidence) -> None:
     finally:
         for name in ("chaos-resource", "chaos-resource-killed"):
             cloudformation.delete_stack(StackName=name)
-
-
-def _follows(tale: Tale, arn: str) -> None:
-    """Wait until the serving stack runs a version."""
-
-    def runs() -> bool:
-        see_again(tale)
-        stack = serving_stack(tale)
-        values = [p.get("ResolvedValue") for p in stack["Parameters"]]
-        return arn in values and stack["StackStatus"] == "UPDATE_COMPLETE"
-
-    wait_until(f"a stack that runs {arn}", runs, seconds=120)
-    await_service(tale)
 
 
 CELLS = (

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rehearsal.story.chaos.killing import (
+    all_dead,
     calls_of,
     die_at,
     function_of,
@@ -67,12 +68,7 @@ def _delivery(tale: Tale, evidence: Evidence) -> None:
             "lost": account.lost,
             "twice": account.twice,
         }
-        _all_dead(tale, function)
-
-
-def _all_dead(tale: Tale, function: str) -> None:
-    left = tale.cloud.server.control("GET", "/faults")["left"]
-    require(not left, f"{function} was to die more often: {left}")
+        all_dead(tale, function)
 
 
 def _consumer(tale: Tale, evidence: Evidence) -> None:
@@ -90,7 +86,7 @@ def _consumer(tale: Tale, evidence: Evidence) -> None:
         die_at(tale, function, list(dict.fromkeys(calls)))
         batch = _mixed(tale)
         through(batch)
-        _all_dead(tale, function)
+        all_dead(tale, function)
         online(tale, batch, evidence)
         aside = Counter(line["record_id"] for line in json_lines(tale, uri))
         unfit = [record_id(m.data) for m in batch.messages if m.kind == "not_json"]
@@ -174,7 +170,7 @@ def _labels(tale: Tale, evidence: Evidence) -> None:
     evidence |= {"calls": dict(Counter(calls)), "died_after": dealt}
     with unharmed(tale, evidence):
         for actions in dealt:
-            lives_through(tale, function, actions, decided, meanwhile=partial(see_again, tale))
+            lives_through(tale, function, actions, decided, after_death=partial(see_again, tale))
         found = rows()
         evidence |= {"labels": len(tasks), "rows": sum(found.values())}
         wrong = {task: found[task] for task in tasks if found[task] != 1}
