@@ -24,11 +24,12 @@ class Mailbox:
 
     Args:
         tale: the story; its workload's Operations stack names the topic.
+        topic: ARN of another one.
     """
 
-    def __init__(self, tale: Tale) -> None:
+    def __init__(self, tale: Tale, topic: str | None = None) -> None:
         self._sqs, self._sns = tale.cloud.client("sqs"), tale.cloud.client("sns")
-        topic = tale.outputs("Operations")["StakeholdersTopicArn"]
+        topic = topic or tale.outputs("Operations")["StakeholdersTopicArn"]
         self._url = self._sqs.create_queue(QueueName=_NAME)["QueueUrl"]
         arn = self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=["QueueArn"])["Attributes"][
             "QueueArn"
@@ -80,9 +81,9 @@ class Mailbox:
 
 
 @contextmanager
-def mailbox(tale: Tale) -> Iterator[Mailbox]:
-    """A mailbox for the time of the body."""
-    box = Mailbox(tale)
+def mailbox(tale: Tale, topic: str | None = None) -> Iterator[Mailbox]:
+    """A mailbox for the time of the body, of the stakeholders' topic unless another is named."""
+    box = Mailbox(tale, topic)
     try:
         yield box
     finally:
