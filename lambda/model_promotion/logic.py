@@ -6,6 +6,7 @@ what is open is looked for (``reconciliation``). The state is kept where people 
 parameters (a description says when, by whom and why), in the package's approval status, and in the stack.
 
 * An approval older than the one that the parameter came from is stale and does nothing.
+* Of two approvals that are handled at once the later one stays: who wrote over it writes it again.
 * While the stack is busy nothing is written; the message waits in the queue.
 * Writing a parameter and updating the stack are repeatable, so a crash between them is healed by the retry.
 * A rolled-back model is first rejected in the registry, then the parameter goes back to what the stack still
@@ -22,6 +23,7 @@ from model_promotion.challenger import ALARM, ENDED, alarm_rang, begin_or_resume
 from model_promotion.cloud import (
     NONE,
     NOT_PROMOTED,
+    UPDATABLE,
     Cloud,
     Event,
     Outcome,
@@ -71,10 +73,14 @@ def _approved(event: Event, cloud: Cloud, settings: Settings) -> Outcome:
     outdated = (
         f"the package belongs to group {group}, not to {settings.group_name}"
         if group != settings.group_name
-        else _outdated(event, package, cloud, settings)
+        else _outdated(event, package)
     )
     if package is None or outdated is not None:
         return Outcome(action="ignored", why=outdated or "the package no longer exists", package=arn)
+    later = _later(event, cloud, settings)
+    if later is not None:
+        why = f"a later approval, of {later.approved_at.isoformat()}, has been acted on"
+        return _followed(cloud, settings) or Outcome(action="ignored", why=why, package=arn)
 
     stack = read_stack(cloud, settings)
     require_updatable(stack, settings.stack_name)
@@ -105,6 +111,12 @@ def _promoted(event: Event, package: Package, stack: Stack, cloud: Cloud, settin
             return tried
     if champion != arn:
         cloud.put(settings.parameter_name, arn, described(event, package))
+        # Lambda handles two messages at a time at least; the other one may have been faster.
+        overwritten = _overwritten(cloud, settings)
+        if overwritten is not None:
+            cloud.update(settings.stack_name, stack.parameters)
+            why = f"{overwritten.value}, approved later, was written at the same time"
+            return Outcome(action="ignored", why=why, package=arn)
     changed = cloud.update(settings.stack_name, stack.parameters)
     return Outcome(
         action="promoted",
@@ -114,19 +126,52 @@ def _promoted(event: Event, package: Package, stack: Stack, cloud: Cloud, settin
     )
 
 
-def _outdated(event: Event, package: Package | None, cloud: Cloud, settings: Settings) -> str | None:
+def _outdated(event: Event, package: Package | None) -> str | None:
     """Return why the approval no longer counts, or ``None`` when it does."""
     if event.detail.get("ModelApprovalStatus") != "Approved":
         return f"the event says {event.detail.get('ModelApprovalStatus')}, not Approved"
     if package is not None and package.approval_status != "Approved":
         return f"the package is {package.approval_status} by now"
+    return None
+
+
+def _latest(cloud: Cloud, parameter_name: str) -> ParameterVersion:
+    """What came from the latest approval: the last version, unless two were written at once."""
+    return max(enumerate(cloud.history(parameter_name)), key=lambda item: (item[1].approved_at, item[0]))[1]
+
+
+def _later(event: Event, cloud: Cloud, settings: Settings) -> ParameterVersion | None:
+    """What came from a later approval than this one; ``None`` when nothing did."""
     names = [settings.parameter_name]
     if settings.challenger is not None:
         names.append(settings.challenger.parameter_name)
-    latest = max(cloud.history(name)[-1].approved_at for name in names)
-    if event.time < latest:
-        return f"a later approval, of {latest.isoformat()}, has been acted on"
-    return None
+    latest = max((_latest(cloud, name) for name in names), key=lambda version: version.approved_at)
+    return latest if event.time < latest.approved_at else None
+
+
+def _followed(cloud: Cloud, settings: Settings) -> Outcome | None:
+    """Update a stack that does not run what the parameter says; ``None``: it does, or it is busy.
+
+    Whoever wrote the parameter found the stack busy, with an update that had read the value before.
+    """
+    stack = read_stack(cloud, settings)
+    meant = cloud.history(settings.parameter_name)[-1].value
+    if stack.status not in UPDATABLE or meant in (NONE, stack.serves):
+        return None
+    restored = restore_if_rolled_back(stack, cloud, settings)
+    if restored is not None:
+        return restored
+    cloud.update(settings.stack_name, stack.parameters)
+    return Outcome(action="promoted", why="the stack follows the parameter", package=meant)
+
+
+def _overwritten(cloud: Cloud, settings: Settings) -> ParameterVersion | None:
+    """Write a later approval again that was written at the same time and came out below; return it."""
+    latest, last = _latest(cloud, settings.parameter_name), cloud.history(settings.parameter_name)[-1]
+    if latest.value == last.value or latest.approved_at <= last.approved_at:
+        return None
+    cloud.put(settings.parameter_name, latest.value, latest.description)
+    return latest
 
 
 def _objection(package: Package, cloud: Cloud, settings: Settings) -> str | None:

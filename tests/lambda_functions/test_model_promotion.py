@@ -254,6 +254,41 @@ def test_should_end_with_the_latest_approval_when_two_arrive_in_the_wrong_order(
     assert cloud.parameter == THREE
 
 
+@pytest.mark.parametrize("call", ["evaluation", "put", "update"])
+def test_should_end_with_the_latest_approval_when_both_are_handled_at_once(
+    cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    earlier, later = cloud.approve(TWO), cloud.approve(THREE)
+    carry_out, overtaken = getattr(cloud, call), []
+
+    def overtaking(*given: Any) -> Any:
+        """The later approval is handled from its beginning to its end right before this call."""
+        if not overtaken:
+            overtaken.append(THREE)
+            try:
+                act(cloud, later)
+            except TransientError:
+                overtaken.append("seen again")
+        return carry_out(*given)
+
+    monkeypatch.setattr(cloud, call, overtaking)
+    waiting = []
+    try:
+        act(cloud, earlier)
+    except TransientError:
+        waiting.append(earlier)
+    if "seen again" in overtaken:
+        waiting.append(later)
+    cloud.finish(succeeded=True)
+    for event in waiting:
+        act(cloud, event)
+    if cloud.status == "UPDATE_IN_PROGRESS":
+        cloud.finish(succeeded=True)
+
+    assert cloud.parameter == THREE
+    assert cloud.serves == THREE
+
+
 def test_should_go_back_to_an_older_package_that_is_approved_again(cloud: FakeCloud) -> None:
     act(cloud, cloud.approve(TWO))
     cloud.finish(succeeded=True)
