@@ -106,6 +106,16 @@ _ERROR_TYPES = {
 _COUNTS = {"iceberg_failed": "conversion_failed"}
 #: So long (on the clock) until a stream that could not be read is read again.
 READ_AGAIN_SECONDS = 10
+#: Errors of reading that pass by themselves.
+PASSING_CODES = frozenset(
+    {
+        "ExpiredTokenException",
+        "KMSThrottlingException",
+        "LimitExceededException",
+        "ProvisionedThroughputExceededException",
+        "ThrottlingException",
+    }
+)
 #: What keeps a batch in the buffer: AWS refused a step, or the configuration asks for what is not here.
 _FAILURES = (ClientError, BotoCoreError, DeliveryError, NotImplementedError, ValueError)
 
@@ -788,7 +798,10 @@ class Deliveries:
         for name in self.fed_by(region, stream):
             try:
                 self.get(name, region).pull()
-            except (ClientError, BotoCoreError) as error:
+            except ClientError as error:
+                status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+                if error.response["Error"]["Code"] not in PASSING_CODES and status < 500:
+                    raise
                 # Firehose goes on trying: nothing of the stream is passed over.
                 self.runtime.ledger.failed("firehose", name, f"it could not read {stream}: {error}")
                 due = self.runtime.clock.now() + timedelta(seconds=READ_AGAIN_SECONDS)

@@ -205,6 +205,21 @@ def test_should_deliver_when_the_buffering_interval_is_over(stage: Stage) -> Non
     assert [row["id"] for row in stage.rows()] == ["a"]
 
 
+def test_should_read_on_where_it_was_when_the_stream_throttles(stage: Stage) -> None:
+    throttled = {"action": "kinesis:GetRecords", "steps": ["ProvisionedThroughputExceededException"] * 2}
+    stage.server.control("POST", "/faults", throttled | {"who": stage.name})
+    stage.send({"id": "a", "amount": 1}, {"id": "b", "amount": 2})
+    assert stage.server.control("GET", "/idle?timeout_seconds=60")["idle"]
+    stage.server.control("POST", "/clock/advance", {"minutes": 1})
+    assert stage.server.control("GET", "/idle?timeout_seconds=60")["idle"]
+    assert stage.server.control("GET", "/faults")["left"] == {}
+    stage.server.control("POST", "/clock/advance", {"minutes": 11})
+    assert stage.server.control("GET", "/idle?timeout_seconds=60")["idle"]
+    assert [row["id"] for row in stage.rows()] == ["a", "b"]
+    failures = stage.server.control("GET", "/ledger?outcome=failed&kind=firehose")["entries"]
+    assert sum("could not read" in e["why"] for e in failures if e["name"] == stage.name) == 2
+
+
 def test_should_not_read_an_encrypted_stream_whose_key_its_role_may_not_use(stage: Stage, allow: Any) -> None:
     key = stage.client("kms").create_key()["KeyMetadata"]["Arn"]
     stage.client("kinesis").start_stream_encryption(StreamName=stage.name, EncryptionType="KMS", KeyId=key)

@@ -348,6 +348,15 @@ def test_should_start_a_workflow_when_enough_events_came_or_the_window_is_over(
     second = last_run(client, workflow)
     assert second["WorkflowRunId"] != first["WorkflowRunId"]
     assert second["StartingEventBatchCondition"]["BatchSize"] == 1
+    # A jump passes over the end of a window; what lands after it opens another.
+    land(1)
+    server.control("POST", "/clock/advance", {"hours": 2, "skip_schedules": True})
+    land(1)
+    server.control("POST", "/clock/advance", {"minutes": 6})
+    wait(server)
+    third = last_run(client, workflow)
+    assert third["WorkflowRunId"] != second["WorkflowRunId"]
+    assert third["StartingEventBatchCondition"]["BatchSize"] == 2
 
 
 def test_should_refuse_a_second_start_trigger(client: Callable[[str], Any], workflow: str) -> None:
