@@ -21,6 +21,7 @@ RAW ?=
 # Why a build does not rehearse: it is itself part of a rehearsal.
 REHEARSED ?=
 CHANGES ?=
+ASSEMBLY ?=
 WORKERS ?= 2
 # What Evidently compares; left out: what the environment has.
 BASELINE ?=
@@ -91,8 +92,8 @@ what-changes: setup ## Tell what cdk.out would do to what is deployed, as the pi
 smoke: setup ## Ask each endpoint of a deployed environment about a made-up record, as the pipeline does [ENV=dev]
 	@$(RUN) -m delivery smoke --environment '$(ENV)' --role-name '$(DELIVERY)-{stage}-checks'
 
-deploy: setup ## Deploy an environment to the account of your credentials [ENV=dev]
-	@tools/cdk deploy '$(stage)/*' --no-notices
+deploy: setup ## Deploy an environment to the account of your credentials [ENV=dev ASSEMBLY=cdk.out: as a pipeline does]
+	@tools/cdk deploy '$(stage)/*' --no-notices $(if $(ASSEMBLY),--app '$(ASSEMBLY)' --require-approval never --concurrency 8)
 
 destroy: setup ## Say what stays, then destroy an environment; DATA=dev deletes that too, if it consents [ENV=dev DATA=]
 	@tools/cdk synth --quiet --no-notices --no-lookups

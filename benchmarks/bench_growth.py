@@ -28,18 +28,33 @@ SHOWN = (
     ("widget-alarms", "alarms of the largest alarm widget"),
     ("rules", "event rules of the environment"),
     ("alarms", "alarms of the environment"),
+    ("saved-queries", "saved queries of the environment"),
     ("roles", "roles of the environment"),
     ("stacks", "stacks of the environment"),
     ("buckets", "buckets of the environment"),
     ("feature-groups", "feature groups of the environment"),
     ("outputs", "outputs of the largest stack"),
+    ("managed", "characters of the largest managed policy"),
+    ("bucket-policy", "largest bucket policy"),
+    ("key-policy", "largest key policy"),
+    ("template", "bytes of the largest template"),
+    ("dashboard-metrics", "metrics of the largest dashboard"),
+    ("delivery-actions", "actions of the delivery pipeline, deploying by builds"),
 )
+#: The development environment, and the pipeline that delivers it by builds: two actions a stack are too many.
 APP = """
+import dataclasses
 import sys
 from pathlib import Path
 import aws_cdk as cdk
 import app
-app.build(cdk.App(), Path(sys.argv[1])).synth()
+from environments import chosen
+from stacks.delivery import DeliveryStack
+built = app.build(cdk.App(), Path(sys.argv[1]))
+[dev] = chosen("dev")
+delivery = dataclasses.replace(app.DELIVERY, waves={}, deploys_by="build")
+DeliveryStack(built, "Delivery", delivery=delivery, stages=[(dev, built.node.find_child(dev.id))])
+built.synth()
 """
 
 

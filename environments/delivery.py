@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from ml_lifecycle.delivery.sources import CodeCommitSource, ConnectionSource, S3Source, Source
 
@@ -29,8 +30,9 @@ class Delivery:
     (``ml-lifecycle-checks``, ``ml-lifecycle-dev-checks``); two pipelines in one account need two names.
 
     ``checks`` is what a commit must pass before it is synthesised. ``rollback``: a wave that fails goes back
-    to the last execution that succeeded in it. ``email`` hears of approvals that wait and of failures;
-    ``None``: nobody is told.
+    to the last execution that succeeded in it. ``deploys_by``: ``actions`` are two for each stack, ``build``
+    is one for each environment; a pipeline holds 500, so that some fifteen workloads in three environments
+    need ``build``. ``email`` hears of approvals that wait and of failures; ``None``: nobody is told.
     """
 
     source: Source
@@ -41,6 +43,7 @@ class Delivery:
     waves: Mapping[str, Sequence[str]] = field(default_factory=dict)
     checks: Sequence[str] = ("make setup", "make lint", "make test", "make audit")
     rollback: bool = True
+    deploys_by: Literal["actions", "build"] = "actions"
     email: str | None = None
 
     def __post_init__(self) -> None:
@@ -58,6 +61,8 @@ class Delivery:
             problems.append(f"rehearsal_records must be at least 1, got {self.rehearsal_records}")
         if isinstance(self.checks, str) or not self.checks:
             problems.append(f"checks must be a list of at least one command, got {self.checks!r}")
+        if self.deploys_by not in ("actions", "build"):
+            problems.append(f"deploys_by must be actions or build, got {self.deploys_by!r}")
         if self.email is not None and not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", self.email):
             problems.append(f"email must be an address or None, got {self.email!r}")
         problems += self._twice()

@@ -47,6 +47,7 @@ class DeliveryStack(cdk.Stack):
             synth=("make synth", "make verify"),
             rehearsal=[f"make rehearse RECORDS={delivery.rehearsal_records}"],
             rollback=delivery.rollback,
+            deploys_by=delivery.deploys_by,
             email=delivery.email,
         )
         cdk.CfnOutput(self, "PipelineName", value=self.pipeline.pipeline.pipeline_name)

@@ -16,6 +16,7 @@ from ml_lifecycle.foundation import (
     Perimeter,
     Stakeholders,
 )
+from ml_lifecycle.observability import SavedQueries
 
 from constructs import Construct
 from environments import Environment, Security
@@ -71,6 +72,16 @@ class FoundationStack(LifecycleStack):
         self.notices = Notices(self, "Notices", key=self.keys.messages, email=environment.alarm_email)
         self.stakeholders = Stakeholders(
             self, "Stakeholders", key=self.keys.messages, subscribers=environment.stakeholders
+        )
+        # Jobs of all workloads write to the same groups.
+        SavedQueries(
+            self,
+            "Queries",
+            folder=environment.name,
+            groups={
+                "jobs": ["/aws/sagemaker/ProcessingJobs", "/aws/sagemaker/TrainingJobs"],
+                "everything": [],
+            },
         )
         if environment.budget_usd is not None:
             action = environment.cost.budget_action

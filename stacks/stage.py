@@ -236,6 +236,7 @@ class LifecycleStage(cdk.Stage):
             models=models,
             serving=serving,
             ingestion=data.ingestion,
+            ingestion_logs=data.log_groups,
             new_data_event=data.batch.new_data_event,
             curated_table=data.batch.curated_table,
             labels_table=None if labels is None else labels.labels_table,

@@ -7,7 +7,6 @@ from ml_contract.load import LoadedWorkload
 from ml_lifecycle.analysis import TableDashboard
 from ml_lifecycle.data_lake import DataLake, IcebergTable
 from ml_lifecycle.ingestion import KafkaSource, StreamConsumer, StreamIngestion
-from ml_lifecycle.observability import SavedQueries
 from ml_lifecycle.processing import BatchTransform, DataBrewProfile, PointInTime, StreamingTransform
 
 from constructs import Construct
@@ -93,13 +92,8 @@ class WorkloadDataStack(LifecycleStack):
         functions = [self.ingestion.function]
         if self.consumer is not None:
             functions.append(self.consumer.function)
-        SavedQueries(
-            self,
-            "Queries",
-            folder=f"{environment.name}/{spec.slug}",
-            source="ingestion",
-            groups=[function.log_group.log_group_name for function in functions],
-        )
+        #: Where ingestion writes its lines.
+        self.log_groups = [function.log_group.log_group_name for function in functions]
         self.batch = batch_engine(
             self,
             environment=environment,

@@ -7,7 +7,6 @@ from dataclasses import replace
 import aws_cdk as cdk
 from ml_contract.load import LoadedWorkload
 from ml_lifecycle.data_lake import DataLake
-from ml_lifecycle.observability import SavedQueries
 from ml_lifecycle.registry import ModelRegistry
 from ml_lifecycle.security import show_role
 from ml_lifecycle.storage import LustreCache
@@ -96,13 +95,6 @@ class WorkloadModelsStack(LifecycleStack):
             self.registry.tell(
                 foundation.stakeholders.topic, workload=workload, environment_name=environment.name
             )
-        SavedQueries(
-            self,
-            "Queries",
-            folder=f"{environment.name}/{spec.slug}",
-            source="decisions",
-            groups=[self.registry.promotion.log_group.log_group_name],
-        )
         show_role(self.training_pipeline.role, "pipeline")
         show_role(self.training_pipeline.processing_role, "processing")
         show_role(self.training_pipeline.training_role, "training")

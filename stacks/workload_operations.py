@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -45,6 +45,7 @@ class WorkloadOperationsStack(LifecycleStack):
         models: WorkloadModelsStack,
         serving: WorkloadServingStack,
         ingestion: StreamIngestion | None = None,
+        ingestion_logs: Sequence[str] = (),
         new_data_event: Mapping[str, object] | None = None,
         curated_table: IcebergTable | None = None,
         labels_table: IcebergTable | None = None,
@@ -132,7 +133,7 @@ class WorkloadOperationsStack(LifecycleStack):
             retraining=self.retraining,
             alarms=[*served.alarms, *batch, *watched, *given_up],
         )
-        self._queries(environment, workload, served)
+        self._queries(environment, workload, models, served, ingestion_logs)
         self._traces(environment, foundation, served)
         outputs = {
             "Workload": spec.name,
@@ -242,26 +243,25 @@ class WorkloadOperationsStack(LifecycleStack):
             log_retention_days=environment.retention.log_days,
         )
 
-    def _queries(self, environment: Environment, workload: LoadedWorkload, served: object) -> None:
-        folder = f"{environment.name}/{workload.workload.slug}"
-        # Of SageMaker's own log groups the names are known before they are there.
-        endpoint = served.endpoint_name if isinstance(served, SageMakerEndpoint) else None
-        sources: tuple[tuple[Source, list[str]], ...] = (
-            ("decisions", [self.retraining.function.log_group.log_group_name]),
-            ("serving", [] if endpoint is None else [f"/aws/sagemaker/Endpoints/{endpoint}"]),
-            ("jobs", ["/aws/sagemaker/ProcessingJobs", "/aws/sagemaker/TrainingJobs"]),
-            ("everything", []),
-        )
-        for source, groups in sources:
-            # The models' own stack holds the decisions on promotions.
-            name = "retraining" if source == "decisions" else source
-            SavedQueries(
-                self,
-                f"{name.title()}Queries",
-                folder=f"{folder}/retraining" if source == "decisions" else folder,
-                source=source,
-                groups=groups,
-            )
+    def _queries(
+        self,
+        environment: Environment,
+        workload: LoadedWorkload,
+        models: WorkloadModelsStack,
+        served: object,
+        ingestion_logs: Sequence[str],
+    ) -> None:
+        decided = (self.retraining.function, models.registry.promotion)
+        groups: dict[Source, Sequence[str]] = {
+            "decisions": [function.log_group.log_group_name for function in decided],
+            # Of SageMaker's own log groups the names are known before they are there.
+            "serving": [f"/aws/sagemaker/Endpoints/{served.endpoint_name}"]
+            if isinstance(served, SageMakerEndpoint)
+            else [],
+        }
+        if ingestion_logs:
+            groups["ingestion"] = ingestion_logs
+        SavedQueries(self, "Queries", folder=f"{environment.name}/{workload.workload.slug}", groups=groups)
 
     def _traces(self, environment: Environment, foundation: FoundationStack, served: object) -> None:
         """Send on the spans of who serves and of who decides on retraining."""

@@ -32,6 +32,7 @@ COMMIT = {
     "waits_seconds": 30,
     "data": True,
     "rollback": True,
+    "deploys_by": "actions",
     **(json.loads((HERE / "commit.json").read_text()) if (HERE / "commit.json").exists() else {}),
 }
 NAME = "small"
@@ -79,6 +80,7 @@ def build(app: cdk.App) -> cdk.App:
         delivery=NAME,
         smoke=("make smoke", "sh smoke.sh"),
         rollback=COMMIT["rollback"],
+        deploys_by=COMMIT["deploys_by"],
     )
     return app
 

@@ -366,3 +366,70 @@ def test_should_refuse_to_deliver_nothing() -> None:
         DeliveryPipeline(
             cdk.Stack(), "Pipeline", source=CodeCommitSource(repository_name="r"), environments=[]
         )
+
+
+# --- one build deploys an environment -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Template:
+    folder = tmp_path_factory.mktemp("built")
+    return app_with(folder, CodeCommitSource(repository_name="lifecycle"), deploys_by="build")
+
+
+def test_should_deploy_an_environment_by_one_build_and_ask_it_then(built: Template) -> None:
+    found = stages(built)
+    assert found["Dev"] == ["DeployDev", "SmokeDev"]
+    assert found["Prod"] == ["DeployProd", "SmokeProd"]
+    assert found["ApproveProd"] == ["WhatChangesProd", "ApproveProd"]
+    assert action(built, "DeployProd")["RunOrder"] < action(built, "SmokeProd")["RunOrder"]
+    dev, _ = commands(built, "make deploy")
+    assert dev["phases"]["build"]["commands"] == ["make setup", "make deploy"]
+    # What was synthesised and compared is what is deployed.
+    assert "Synth_Output" in json.dumps(dev["phases"]["install"])
+    given = json.dumps(resources(built, "AWS::CodeBuild::Project"))
+    assert '{"Name": "ASSEMBLY", "Type": "PLAINTEXT", "Value": "cdk.out"}' in given
+
+
+def test_should_roll_back_a_wave_that_a_build_deploys(built: Template) -> None:
+    declared = only(built, "AWS::CodePipeline::Pipeline")["Stages"]
+    assert [s["Name"] for s in declared if "OnFailure" in s] == ["Dev", "Prod"]
+
+
+def test_should_let_a_build_deploy_through_the_bootstraps_roles_alone(built: Template) -> None:
+    assumed = {
+        name: statement
+        for name, policy in resources(built, "AWS::IAM::Policy").items()
+        if "Deploy" in name.removeprefix("PipelineDelivery")
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+        if statement["Action"] == "sts:AssumeRole"
+    }
+    assert len(assumed) == 2
+    for statement in assumed.values():
+        [(operator, condition)] = statement["Condition"].items()
+        assert operator == "ForAnyValue:StringEquals"
+        assert condition == {
+            "iam:ResourceTag/aws-cdk:bootstrap-role": ["deploy", "file-publishing", "image-publishing"]
+        }
+
+
+def test_should_refuse_a_pipeline_that_is_over_the_quotas(tmp_path: Path) -> None:
+    def pipeline(deploys_by: str) -> None:
+        app = cdk.App(context=cdk_context(), outdir=str(tmp_path / deploys_by))
+        stage = cdk.Stage(app, "Dev")
+        for number in range(250):
+            stack = cdk.Stack(stage, f"Stack{number}")
+            cdk.CfnWaitConditionHandle(stack, "Nothing")
+        DeliveryPipeline(
+            cdk.Stack(app, "Delivery"),
+            "Pipeline",
+            source=CodeCommitSource(repository_name="lifecycle"),
+            environments=[Delivered(stage=stage)],
+            deploys_by=deploys_by,  # type: ignore[arg-type]
+        )
+
+    with pytest.raises(ValueError, match=r"at most 50 stages and 500 actions .*got 14 and 504.*\"build\""):
+        pipeline("actions")
+    pipeline("build")
+    with pytest.raises(ValueError, match="deploys_by must be actions or build, got 'hand'"):
+        pipeline("hand")

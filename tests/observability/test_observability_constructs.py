@@ -54,9 +54,14 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Template]:
         tmp_path_factory.mktemp("observability"),
         {
             "Queries": lambda stack: SavedQueries(
-                stack, "Queries", folder="dev/fraud", source="ingestion", groups=["/a", "/b"]
+                stack,
+                "Queries",
+                folder="dev/fraud",
+                groups={"ingestion": ["/a", "/b"], "decisions": ["/c", "/a"], "serving": []},
             ),
-            "Anything": lambda stack: SavedQueries(stack, "Queries", folder="dev/fraud", source="everything"),
+            "Anything": lambda stack: SavedQueries(
+                stack, "Queries", folder="dev", groups={"everything": [], "jobs": ["/jobs"]}
+            ),
             "Platform": platform,
             "Spans": forwarder,
             "XRay": lambda stack: SpanForwarder(stack, "Spans", log_key=key(stack)),
@@ -64,27 +69,31 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Template]:
     )
 
 
-def test_should_save_the_queries_that_read_a_source_below_its_folder(templates: dict[str, Template]) -> None:
-    found = {
-        r["Properties"]["Name"]: r["Properties"]
-        for r in resources(templates["Queries"], "AWS::Logs::QueryDefinition").values()
-    }
-    assert set(found) == {
-        f"dev/fraud/ingestion/{name}" for name, query in QUERIES.items() if "ingestion" in query.reads
-    }
-    assert {tuple(p["LogGroupNames"]) for p in found.values()} == {("/a", "/b")}
+def queries_of(template: Template) -> dict[str, list[str] | None]:
+    """Log groups of each saved query by its name."""
+    found = resources(template, "AWS::Logs::QueryDefinition").values()
+    return {r["Properties"]["Name"]: r["Properties"].get("LogGroupNames") for r in found}
+
+
+def test_should_save_each_query_once_over_the_groups_of_its_sources(templates: dict[str, Template]) -> None:
+    found = queries_of(templates["Queries"])
+    read = {"ingestion", "decisions", "serving"}
+    assert set(found) == {f"dev/fraud/{n}" for n, query in QUERIES.items() if read.intersection(query.reads)}
+    assert found["dev/fraud/failures"] == ["/a", "/b", "/c"]
+    assert found["dev/fraud/quarantined records"] == ["/a", "/b"]
+    assert found["dev/fraud/decisions"] == ["/c", "/a"]
 
 
 def test_should_leave_the_groups_to_the_operator(templates: dict[str, Template]) -> None:
-    found = resources(templates["Anything"], "AWS::Logs::QueryDefinition").values()
-    assert [r["Properties"]["Name"] for r in found] == ["dev/fraud/everything/follow one id"]
-    assert all("LogGroupNames" not in r["Properties"] for r in found)
+    assert queries_of(templates["Anything"]) == {"dev/follow one id": None, "dev/long jobs": ["/jobs"]}
+    # Which logs an endpoint of its own kind writes to is not known.
+    assert queries_of(templates["Queries"])["dev/fraud/slow predictions"] is None
 
 
 def test_should_refuse_more_groups_than_logs_insights_takes() -> None:
     stack = cdk.Stack(cdk.App(), "Many")
-    with pytest.raises(ValueError, match="groups must be at most 50, got 51"):
-        SavedQueries(stack, "Queries", folder="f", source="jobs", groups=[f"/{n}" for n in range(51)])
+    with pytest.raises(ValueError, match="groups of 'long jobs' must be at most 50, got 51"):
+        SavedQueries(stack, "Queries", folder="f", groups={"jobs": [f"/{n}" for n in range(51)]})
 
 
 def body_of(template: Template) -> dict[str, Any]:

@@ -273,6 +273,18 @@ def dashboard(count: int) -> Json:
             {"PolicyDocument": {"Statement": [{"Resource": "a" * 6200}]}},
             "characters of a managed policy",
         ),
+        (
+            "AWS::CodePipeline::Pipeline",
+            {"Stages": [{"Actions": [{}] * 50}] * 10},
+            {"Stages": [{"Actions": [{}] * 42}] * 12},
+            "504 actions of a CodePipeline",
+        ),
+        (
+            "AWS::CodePipeline::Pipeline",
+            {"Stages": [{"Actions": [{}]}] * 50},
+            {"Stages": [{"Actions": [{}]}] * 51},
+            "51 stages of a CodePipeline",
+        ),
     ],
 )
 def test_should_catch_what_is_over_a_quota(mini: Mini, kind: str, good: Json, bad: Json, what: str) -> None:
@@ -298,6 +310,14 @@ def test_should_say_a_word_before_a_quota_is_reached_that_can_be_raised(mini: Mi
         mini.add(f"Rule{number}", "AWS::Events::Rule", {"ScheduleExpression": "rate(1 day)", "Targets": []})
     (finding,) = mini.found("quotas")
     assert (finding.severity, finding.value) == ("warning", "240 rules on an event bus")
+
+
+def test_should_catch_more_saved_queries_than_a_region_keeps(mini: Mini) -> None:
+    # In one stack that is over another quota as well.
+    for number in range(1_001):
+        mini.add(f"Query{number}", "AWS::Logs::QueryDefinition")
+    found = {finding.value: finding.severity for finding in mini.found("quotas")}
+    assert found["1001 saved queries of Logs Insights in a region"] == "error"
 
 
 def test_should_hold_what_holds_data_against_the_last_release(mini: Mini) -> None:

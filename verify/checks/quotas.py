@@ -33,6 +33,7 @@ _COUNTED: Mapping[str, str] = {
     "AWS::SageMaker::FeatureGroup": "feature-groups",
     "AWS::S3::Bucket": "buckets",
     "AWS::Logs::ResourcePolicy": "log-policies",
+    "AWS::Logs::QueryDefinition": "saved-queries",
 }
 
 
@@ -152,6 +153,8 @@ def _sizes(context: Context, resource: Resource) -> Iterator[tuple[str, int]]:  
             body = properties["PipelineDefinition"].get("PipelineDefinitionBody", "")
             yield "pipeline", size(body)
             yield "pipeline-steps", _steps(assembly.text(stack, body))
+        case "AWS::CodePipeline::Pipeline":
+            yield from _delivery([len(stage["Actions"]) for stage in properties["Stages"]])
         case "AWS::Scheduler::Schedule":
             yield "schedule-input", size(properties["Target"].get("Input", ""))
         case "AWS::S3::BucketPolicy":
@@ -193,6 +196,12 @@ def deployed_length(context: Context, text: str) -> int:
 
     marks = _MARK.findall(text)
     return len(_MARK.sub("", text)) + sum(map(length, marks))
+
+
+def _delivery(actions: Sequence[int]) -> Iterator[tuple[str, int]]:
+    yield "delivery-stages", len(actions)
+    yield "delivery-actions", sum(actions)
+    yield "delivery-parallel", max(actions)
 
 
 def _dashboard(body: str) -> Iterator[tuple[str, int]]:

@@ -64,12 +64,19 @@ QUOTAS: Mapping[str, Quota] = {
     ),
     "pipeline": Quota(most=1_048_576, what="bytes of a pipeline's definition", source="CreatePipeline"),
     "pipeline-steps": Quota(most=50, what="steps of a pipeline", source="SageMaker AI quotas", soft=True),
+    # Of actions the smallest figure that AWS has published.
+    "delivery-stages": Quota(most=50, what="stages of a CodePipeline", source="CodePipeline quotas"),
+    "delivery-actions": Quota(most=500, what="actions of a CodePipeline", source="CodePipeline quotas"),
+    "delivery-parallel": Quota(most=50, what="actions of a stage", source="CodePipeline quotas"),
     "schedule-input": Quota(most=262_144, what="bytes of a schedule's input", source="Scheduler quotas"),
     "bucket-policy": Quota(most=20_480, what="bytes of a bucket's policy", source="S3: bucket policies"),
     "key-policy": Quota(most=32_768, what="bytes of a key's policy", source="KMS quotas"),
     "queue-policy": Quota(most=8_192, what="bytes of a queue's policy", source="SQS quotas"),
     "log-policies": Quota(
         most=10, what="resource policies of CloudWatch Logs in a region", source="CloudWatch Logs quotas"
+    ),
+    "saved-queries": Quota(
+        most=1_000, what="saved queries of Logs Insights in a region", source="CloudWatch Logs quotas"
     ),
     "tags": Quota(most=50, what="tags of a resource", source="Tagging: quotas"),
     "security-rules": Quota(most=60, what="rules of a security group", source="VPC quotas", soft=True),

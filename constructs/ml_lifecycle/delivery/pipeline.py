@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 import aws_cdk as cdk
 from aws_cdk import aws_codebuild as codebuild
@@ -32,6 +33,13 @@ _CHANGES = "what-changes"
 _EXECUTION = "#{codepipeline.PipelineExecutionId}"
 #: Days that artifacts are kept; no stage can be rolled back to an execution whose artifacts are gone.
 _KEPT_DAYS = 30
+#: What one pipeline holds (CodePipeline, "Quotas"; of actions the smallest figure that AWS has published).
+_STAGES, _ACTIONS = 50, 500
+#: How the bootstrap marks its roles (its template), and those that deploying takes.
+_BOOTSTRAP_TAG = "iam:ResourceTag/aws-cdk:bootstrap-role"
+_BOOTSTRAP_ROLES = ["deploy", "file-publishing", "image-publishing"]
+#: The longest that CodePipeline waits for a build ("Quotas": build actions).
+_LONGEST_BUILD = cdk.Duration.hours(8)
 
 
 class DeliveryPipeline(Construct):
@@ -46,6 +54,11 @@ class DeliveryPipeline(Construct):
     deployed and keeps the page in the artifact bucket, which the approval's link names. After a wave each
     environment's endpoints are asked. When a wave fails, it is rolled back to the last execution that
     succeeded in it, unless ``rollback`` is ``False``.
+
+    ``deploys_by`` says who asks CloudFormation: ``actions`` (the default) are two for each stack, to be seen
+    one by one in the console; ``build`` is one for each environment, in which the CDK CLI deploys the
+    synthesised assembly, stacks that do not need each other side by side. A pipeline holds 500 actions: many
+    workloads need ``build``. A rollback deploys the earlier assembly in either case.
 
     Environments may lie in other accounts and Regions; those must be bootstrapped with trust in this one. An
     artifact bucket in each other Region makes itself.
@@ -79,6 +92,8 @@ class DeliveryPipeline(Construct):
         rehearsal: Sequence[str] = ("make rehearse RECORDS=1000",),
         difference: Sequence[str] = ("make what-changes",),
         smoke: Sequence[str] = ("make smoke",),
+        deploys_by: Literal["actions", "build"] = "actions",
+        deploy: Sequence[str] = ("make deploy",),
         rollback: bool = True,
         email: str | None = None,
         cdk_cli_version: str = "2.1148.1",
@@ -88,6 +103,9 @@ class DeliveryPipeline(Construct):
     ) -> None:
         super().__init__(scope, construct_id)
         self.waves = self._waves(environments)
+        if deploys_by not in ("actions", "build"):
+            raise ValueError(f"deploys_by must be actions or build, got {deploys_by!r}")
+        self._by_build = deploys_by == "build"
         self.key = kms.Key(
             self, "Key", description="Artifacts of the delivery pipeline", enable_key_rotation=True
         )
@@ -114,6 +132,7 @@ class DeliveryPipeline(Construct):
         )
         self._code = source.input(self)
         self._checks_role: iam.Role | None = None
+        self._deployed_by: list[tuple[pipelines.CodeBuildStep, str]] = []
         self._delivery = delivery
         self.topic = None if email is None else self._told(email)
         synthesis = pipelines.CodeBuildStep(
@@ -155,10 +174,19 @@ class DeliveryPipeline(Construct):
         for wave in self.waves:
             if wave.approval:
                 self._ask_first(wave, difference)
-            added = self.delivery.add_wave(wave.name, post=list(self._smoke_tests(wave, smoke)))
+            smokes = {
+                environment.stage.node.path: self._smoke_test(environment, smoke)
+                for environment in wave.environments
+                if smoke and environment.checks_role_arn is not None
+            }
+            if self._by_build:
+                self.delivery.add_wave(wave.name, pre=list(self._deploys(wave, deploy, smokes)))
+                continue
+            added = self.delivery.add_wave(wave.name, post=list(smokes.values()))
             for environment in wave.environments:
                 added.add_stage(environment.stage)
         self.delivery.build_pipeline()
+        self._hold_to_quotas()
         if rollback:
             self._roll_back()
         source.start(self, self.pipeline)
@@ -222,15 +250,60 @@ class DeliveryPipeline(Construct):
         # The console shows an object that its caller may read; the bucket itself is nobody's website.
         return f"https://{region}.console.aws.amazon.com/s3/object/{self.artifacts.bucket_name}?prefix={key}"
 
-    def _smoke_tests(self, wave: Wave, smoke: Sequence[str]) -> Iterator[pipelines.CodeBuildStep]:
-        for environment in wave.environments if smoke else ():
-            if environment.checks_role_arn is not None:
-                yield self._check(
-                    f"Smoke{environment.stage.node.id}",
-                    smoke,
-                    environments=[environment],
-                    env={"ENV": environment.environment},
-                )
+    def _smoke_test(self, environment: Delivered, smoke: Sequence[str]) -> pipelines.CodeBuildStep:
+        return self._check(
+            f"Smoke{environment.stage.node.id}",
+            smoke,
+            environments=[environment],
+            env={"ENV": environment.environment},
+        )
+
+    def _deploys(
+        self, wave: Wave, deploy: Sequence[str], smokes: Mapping[str, pipelines.Step]
+    ) -> Iterator[pipelines.Step]:
+        """A build for each environment that deploys it, and the smoke test after it."""
+        assembly = self.delivery.cloud_assembly_file_set
+        stack = cdk.Stack.of(self)
+        for environment in wave.environments:
+            account = environment.stage.account or stack.account
+            step = pipelines.CodeBuildStep(
+                f"Deploy{environment.stage.node.id}",
+                input=self._code,
+                additional_inputs={"cdk.out": assembly},
+                commands=["make setup", *deploy],
+                env={"ENV": environment.environment, "ASSEMBLY": "cdk.out"},
+                # It builds the images as well.
+                build_environment=codebuild.BuildEnvironment(
+                    build_image=self._machine.build_image,
+                    compute_type=self._machine.compute_type,
+                    privileged=True,
+                ),
+                partial_build_spec=self._python,
+                timeout=_LONGEST_BUILD,
+                # As the CDK's own builds: the bootstrap's roles by their tags, whatever its qualifier.
+                role_policy_statements=[
+                    iam.PolicyStatement(
+                        actions=["sts:AssumeRole"],
+                        resources=[f"arn:{stack.partition}:iam::{account}:role/*"],
+                        conditions={"ForAnyValue:StringEquals": {_BOOTSTRAP_TAG: _BOOTSTRAP_ROLES}},
+                    )
+                ],
+            )
+            self._deployed_by.append((step, f"arn:{stack.partition}:iam::{account}:role/*"))
+            yield step
+            if (smoke := smokes.get(environment.stage.node.path)) is not None:
+                smoke.add_step_dependency(step)
+                yield smoke
+
+    def _hold_to_quotas(self) -> None:
+        stages = len(self.pipeline.stages)
+        actions = sum(len(stage.actions) for stage in self.pipeline.stages)
+        if stages > _STAGES or actions > _ACTIONS:
+            fix = "deliver fewer environments" if self._by_build else 'set deploys_by="build"'
+            raise ValueError(
+                f"a pipeline must hold at most {_STAGES} stages and {_ACTIONS} actions (CodePipeline, "
+                f"Quotas), got {stages} and {actions}; {fix}"
+            )
 
     def _check(
         self,
@@ -289,7 +362,9 @@ class DeliveryPipeline(Construct):
         assert isinstance(declared, codepipeline.CfnPipeline)
         # A wave of one environment is called as that one.
         waves = {
-            wave.name if len(wave.environments) > 1 else wave.environments[0].stage.stage_name
+            wave.name
+            if self._by_build or len(wave.environments) > 1
+            else wave.environments[0].stage.stage_name
             for wave in self.waves
         }
         for number, stage in enumerate(self.pipeline.stages):
@@ -364,6 +439,13 @@ class DeliveryPipeline(Construct):
                 self._checks_role,
                 "Each execution of the pipeline has a folder of its own for what it changes.",
                 resources=[self.artifacts.arn_for_objects(f"{_CHANGES}/*")],
+            )
+        for step, roles in self._deployed_by:
+            acknowledge_wildcards(
+                step.project,
+                "An environment is deployed through the roles of its account's bootstrap alone, which their "
+                "tags tell from others; the bootstrap's qualifier is the account's own.",
+                resources=[roles],
             )
         for support in self.pipeline.cross_region_support.values():
             acknowledge_wildcards(

@@ -37,7 +37,7 @@ QUERIES: Mapping[str, Query] = {
         ),
     ),
     "follow one id": Query(
-        reads=("ingestion", "decisions", "serving", "jobs", "everything"),
+        reads=("ingestion", "decisions", "serving", "everything"),
         text=(
             "fields @timestamp, message, level, correlation_id, @log\n"
             "| filter @message like /REPLACE-WITH-THE-ID/\n"
@@ -102,24 +102,29 @@ _MOST_GROUPS = 50
 
 
 class SavedQueries(Construct):
-    """Define the queries that read what ``source`` writes, in Logs Insights below ``folder/source``.
+    """Define the queries that read what some sources write, in Logs Insights below ``folder``.
 
-    They stand beside what writes, in its stack. Without ``groups`` (names of log groups) a query reads those
-    that the operator chooses. Saved queries cost nothing; what a query scans does (CloudWatch pricing).
+    ``groups`` are the names of each source's log groups. A query is saved once and reads the groups of all
+    its sources that are given: an account keeps 1,000 queries in a Region and no more (CloudWatch Logs,
+    Quotas), so each source of a hundred workloads cannot have its own. Where none of its groups is known it
+    reads those that the operator chooses. Saved queries cost nothing; what a query scans does (CloudWatch
+    pricing).
     """
 
     def __init__(
-        self, scope: Construct, construct_id: str, *, folder: str, source: Source, groups: Sequence[str] = ()
+        self, scope: Construct, construct_id: str, *, folder: str, groups: Mapping[Source, Sequence[str]]
     ) -> None:
         super().__init__(scope, construct_id)
-        if len(groups) > _MOST_GROUPS:
-            raise ValueError(f"groups must be at most {_MOST_GROUPS}, got {len(groups)}")
         for name, query in QUERIES.items():
-            if source in query.reads:
-                logs.CfnQueryDefinition(
-                    self,
-                    "".join(word.title() for word in name.split()),
-                    name=f"{folder}/{source}/{name}",
-                    query_string=query.text,
-                    log_group_names=list(groups) or None,
-                )
+            if not any(source in groups for source in query.reads):
+                continue
+            read = list(dict.fromkeys(group for source in query.reads for group in groups.get(source, ())))
+            if len(read) > _MOST_GROUPS:
+                raise ValueError(f"groups of {name!r} must be at most {_MOST_GROUPS}, got {len(read)}")
+            logs.CfnQueryDefinition(
+                self,
+                "".join(word.title() for word in name.split()),
+                name=f"{folder}/{name}",
+                query_string=query.text,
+                log_group_names=read or None,
+            )

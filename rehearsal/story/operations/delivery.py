@@ -268,6 +268,16 @@ def _shows(tale: Tale, evidence: Evidence) -> None:
     require(kept, "production lost its bucket although a person said no")
 
 
+def _seconds_in_dev(pipeline: Pipeline) -> str:
+    """What the queue of development is set to."""
+    queues = pipeline.cloud.client("sqs")
+    url = next(u for u in queues.list_queues()["QueueUrls"] if "Dev-Things" in u)
+    seconds: str = queues.get_queue_attributes(QueueUrl=url, AttributeNames=["VisibilityTimeout"])[
+        "Attributes"
+    ]["VisibilityTimeout"]
+    return seconds
+
+
 def _goes_back(tale: Tale, evidence: Evidence) -> None:
     """A wave whose smoke test says no gets the templates of the last execution that succeeded in it."""
     pipeline = _pipeline(tale)
@@ -284,12 +294,37 @@ def _goes_back(tale: Tale, evidence: Evidence) -> None:
         pipelineName=pipeline.name, pipelineExecutionId=back["pipelineExecutionId"]
     )["pipelineExecution"]
     require(detail["executionType"] == "ROLLBACK", f"what followed is {detail['executionType']}, no rollback")
-    queues = pipeline.cloud.client("sqs")
-    url = next(u for u in queues.list_queues()["QueueUrls"] if "Dev-Things" in u)
-    seconds = queues.get_queue_attributes(QueueUrl=url, AttributeNames=["VisibilityTimeout"])["Attributes"]
-    evidence["queue_in_dev"] = seconds
-    require(int(seconds["VisibilityTimeout"]) == 30, "development still has what failed")
+    evidence["queue_in_dev"] = _seconds_in_dev(pipeline)
+    require(evidence["queue_in_dev"] == "30", "development still has what failed")
     require(back["status"] == "Succeeded", f"the rollback is {back['status']}")
+
+
+def _by_builds(tale: Tale, evidence: Evidence) -> None:
+    """The pipeline becomes one whose builds deploy, for many stacks; there too a failed wave goes back."""
+    pipeline = _pipeline(tale)
+    before = len(pipeline.executions())
+    pipeline.push(deploys_by="build", waits_seconds=45)
+    first = pipeline.execution(before)
+    require(first["status"] == "Cancelled", f"it is {first['status']}, not cancelled by the new definition")
+    asked = pipeline.asked(before + 1)
+    require(_seconds_in_dev(pipeline) == "45", "development has not what the build deployed")
+    pipeline.answer(asked, "Approved", "read and agreed")
+    second = pipeline.execution(before + 1)
+    evidence |= _told(pipeline, second)
+    why = pipeline.failures(second["pipelineExecutionId"])
+    require(second["status"] == "Succeeded", f"the execution is {second['status']}: {why}")
+    done = {each["action"] for each in evidence["actions"]}
+    require({"Dev/DeployDev", "Prod/DeployProd"} <= done, f"no build deployed: {sorted(done)}")
+    require("make deploy" in pipeline.commands(), "no build has run make deploy")
+    pipeline.push({"smoke.sh": "exit 1\n"}, deploys_by="build", waits_seconds=90)
+    failed, back = pipeline.execution(before + 2), pipeline.execution(before + 3)
+    evidence["failed"], evidence["back"] = _told(pipeline, failed), _told(pipeline, back)
+    require(failed["status"] == "Failed", f"with a smoke test that says no it is {failed['status']}")
+    require(back["status"] == "Succeeded", f"the rollback is {back['status']}")
+    evidence["queue_in_dev"] = _seconds_in_dev(pipeline)
+    require(evidence["queue_in_dev"] == "45", "development still has what failed")
+    refused = [r for role in pipeline.cloud.permissions() for r in role["refused"]]
+    require(not refused, f"roles of the pipeline were refused: {refused}")
 
 
 def _accounts(tale: Tale, evidence: Evidence) -> None:
@@ -334,6 +369,14 @@ CELLS = (
         run=_shows,
         ground="synthesised",
         capabilities=("deliver.pipeline", "deliver.approval"),
+    ),
+    Cell(
+        id="deliver.builds",
+        title="Too many stacks for a pipeline's actions: a build deploys an environment, and brings it back",
+        chapter=CHAPTER,
+        run=_by_builds,
+        ground="synthesised",
+        capabilities=("deliver.pipeline",),
     ),
     Cell(
         id="deliver.accounts",

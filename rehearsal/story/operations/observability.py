@@ -135,7 +135,7 @@ def _queries(tale: Tale, evidence: Evidence) -> None:
         if name not in there and not name.startswith("/aws/sagemaker/")
     }
     require(not absent, f"queries read log groups that are not there: {sorted(absent)}")
-    follow = next(query for query in found if query["name"] == f"{folder}decisions/follow one id")
+    follow = next(query for query in found if query["name"] == f"{folder}follow one id")
     package = str(tale.known["serving"])
     # A pattern ends at a slash, so the one within the name is written as any character.
     pattern = package.rsplit(":", 1)[-1].replace("/", ".")
