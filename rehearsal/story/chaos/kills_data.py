@@ -6,6 +6,7 @@ import itertools
 import json
 from collections import Counter
 from functools import partial
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from rehearsal.story.chaos.killing import (
@@ -19,11 +20,12 @@ from rehearsal.story.chaos.killing import (
     rounds,
     see_again,
 )
-from rehearsal.story.chaos.loop import accounted, sent, unharmed
-from rehearsal.story.ingestion import Batch, Sent, json_lines, record_id, send
+from rehearsal.story.chaos.loop import accounted, fresh, sent, unharmed
+from rehearsal.story.ingestion import Batch, Sent, json_lines, read_raw, record_id, send
 from rehearsal.story.lake import open_table, read_table
 from rehearsal.story.operations.cells import Cell
 from rehearsal.story.operations.trainings import SWITCHED_ON, now_of
+from rehearsal.story.sources import written
 from rehearsal.story.streaming import online
 from rehearsal.story.telling import Evidence, require, wait_until
 
@@ -36,6 +38,8 @@ CHAPTER = "Functions killed after each call"
 WORKLOAD = SWITCHED_ON
 #: Records of a batch that do not fit.
 UNFIT = 4
+#: Records of a partner's file.
+FILED = 10
 #: Hours that the ground truth looks back: all that was ever sent.
 HOURS = 24 * 30
 #: Deaths of a message of the labels' queue: it is handed out five times.
@@ -102,7 +106,7 @@ def _ground_truth(tale: Tale, evidence: Evidence) -> None:
     def event() -> dict[str, Any]:
         return {"time": now_of(tale), "hours": HOURS}
 
-    def written() -> Counter[tuple[str, str]]:
+    def lines_written() -> Counter[tuple[str, str]]:
         lines = json_lines(tale, f"{uri}/")
         return Counter((e["eventMetadata"]["eventId"], e["groundTruthData"]["data"]) for e in lines)
 
@@ -114,7 +118,7 @@ def _ground_truth(tale: Tale, evidence: Evidence) -> None:
 
     cleared()
     calls = calls_of(tale, function, lambda: handled(tale, function, event()))
-    untouched = written()
+    untouched = lines_written()
     require(untouched, "there is no label to write")
     dealt = list(rounds(calls))
     evidence |= {"calls": dict(Counter(calls)), "died_after": dealt, "labels": len(untouched)}
@@ -122,7 +126,7 @@ def _ground_truth(tale: Tale, evidence: Evidence) -> None:
         for actions in dealt:
             cleared()
             lives_through(tale, function, actions, partial(hand_over, tale, function, event()))
-            found = written()
+            found = lines_written()
             lost, more = untouched - found, found - untouched
             require(not lost and not more, f"{len(lost)} labels are lost, {len(more)} are there twice or new")
 
@@ -177,6 +181,57 @@ def _labels(tale: Tale, evidence: Evidence) -> None:
         require(not wrong, f"labels are not in their table, once: {wrong}")
 
 
+def _landing(tale: Tale, evidence: Evidence) -> None:
+    """A partner's files land by a function that dies on the way."""
+    function = function_of(tale, "Sources", "LandingWorker")
+    name, source = next((n, s) for n, s in tale.workload.sources.items() if s.kind == "drop")
+    drop, uri = tale.outputs("Sources")["DropUri"], f"{tale.outputs('Sources')['BatchesUri']}audit/{name}/"
+    identifier = tale.contract.identifier
+    key = tale.contract.by_name[identifier].source
+    dropped: list[str] = []
+
+    def audits() -> list[dict[str, Any]]:
+        found = tale.cloud.objects.list(uri, suffix=".json")
+        return [tale.cloud.objects.read_json(one) for one in found]
+
+    def dropped_now() -> None:
+        records = [json.loads(message.data) for message in fresh(tale, FILED)]
+        dropped.extend(str(record[key]) for record in records)
+        body, folder = written(records, source), f"{drop}{name}/chaos-{next(_numbers)}/"
+        file = f"claims.{source.format}"
+        tale.cloud.objects.write(f"{folder}{file}", body)
+        entry = {"name": file, "size": len(body), "sha256": sha256(body).hexdigest()}
+        tale.cloud.objects.write(f"{folder}all.manifest.json", json.dumps({"files": [entry]}).encode())
+
+    def landed() -> None:
+        before = len(audits())
+        dropped_now()
+
+        def over() -> bool:
+            # The state machine waits by the clock before it tries again.
+            tale.cloud.advance(seconds=5)
+            return len(audits()) > before
+
+        wait_until("the landing of a batch", over, seconds=60)
+        tale.cloud.idle()
+
+    calls = calls_of(tale, function, landed)
+    dealt = list(rounds(calls))
+    evidence |= {"calls": dict(Counter(calls)), "died_after": dealt}
+    with unharmed(tale, evidence):
+        before = len(audits())
+        for actions in dealt:
+            die_at(tale, function, actions)
+            landed()
+            all_dead(tale, function)
+        new = len(audits()) - before
+        rows = Counter(str(value) for value in read_raw(tale, [identifier])[identifier].to_pylist())
+        evidence |= {"batches": len(dealt), "audit_records": new, "records": len(dropped)}
+        wrong = {one: rows[one] for one in dropped if rows[one] != 1}
+        require(not wrong, f"{len(wrong)} records are not in the raw zone, once")
+        require(new == len(dealt), f"{len(dealt)} batches have {new} audit records")
+
+
 CELLS = (
     Cell(
         id="chaos.kill.delivery",
@@ -197,6 +252,13 @@ CELLS = (
         title="The function of the ground truth dies after each of its calls: every label is written, once",
         chapter=CHAPTER,
         run=_ground_truth,
+        capabilities=(),
+    ),
+    Cell(
+        id="chaos.kill.landing",
+        title="The function that lands a partner's files dies after each of its calls: each record once",
+        chapter=CHAPTER,
+        run=_landing,
         capabilities=(),
     ),
     Cell(
