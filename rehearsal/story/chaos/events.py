@@ -42,7 +42,9 @@ if TYPE_CHECKING:
 __all__ = ["CELLS", "ORDER", "WORKLOAD", "served", "version_like"]
 
 CHAPTER = "Events: lost, twice, out of order"
-WORKLOAD = SWITCHED_ON
+#: What lands waits for the cells that ask for its curation: a run by itself, and the training that enough new
+#: rows start, would be some other cell's.
+WORKLOAD = {**SWITCHED_ON, "batch": {"on_landing": False}}
 ORDER = 40
 APPROVAL = "SageMaker Model Package State Change"
 ALARM = "CloudWatch Alarm State Change"

@@ -10,13 +10,12 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rehearsal.story.chaos.events import served, version_like
+from rehearsal.story.chaos.events import WORKLOAD, served, version_like
 from rehearsal.story.chaos.loop import RECORDS, accounted, fresh, plan, sent, unharmed
 from rehearsal.story.ingestion import Sent, send
 from rehearsal.story.matrix.ground import model_of
 from rehearsal.story.operations.cells import Cell
 from rehearsal.story.operations.trainings import (
-    SWITCHED_ON,
     alarm_event,
     decisions,
     now_of,
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["CELLS", "ORDER", "WORKLOAD"]
 
 CHAPTER = "Wires: throttling, timeouts, expired credentials"
-WORKLOAD = SWITCHED_ON
 ORDER = 30
 THROTTLED, EXPIRED = "ThrottlingException", "ExpiredTokenException"
 #: Attempts of the clients of the retraining and the promotion function, and of the transform's.
