@@ -140,7 +140,7 @@ def _queries(tale: Tale, evidence: Evidence) -> None:
     # A pattern ends at a slash, so the one within the name is written as any character.
     pattern = package.rsplit(":", 1)[-1].replace("/", ".")
     query = follow["queryString"].replace("REPLACE-WITH-THE-ID", pattern)
-    rows = _ask_logs(tale, query, follow["logGroupNames"])
+    rows = _ask_logs(tale, query, [name for name in follow["logGroupNames"] if name in there])
     evidence["followed"] = {"id": package, "lines": len(rows)}
     require(rows, f"no decision names {package}")
     evidence["only_kept"] = "the others: the emulated Logs Insights filters @message, not JSON fields"
