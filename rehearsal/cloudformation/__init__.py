@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rehearsal import ministack_bridge as bridge
+from rehearsal.cloudformation import faults
 from rehearsal.cloudformation.buckets import apply_bucket_properties
 from rehearsal.cloudformation.resources import Resources
 from rehearsal.cloudformation.rows import ROWS
@@ -67,6 +68,7 @@ def install(runtime: Runtime) -> None:
         ],
     )
     bridge.replace_by_schema(_create_only)
+    faults.install(runtime)
 
     def publish(event: bridge.StackEvent) -> None:
         if event.resource is None:

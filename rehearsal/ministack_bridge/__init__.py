@@ -102,6 +102,7 @@ from rehearsal.ministack_bridge.server import application, check_version, config
 from rehearsal.ministack_bridge.stacks import (
     StackEvent,
     answer_resolved_parameters,
+    before_resource_change,
     correct_conditions,
     deployers_of,
     judge_resources,
@@ -140,6 +141,7 @@ __all__ = [
     "alarm_state",
     "answer_resolved_parameters",
     "application",
+    "before_resource_change",
     "bucket_kms_key",
     "check_version",
     "checks_of",

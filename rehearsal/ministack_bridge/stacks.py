@@ -101,6 +101,27 @@ def judge_resources(
     substitute(stacks, "_update_resource", update_resource)
 
 
+def before_resource_change(hook: Callable[[str, str], None]) -> None:
+    """Call ``hook(stack name, logical id)`` before a resource is changed; what it raises fails the change."""
+    stacks = importlib.import_module(f"{CFN}.stacks")
+    original = stacks._update_resource
+
+    def update_resource(  # noqa: PLR0917 - ministack's own signature
+        resource_type: str,
+        physical_id: str,
+        old: Any,
+        new: Any,
+        stack_name: str,
+        logical_id: str | None = None,
+        *rest: Any,
+    ) -> Any:
+        if old != new and logical_id is not None:
+            hook(stack_name, logical_id)
+        return original(resource_type, physical_id, old, new, stack_name, logical_id, *rest)
+
+    substitute(stacks, "_update_resource", update_resource)
+
+
 def watch_stacks(watcher: Callable[[StackEvent], None]) -> None:
     """Call ``watcher`` for every event of every stack, and remember the role that each is deployed with."""
     stacks = importlib.import_module(f"{CFN}.stacks")

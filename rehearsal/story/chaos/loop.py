@@ -24,7 +24,7 @@ __all__ = ["RECORDS", "accounted", "fresh", "hits_of", "plan", "sent", "settled"
 #: Records that show after a fault that the way into the lake is open.
 RECORDS = 20
 #: Controls of what can be put in the way: calls of roles, events on their way.
-KINDS = ("/faults", "/faults/events", "/faults/containers")
+KINDS = ("/faults", "/faults/events", "/faults/containers", "/faults/stacks")
 #: So long (real seconds) a loop has to close by itself.
 HEAL_SECONDS = 180
 #: Of what a cell says that it was refused.
@@ -114,7 +114,8 @@ def unharmed(tale: Tale, evidence: Evidence, *, starts: int = 0, promotions: int
             tale.cloud.server.control("POST", kind, {"forget": True})
     lifted = time.monotonic()
     tale.cloud.idle()
-    hits = hits_of(tale, before.ledger)
+    # What a body has done itself and seen to meet, such as an approval in the middle of a rollout.
+    hits = hits_of(tale, before.ledger) + Counter(evidence.get("injected", {}))
     failed = [e for e in tale.cloud.ledger()[before.ledger :] if e["outcome"] == "failed"]
     evidence |= {
         "injected": dict(hits),
