@@ -145,3 +145,8 @@ def test_should_deliver_each_environment_by_itself_without_waves() -> None:
 def test_should_know_the_accounts_of_the_example() -> None:
     said = (Path(EXAMPLE) / "environments_of_example.py").read_text()
     assert all(account in said for account in (TOOLING, WORK, LIVE))
+
+
+def test_should_refuse_another_way_to_deploy() -> None:
+    with pytest.raises(ValueError, match="deploys_by must be actions or build, got 'hand'"):
+        Delivery(source=CodeCommitSource(repository_name="r"), deploys_by="hand")  # type: ignore[arg-type]
