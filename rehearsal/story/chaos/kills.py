@@ -337,42 +337,42 @@ def _resource(tale: Tale, evidence: Evidence) -> None:
 
 CELLS = (
     Cell(
-        id="chaos.kill.retrain",
+        id="kill.retrain",
         title="The retraining function dies after each of its calls: every alarm starts one training",
         chapter=CHAPTER,
         run=_retrain,
         capabilities=("retrain.guard",),
     ),
     Cell(
-        id="chaos.kill.refusal",
+        id="kill.refusal",
         title="It dies on the way to saying that the budget is used up: people are told",
         chapter=CHAPTER,
         run=_refusal,
         capabilities=("retrain.guard", "observe.notify"),
     ),
     Cell(
-        id="chaos.kill.promotion",
+        id="kill.promotion",
         title="The promotion function dies after each of its calls: the approved version serves, once",
         chapter=CHAPTER,
         run=_promotion,
         capabilities=("observe.notify",),
     ),
     Cell(
-        id="chaos.kill.rollback",
+        id="kill.rollback",
         title="It dies on the way back from a version that does not load: the old model serves",
         chapter=CHAPTER,
         run=_rollback,
         capabilities=("roll.rollback", "observe.notify"),
     ),
     Cell(
-        id="chaos.kill.notices",
+        id="kill.notices",
         title="The function that tells people dies after each of its calls: every notice comes",
         chapter=CHAPTER,
         run=_notices,
         capabilities=("observe.notify",),
     ),
     Cell(
-        id="chaos.kill.resource",
+        id="kill.resource",
         title="A deployment's own function dies: the stack is made all the same, and nothing is written over",
         chapter=CHAPTER,
         run=_resource,

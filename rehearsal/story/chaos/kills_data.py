@@ -234,35 +234,35 @@ def _landing(tale: Tale, evidence: Evidence) -> None:
 
 CELLS = (
     Cell(
-        id="chaos.kill.delivery",
+        id="kill.delivery",
         title="The function of the delivery dies after it put records aside: each is once where it belongs",
         chapter=CHAPTER,
         run=_delivery,
         capabilities=("stream.firehose",),
     ),
     Cell(
-        id="chaos.kill.consumer",
+        id="kill.consumer",
         title="The stream's consumer dies after a record and after a refused one: all online or aside, once",
         chapter=CHAPTER,
         run=_consumer,
         capabilities=("stream.consumer",),
     ),
     Cell(
-        id="chaos.kill.truth",
+        id="kill.truth",
         title="The function of the ground truth dies after each of its calls: every label is written, once",
         chapter=CHAPTER,
         run=_ground_truth,
         capabilities=(),
     ),
     Cell(
-        id="chaos.kill.landing",
+        id="kill.landing",
         title="The function that lands a partner's files dies after each of its calls: each record once",
         chapter=CHAPTER,
         run=_landing,
         capabilities=(),
     ),
     Cell(
-        id="chaos.kill.labels",
+        id="kill.labels",
         title="The function that lands labels dies after each of its calls: one row a label",
         chapter=CHAPTER,
         run=_labels,
