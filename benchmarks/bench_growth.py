@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.result import Result, Row
+from verify.tables.quotas import QUOTAS, Quota
 
 ROOT = Path(__file__).resolve().parent.parent
 #: A worked example without options of its own: what every workload brings.
@@ -102,19 +103,15 @@ def _measured(out: Path) -> dict[str, Any]:
 
 
 def run() -> Result:
-    """Synthesise each size once, the smallest twice: the first fills caches."""
-    from verify.tables.quotas import QUOTAS
-
+    """Synthesise the largest once, the others twice, of which the better counts: the first fills caches."""
     sizes = tuple(int(size) for size in os.environ.get("GROWTH", "").split(",") if size) or SIZES
     raw: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as base:
-        for size in (sizes[0], *sizes):
-            folder = Path(base) / f"workloads-{size}"
-            out = Path(base) / f"out-{size}"
-            if not folder.exists():
-                workloads(folder, size)
-            seconds = _synthesise(folder, out)
-            raw[str(size)] = {"seconds": seconds, **_measured(out)}
+        for size in sizes:
+            folder, out = Path(base) / f"workloads-{size}", Path(base) / f"out-{size}"
+            workloads(folder, size)
+            seconds = [_synthesise(folder, out) for _ in range(1 if size == sizes[-1] else 2)]
+            raw[str(size)] = {"seconds": min(seconds), **_measured(out)}
             shutil.rmtree(out)
     small, large = sizes[0], sizes[-1]
     first, last = raw[str(small)], raw[str(large)]
@@ -130,7 +127,7 @@ def run() -> Result:
     rows.append(Row(what="resources a workload", value=each, unit=""))
     rows += [
         Row(
-            what=f"{what}, {large} workloads, of the quota",
+            what=f"{what}, {large} workloads, of the quota{_way_out(last['largest'][quota], QUOTAS[quota])}",
             value=last["largest"][quota]["share"],
             # What AWS raises on request is no limit of the design, and the check says so beforehand.
             goal=None if QUOTAS[quota].soft else 1.0,
@@ -138,4 +135,18 @@ def run() -> Result:
         for quota, what in SHOWN
         if quota in last["largest"]
     ]
+    # CDK Pipelines makes and executes a change set of each stack in an action of its own.
+    actions = 2 * last["largest"]["stacks"]["value"] / QUOTAS["delivery-actions"].most
+    over = ' (over: Delivery(deploys_by="build"))' if actions > 1 else ""
+    what = f"actions of a delivery by two for each stack, {large} workloads in one environment, of the quota"
+    rows.append(Row(what=f"{what}{over}", value=actions))
     return Result(name="growth", rows=tuple(rows), raw=raw)
+
+
+def _way_out(used: dict[str, Any], quota: Quota) -> str:
+    """What to do about a quota that is too small."""
+    if used["share"] <= 1:
+        return ""
+    if quota.soft:
+        return f" (over: ask AWS for {used['value']} {quota.what}, or spread over accounts)"
+    return f" (over, and AWS does not raise it: {used['value']} at {used['place']})"
