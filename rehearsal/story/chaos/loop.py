@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from rehearsal.story.ingestion import Account, Batch, Sent, deliver, plain, send
@@ -36,7 +37,7 @@ class _Seen:
     """The state before a fault."""
 
     executions: frozenset[str]
-    parameter_version: int
+    promotions: int
     ledger: int
 
 
@@ -103,7 +104,7 @@ def unharmed(tale: Tale, evidence: Evidence, *, starts: int = 0, promotions: int
     tale.cloud.idle()
     before = _Seen(
         executions=frozenset(e["PipelineExecutionArn"] for e in executions(tale)),
-        parameter_version=_parameter_version(tale),
+        promotions=_promotions(tale),
         ledger=len(tale.cloud.ledger()),
     )
     try:
@@ -125,10 +126,10 @@ def unharmed(tale: Tale, evidence: Evidence, *, starts: int = 0, promotions: int
     # What failed until here was meant to; what fails from now on was not.
     meant_to_fail(tale)
     started = [a for a in (e["PipelineExecutionArn"] for e in executions(tale)) if a not in before.executions]
-    promoted = _parameter_version(tale) - before.parameter_version
+    promoted = _promotions(tale) - before.promotions
     evidence |= {"trainings_started": len(started), "promotions": promoted}
     require(len(started) == starts, f"{len(started)} trainings were started, there should be {starts}")
-    require(promoted == promotions, f"the approval parameter was written {promoted} times, not {promotions}")
+    require(promoted == promotions, f"the approval parameter was changed {promoted} times, not {promotions}")
     for arn in started:
         stop(tale, arn)
     settled(tale, evidence)
@@ -191,7 +192,10 @@ def _served(tale: Tale, endpoint: dict[str, Any]) -> str:
     return package
 
 
-def _parameter_version(tale: Tale) -> int:
+def _promotions(tale: Tale) -> int:
+    """How often the approval parameter got another value; the same one written again is no promotion."""
     name = tale.outputs("Models")["ApprovedModelParameter"]
-    found: int = tale.cloud.client("ssm").get_parameter(Name=name)["Parameter"]["Version"]
-    return found
+    pages = tale.cloud.client("ssm").get_paginator("get_parameter_history").paginate(Name=name)
+    found = [version for page in pages for version in page["Parameters"]]
+    values = [version["Value"] for version in sorted(found, key=lambda version: version["Version"])]
+    return sum(one != other for one, other in pairwise(values))

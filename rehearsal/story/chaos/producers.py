@@ -64,7 +64,9 @@ def impatient(tale: Tale, messages: Sequence[Sent]) -> Batch:
     finally:
         iam.delete_role_policy(RoleName=NAME, PolicyName="put")
         iam.delete_role(RoleName=NAME)
-    return Batch(messages=[*messages, *messages])
+    batch = Batch(messages=[*messages, *messages])
+    tale.report.records["sent"] += len(batch.messages)
+    return batch
 
 
 def _policy(statements: list[dict[str, Any]]) -> str:
