@@ -89,7 +89,15 @@ def die_at(tale: Tale, function: str, actions: Sequence[str]) -> None:
 
 def ended(tale: Tale, function: str, since: int) -> list[dict[str, Any]]:
     """The ends of a function's attempts since the ledger had ``since`` entries."""
-    return [e for e in tale.cloud.ledger()[since:] if e["kind"] == "lambda" and e["name"] == function]
+    return [entry for entry in tale.cloud.ledger()[since:] if _is_end(entry, function)]
+
+
+def _is_end(entry: dict[str, Any], function: str) -> bool:
+    return bool(entry["kind"] == "lambda" and entry["name"] == function)
+
+
+def _is_of(entry: dict[str, Any], function: str) -> bool:
+    return str(entry["detail"].get("who", "")).endswith(f"/{function}")
 
 
 def lives_through(
@@ -117,11 +125,17 @@ def lives_through(
     def over() -> bool:
         nonlocal seen
         meanwhile()
-        dead = [bool(attempt["detail"].get("ended")) for attempt in ended(tale, function, since)]
-        if sum(dead) > seen:
-            seen = sum(dead)
+        entries = tale.cloud.ledger()[since:]
+        dead = sum(1 for entry in entries if _is_end(entry, function) and entry["detail"].get("ended"))
+        if dead > seen:
+            seen = dead
             after_death()
-        return bool(dead) and not dead[-1] and not _left(tale)
+        hits = [n for n, e in enumerate(entries) if e["kind"] == "fault" and _is_of(e, function)]
+        if len(hits) < len(actions):
+            return False
+        # The death itself is written down after what brought it about.
+        last = [entry for entry in entries[hits[-1] :] if _is_end(entry, function)]
+        return len(last) > 1 and not last[-1]["detail"].get("ended")
 
     wait_until(f"the end of {function}, killed after {', '.join(actions)}", over, seconds=SECONDS, every=0.1)
 
