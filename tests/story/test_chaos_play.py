@@ -38,7 +38,7 @@ class Loop:
         answer = SimpleNamespace(score=0.5, label="N")
         for name, made in {
             "executions": lambda tale: [{"PipelineExecutionArn": arn} for arn in self.executions],
-            "_parameter_version": lambda tale: self.version,
+            "_promotions": lambda tale: self.version,
             "stop": lambda tale, arn: self.stopped.append(arn),
             "settled": lambda tale, evidence: None,
             "send": lambda tale, messages, evidence: messages,
@@ -92,7 +92,7 @@ def test_should_count_what_hit_and_lift_every_fault(whole: Loop) -> None:
         ([], 1, 0, "hit nothing"),
         (["second", "third"], 1, 1, "2 trainings were started, there should be 1"),
         ([], 1, 1, "0 trainings were started, there should be 1"),
-        (["second"], 2, 1, "written 1 times, not 0"),
+        (["second"], 2, 1, "changed 1 times, not 0"),
     ],
 )
 def test_should_fail_of_what_happened_twice_or_not_at_all(
