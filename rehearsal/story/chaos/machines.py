@@ -103,7 +103,7 @@ def _ended(tale: Tale, arn: str, evidence: Evidence) -> None:
 
     evidence["status"] = wait_until(f"the end of {arn}", status, seconds=ENDED_SECONDS)
     evidence["why"] = next(
-        (step.get("FailureReason", "")[:200] for step in _steps(tale, arn) if step["StepStatus"] == "Failed"),
+        (step.get("FailureReason", "")[:600] for step in _steps(tale, arn) if step["StepStatus"] == "Failed"),
         None,
     )
 
