@@ -52,6 +52,7 @@ def install(runtime: Runtime) -> None:
     """Teach ministack's CloudFormation what it lacks."""
     bridge.correct_conditions()
     bridge.answer_resolved_parameters()
+    bridge.refuse_changes_of_busy_stacks()
     bridge.refer_to_secrets_by_arn()
     for resource_type, row in ROWS.items():
         bridge.register_type(resource_type, Resources(runtime, resource_type, row).handlers())

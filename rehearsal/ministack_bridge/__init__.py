@@ -106,6 +106,7 @@ from rehearsal.ministack_bridge.stacks import (
     correct_conditions,
     deployers_of,
     judge_resources,
+    refuse_changes_of_busy_stacks,
     stack_role,
     watch_stacks,
 )
@@ -187,6 +188,7 @@ __all__ = [
     "object_refusal",
     "put_metric",
     "refer_to_secrets_by_arn",
+    "refuse_changes_of_busy_stacks",
     "register_session",
     "register_type",
     "replace_by_schema",

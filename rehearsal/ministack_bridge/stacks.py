@@ -122,6 +122,31 @@ def before_resource_change(hook: Callable[[str, str], None]) -> None:
     substitute(stacks, "_update_resource", update_resource)
 
 
+def refuse_changes_of_busy_stacks() -> None:
+    """Refuse a change set for a stack that is being changed, and its execution, as CloudFormation does.
+
+    ministack refuses UpdateStack then, but runs a change set beside the update that is under way.
+    """
+    package = importlib.import_module(CFN)
+    helpers = importlib.import_module(f"{CFN}.helpers")
+    handlers = importlib.import_module(f"{CFN}.handlers")
+
+    def guarded(action: Callable[[Mapping[str, Any]], Any]) -> Callable[[Mapping[str, Any]], Any]:
+        def call(params: Mapping[str, Any]) -> Any:
+            name = params.get("StackName", [""])[0]
+            stack = handlers._resolve_stack(name) if name else None
+            status = str((stack or {}).get("StackStatus", ""))
+            if stack is None or not status.endswith("_IN_PROGRESS") or status == "REVIEW_IN_PROGRESS":
+                return action(params)
+            text = f"Stack:{stack['StackId']} is in {status} state and can not be updated."
+            return helpers._error("ValidationError", text)
+
+        return call
+
+    for name in ("CreateChangeSet", "ExecuteChangeSet"):
+        package._ACTION_HANDLERS[name] = guarded(package._ACTION_HANDLERS[name])
+
+
 def watch_stacks(watcher: Callable[[StackEvent], None]) -> None:
     """Call ``watcher`` for every event of every stack, and remember the role that each is deployed with."""
     stacks = importlib.import_module(f"{CFN}.stacks")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from rehearsal import ministack_bridge as bridge
 from rehearsal.cloudformation.faults import Failure, StackFaults
 from rehearsal.server import ServerError, ServerProcess
 
@@ -86,3 +88,24 @@ def test_should_roll_back_what_was_changed_before_the_failure(
 def test_should_refuse_a_failure_of_nothing(server: ServerProcess) -> None:
     with pytest.raises(ServerError, match="resource must be a text"):
         server.control("POST", "/faults/stacks", {"stack": NAME})
+
+
+@pytest.mark.parametrize("action", ["CreateChangeSet", "ExecuteChangeSet"])
+def test_should_refuse_a_change_set_of_a_stack_that_is_being_changed(
+    monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    """ministack ran it beside the update: two updates of one stack at a time."""
+    package = importlib.import_module("ministack.services.cloudformation")
+    handlers = importlib.import_module("ministack.services.cloudformation.handlers")
+    stacks = {"busy": "UPDATE_IN_PROGRESS", "new": "REVIEW_IN_PROGRESS", "calm": "UPDATE_COMPLETE"}
+    monkeypatch.setattr(
+        handlers, "_resolve_stack", lambda name: {"StackId": f"arn/{name}", "StackStatus": stacks[name]}
+    )
+    for name in ("CreateChangeSet", "ExecuteChangeSet"):
+        monkeypatch.setitem(package._ACTION_HANDLERS, name, lambda _: "done")
+    bridge.refuse_changes_of_busy_stacks()
+    call = package._ACTION_HANDLERS[action]
+    status, _, body = call({"StackName": ["busy"]})
+    assert status == 400
+    assert b"Stack:arn/busy is in UPDATE_IN_PROGRESS state and can not be updated." in body
+    assert [call({"StackName": [name]}) for name in ("new", "calm")] == ["done", "done"]
