@@ -279,6 +279,31 @@ def _in_service(tale: Tale, package: str) -> None:
     await_service(tale)
 
 
+def _deployed_during_a_rollout(tale: Tale, evidence: Evidence) -> None:
+    """A person deploys into a promotion's rollout: it is refused or waits, and neither is lost."""
+    package = _version(tale, "chaos-third")
+    assembly = changed_assembly(tale, "Serving", "during", _less_patience)
+    bodies = questions(tale, tale.inputs.live[:40])
+    with unharmed(tale, evidence, promotions=1):
+        before = serving_stack(tale).get("LastUpdatedTime")
+        with Traffic(tale, bodies) as traffic:
+            approve(tale, package)
+            _started(tale, before)
+            evidence["injected"] = {f"a deploy while {serving_stack(tale)['StackStatus']}": 1}
+            try:
+                _deploy(tale, assembly, "Serving")
+                evidence["cli"] = "deployed after it"
+            except CdkError as error:
+                evidence["cli"] = str(error)[-300:]
+            _in_service(tale, package)
+        evidence |= {**traffic.answers.summary(), "stack": serving_stack(tale)["StackStatus"]}
+        require("a deploy while UPDATE_IN_PROGRESS" in evidence["injected"], "the rollout was over already")
+        _all_answered(traffic.answers)
+        _deploy(tale, assembly, "Serving")
+        evidence["deployed_again"] = _status(tale, "Serving")
+    tale.known["serving"] = package
+
+
 def _deployed_by_a_person(tale: Tale, evidence: Evidence) -> None:
     """An approval while a person deploys: it waits for the end of the deploy, then serves."""
     package = _version(tale, "chaos-fourth")
@@ -320,6 +345,13 @@ CELLS = (
         title="Approved in the middle of another version's rollout: it waits, then serves",
         chapter=CHAPTER,
         run=_approved_during_a_rollout,
+        capabilities=("registry.versions",),
+    ),
+    Cell(
+        id="deploy.during",
+        title="A deploy into a rollout: the rollout ends, the deploy works at its next attempt",
+        chapter=CHAPTER,
+        run=_deployed_during_a_rollout,
         capabilities=("registry.versions",),
     ),
     Cell(

@@ -15,7 +15,14 @@ from rehearsal.story.lake import curated_table, read_curated
 from rehearsal.story.mailbox import Mailbox, mailbox
 from rehearsal.story.operations.cells import Cell
 from rehearsal.story.operations.monitors import traffic_in_an_hour, verdict
-from rehearsal.story.operations.trainings import SWITCHED_ON, meant_to_fail, now_of, rested, with_variables
+from rehearsal.story.operations.trainings import (
+    SWITCHED_ON,
+    decisions,
+    meant_to_fail,
+    now_of,
+    rested,
+    with_variables,
+)
 from rehearsal.story.processing import curate
 from rehearsal.story.serving import describe_endpoint
 from rehearsal.story.telling import Evidence, require, wait_until
@@ -245,13 +252,21 @@ def _errors_counted(tale: Tale, endpoint: str, since: datetime) -> int:
 
 
 @contextmanager
-def _no_training(tale: Tale) -> Iterator[None]:
-    """However many new rows a cell makes, they are worth no training."""
+def _no_training(tale: Tale, *, decisions_made: int) -> Iterator[None]:
+    """However many new rows a cell makes, they are worth no training; so many decisions tell of that."""
     back = with_variables(tale, {"MINIMUM_RECORDS": str(10**9)})
+    before = len(decisions(tale))
     try:
         yield
+        # Its settings are changed while it does nothing: a change ends what it is at.
+        wait_until(
+            "the decision on the new features",
+            lambda: len(decisions(tale)) >= before + decisions_made,
+            seconds=ENDED_SECONDS,
+        )
     finally:
         tale.cloud.idle()
+        time.sleep(MARGIN_SECONDS)
         back()
 
 
@@ -286,7 +301,11 @@ def _curation_killed(tale: Tale, evidence: Evidence) -> None:
     """Killed between two data files: readers see the table as it was; the next landing curates all of it."""
     job, role = _glue_job(tale, "Curate")
     identifier = tale.contract.identifier
-    with unharmed(tale, evidence), _no_training(tale), mailbox(tale, _alarm_topic(tale)) as box:
+    with (
+        unharmed(tale, evidence),
+        _no_training(tale, decisions_made=1),
+        mailbox(tale, _alarm_topic(tale)) as box,
+    ):
         batch = sent(tale)
         accounted(tale, batch)
         before = curated_table(tale).current_snapshot()
@@ -331,7 +350,7 @@ def _features_killed(tale: Tale, evidence: Evidence) -> None:
     job, role = _glue_job(tale, "BuildFeatures")
     uri = tale.outputs("Data")["FeaturesDataUri"]
     rested(tale)
-    with unharmed(tale, evidence, starts=1), _no_training(tale):
+    with unharmed(tale, evidence, starts=1), _no_training(tale, decisions_made=2):
         whole = read_parquet(tale, uri).num_rows
         # Months are replaced: the second one's old rows are gone, its new ones not there yet.
         plan(tale, "s3:Delete*", None, "kill-after", who=role)
