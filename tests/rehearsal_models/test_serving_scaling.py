@@ -180,7 +180,10 @@ def test_should_scale_by_steps_and_by_schedule(rehearsal: Rehearsal) -> None:
         Schedule=f"cron(30 {(hour + 3) % 24} * * ? *)",
         ScalableTargetAction={"MinCapacity": 1, "MaxCapacity": 1},
     )
-    actions = scaling.describe_scheduled_actions(ServiceNamespace="sagemaker")["ScheduledActions"]
+    # Of this target: other tests of the module's server have theirs.
+    actions = scaling.describe_scheduled_actions(
+        ServiceNamespace="sagemaker", ResourceId=where["ResourceId"]
+    )["ScheduledActions"]
     assert {action["ScheduledActionName"] for action in actions} == {"office", "evening"}
     advance(rehearsal, hours=2)
     fired = [item["title"] for item in advance(rehearsal, minutes=60 - int(now[14:16]))]
