@@ -12,7 +12,16 @@ from collections import Counter
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from rehearsal.story.chaos.loop import RECORDS, fresh, plan, sent, unharmed
+from rehearsal.story.chaos.loop import (
+    RECORDS,
+    WORKLOAD,
+    fresh,
+    plan,
+    plan_events,
+    promotion_queue,
+    sent,
+    unharmed,
+)
 from rehearsal.story.chaos.producers import NAME as PRODUCER
 from rehearsal.story.chaos.producers import PATIENCE, impatient
 from rehearsal.story.ingestion import deliver
@@ -21,7 +30,6 @@ from rehearsal.story.matrix.ground import model_of, see_again
 from rehearsal.story.matrix.packages import register_like
 from rehearsal.story.operations.cells import Cell
 from rehearsal.story.operations.trainings import (
-    SWITCHED_ON,
     WORTH,
     decisions,
     now_of,
@@ -42,9 +50,6 @@ if TYPE_CHECKING:
 __all__ = ["CELLS", "ORDER", "WORKLOAD", "served", "version_like"]
 
 CHAPTER = "Events: lost, twice, out of order"
-#: What lands waits for the cells that ask for its curation: a run by itself, and the training that enough new
-#: rows start, would be some other cell's.
-WORKLOAD = {**SWITCHED_ON, "batch": {"on_landing": False}}
 ORDER = 40
 APPROVAL = "SageMaker Model Package State Change"
 ALARM = "CloudWatch Alarm State Change"
@@ -57,12 +62,6 @@ SERVED_SECONDS = 240
 
 
 # --- the ways of events ---
-
-
-def _faulty(tale: Tale, detail_type: str, target: str, *steps: str | None) -> None:
-    """Plan what the next events meet on their way to a target; no steps let go what is kept back."""
-    body = {"detail_type": detail_type, "target": target, "steps": list(steps)}
-    tale.cloud.server.control("POST", "/faults/events", body)
 
 
 def _met(tale: Tale, detail_type: str, step: str, before: int) -> None:
@@ -79,19 +78,6 @@ def _met(tale: Tale, detail_type: str, step: str, before: int) -> None:
 
 def _function(tale: Tale) -> str:
     return tale.outputs("Operations")["RetrainFunctionName"]
-
-
-def _queue(tale: Tale) -> str:
-    """Name of the queue that feeds the promotion."""
-    name = tale.cdk.stack_name(f"{tale.stage}/{tale.workload.id}Models")
-    pages = tale.cloud.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=name)
-    (url,) = (
-        resource["PhysicalResourceId"]
-        for page in pages
-        for resource in page["StackResourceSummaries"]
-        if resource["ResourceType"] == "AWS::SQS::Queue" and "RegistryEvents" in resource["LogicalResourceId"]
-    )
-    return str(url).rpartition("/")[2]
 
 
 def _until_due(tale: Tale, kind: str, *, minutes_before: float = 0.05) -> float:
@@ -124,7 +110,7 @@ def _records_twice(tale: Tale, evidence: Evidence) -> None:
     with unharmed(tale, evidence):
         plan(tale, "kinesis:PutRecords", f"slow:{PATIENCE + 1}", who=PRODUCER)
         # What curates them tells of new features, which is another cell's business.
-        _faulty(tale, BUILT, _function(tale), *["drop"] * 3)
+        plan_events(tale, BUILT, _function(tale), *["drop"] * 3)
         batch = impatient(tale, fresh(tale, RECORDS))
         deliver(tale, batch, evidence)
         online(tale, batch, evidence)
@@ -168,7 +154,7 @@ def _approval_lost(tale: Tale, evidence: Evidence) -> None:
     with unharmed(tale, evidence, promotions=1):
         before, ledger = parameter_value(tale), len(tale.cloud.ledger())
         package = version_like(tale, "lost")
-        _faulty(tale, APPROVAL, _queue(tale), "drop")
+        plan_events(tale, APPROVAL, promotion_queue(tale), "drop")
         approve(tale, package)
         _met(tale, APPROVAL, "drop", ledger)
         tale.cloud.idle()
@@ -185,7 +171,7 @@ def _approval_twice(tale: Tale, evidence: Evidence) -> None:
     """The event of an approval comes two times: one promotion."""
     with unharmed(tale, evidence, promotions=1):
         package = version_like(tale, "twice")
-        _faulty(tale, APPROVAL, _queue(tale), "twice")
+        plan_events(tale, APPROVAL, promotion_queue(tale), "twice")
         approve(tale, package)
         served(tale, package)
         tale.cloud.idle()
@@ -197,14 +183,14 @@ def _approval_overtaken(tale: Tale, evidence: Evidence) -> None:
     with unharmed(tale, evidence, promotions=1):
         ledger = len(tale.cloud.ledger())
         old, new = version_like(tale, "earlier"), version_like(tale, "later")
-        _faulty(tale, APPROVAL, _queue(tale), "hold")
+        plan_events(tale, APPROVAL, promotion_queue(tale), "hold")
         approve(tale, old)
         _met(tale, APPROVAL, "hold", ledger)
         # An event's time has whole seconds.
         time.sleep(1.1)
         approve(tale, new)
         served(tale, new)
-        _faulty(tale, APPROVAL, _queue(tale))
+        plan_events(tale, APPROVAL, promotion_queue(tale))
         tale.cloud.idle()
         evidence |= {"approved_first": model_of(old), "approved_then": model_of(new)}
         evidence["serves"] = model_of(parameter_value(tale))
@@ -261,7 +247,7 @@ def _drift_lost(tale: Tale, evidence: Evidence) -> None:
         before, ledger = len(executions(tale)), len(tale.cloud.ledger())
         _set(tale, "OK")
         _until_due(tale, DRIFT_LOOK, minutes_before=6)
-        _faulty(tale, ALARM, _function(tale), "drop")
+        plan_events(tale, ALARM, _function(tale), "drop")
         _drifted(tale)
         _met(tale, ALARM, "drop", ledger)
         tale.cloud.idle()
@@ -286,7 +272,7 @@ def _drift_twice(tale: Tale, evidence: Evidence) -> None:
         rested(tale)
         before, seen = len(executions(tale)), len(decisions(tale))
         _set(tale, "OK")
-        _faulty(tale, ALARM, _function(tale), "twice")
+        plan_events(tale, ALARM, _function(tale), "twice")
         _set(tale, "ALARM")
         execution = started(tale, before)["PipelineExecutionArn"]
         wait_until("two decisions", lambda: len(decisions(tale)) >= seen + 2, seconds=60)
@@ -303,7 +289,7 @@ def _drift_overtaken(tale: Tale, evidence: Evidence) -> None:
         rested(tale)
         before, ledger = len(executions(tale)), len(tale.cloud.ledger())
         _set(tale, "OK")
-        _faulty(tale, ALARM, _function(tale), "hold")
+        plan_events(tale, ALARM, _function(tale), "hold")
         _set(tale, "ALARM")
         _met(tale, ALARM, "hold", ledger)
         # The cool-down is over for either; what answers the first is the training that the second starts.
@@ -313,7 +299,7 @@ def _drift_overtaken(tale: Tale, evidence: Evidence) -> None:
         execution = started(tale, before)["PipelineExecutionArn"]
         stop(tale, execution)
         seen = len(decisions(tale))
-        _faulty(tale, ALARM, _function(tale))
+        plan_events(tale, ALARM, _function(tale))
         wait_until("the decision on the first event", lambda: decisions(tale)[seen:], seconds=60)
         evidence["of_the_first"] = decisions(tale)[seen]["why"]
         require("answers it" in evidence["of_the_first"], f"it says {evidence['of_the_first']!r}")
@@ -330,7 +316,7 @@ def _new_data_lost(tale: Tale, evidence: Evidence) -> None:
         before, ledger = len(executions(tale)), len(tale.cloud.ledger())
         batch = sent(tale, WORTH + 10)
         deliver(tale, batch, {})
-        _faulty(tale, BUILT, _function(tale), "drop")
+        plan_events(tale, BUILT, _function(tale), "drop")
         curate(tale, {})
         _met(tale, BUILT, "drop", ledger)
         tale.cloud.idle()

@@ -23,13 +23,12 @@ from rehearsal.story.chaos.killing import (
     rounds,
     see_again,
 )
-from rehearsal.story.chaos.loop import unharmed
+from rehearsal.story.chaos.loop import WORKLOAD, plan_events, promotion_queue, unharmed
 from rehearsal.story.mailbox import Mailbox, mailbox
 from rehearsal.story.matrix.ground import see_again as see_waiting_again
 from rehearsal.story.matrix.packages import register_like
 from rehearsal.story.operations.cells import Cell
 from rehearsal.story.operations.trainings import (
-    SWITCHED_ON,
     alarm_event,
     now_of,
     reason_of,
@@ -48,10 +47,11 @@ if TYPE_CHECKING:
 __all__ = ["CELLS", "WORKLOAD"]
 
 CHAPTER = "Functions killed after each call"
-WORKLOAD = SWITCHED_ON
 #: So long (real seconds) a notice may take.
 TOLD_SECONDS = 20
 PUBLISH = "sns:Publish"
+#: What CloudFormation's events of a stack's end are called.
+ROLLED_BACK = "CloudFormation Stack Status Change"
 #: What the promotion function calls to bring a version into service, and to set right what was rolled back.
 PROMOTING = (
     "sagemaker:DescribeModelPackage",
@@ -221,21 +221,32 @@ def _rollback(tale: Tale, evidence: Evidence) -> None:
     function = function_of(tale, "Models", "RegistryPromotion")
     serving = tale.known["serving"]
     arn = _twin(tale, "kills-broken", lambda _: b"no archive")
+    updated = serving_stack(tale).get("LastUpdatedTime")
 
     def restored() -> bool:
         return parameter_value(tale) == serving and _status(tale, arn) == "Rejected"
 
     with mailbox(tale) as box, _without_trainings(tale), unharmed(tale, evidence, promotions=2):
+        # Whoever promoted it is through before the deaths are planned: they are for who takes it back.
+        plan_events(tale, ROLLED_BACK, promotion_queue(tale), "hold")
         approve(tale, arn)
         wait_until("the promotion", lambda: parameter_value(tale) == arn, seconds=60)
+        wait_until("the rollback", lambda: _stack_went_back(tale, updated), seconds=120)
+        tale.cloud.idle()
+        let_go = partial(plan_events, tale, ROLLED_BACK, promotion_queue(tale))
 
         def dies() -> None:
             again, waiting = partial(see_again, tale), partial(see_waiting_again, tale)
-            lives_through(tale, function, RESTORING, lambda: None, after_death=again, meanwhile=waiting)
+            lives_through(tale, function, RESTORING, let_go, after_death=again, meanwhile=waiting)
             wait_until("the restored parameter", restored, seconds=60)
 
         evidence["calls"] = _only((*PROMOTING, *RESTORING), calls_of(tale, function, dies))
         evidence["notices"] = _told_of(box, "model.rolled_back", arn)
+
+
+def _stack_went_back(tale: Tale, updated: object) -> bool:
+    stack = serving_stack(tale)
+    return stack.get("LastUpdatedTime") != updated and stack["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
 
 
 def _status(tale: Tale, arn: str) -> str:

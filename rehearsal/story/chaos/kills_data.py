@@ -20,11 +20,11 @@ from rehearsal.story.chaos.killing import (
     rounds,
     see_again,
 )
-from rehearsal.story.chaos.loop import accounted, fresh, sent, unharmed
+from rehearsal.story.chaos.loop import WORKLOAD, accounted, fresh, sent, unharmed
 from rehearsal.story.ingestion import Batch, Sent, json_lines, read_raw, record_id, send
 from rehearsal.story.lake import open_table, read_table
 from rehearsal.story.operations.cells import Cell
-from rehearsal.story.operations.trainings import SWITCHED_ON, now_of
+from rehearsal.story.operations.trainings import now_of
 from rehearsal.story.sources import written
 from rehearsal.story.streaming import online
 from rehearsal.story.telling import Evidence, require, wait_until
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["CELLS", "WORKLOAD"]
 
 CHAPTER = "Functions killed after each call"
-WORKLOAD = SWITCHED_ON
 #: Records of a batch that do not fit.
 UNFIT = 4
 #: Records of a partner's file.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from rehearsal.story.ingestion import Account, Batch, Sent, deliver, plain, send
-from rehearsal.story.operations.trainings import meant_to_fail, stop
+from rehearsal.story.operations.trainings import SWITCHED_ON, meant_to_fail, stop
 from rehearsal.story.serving import describe_endpoint, parameter_value, serving_stack
 from rehearsal.story.telling import Evidence, StoryError, require, require_no_new_failure, wait_until
 from rehearsal.story.traffic import ask, questions
@@ -20,8 +20,27 @@ from rehearsal.story.training import executions
 if TYPE_CHECKING:
     from rehearsal.story.tale import Tale
 
-__all__ = ["RECORDS", "accounted", "fresh", "hits_of", "plan", "sent", "settled", "unharmed"]
+__all__ = [
+    "RECORDS",
+    "WORKLOAD",
+    "accounted",
+    "fresh",
+    "hits_of",
+    "plan",
+    "plan_events",
+    "promotion_queue",
+    "sent",
+    "settled",
+    "unharmed",
+]
 
+#: The blocks that the cells need. Nothing starts by the clock, or because something landed: a run by itself,
+#: and the training that enough new rows start, would be some other cell's. Who needs a run asks for it.
+WORKLOAD: Mapping[str, Any] = {
+    **SWITCHED_ON,
+    "retraining": {**SWITCHED_ON["retraining"], "every_days": None},
+    "batch": {"on_landing": False, "schedule": None},
+}
 #: Records that show after a fault that the way into the lake is open.
 RECORDS = 20
 #: Controls of what can be put in the way: calls of roles, events on their way.
@@ -45,6 +64,25 @@ def plan(tale: Tale, action: str, *steps: str | None, who: str | None = None) ->
     """Plan what the next calls of ``action`` by roles meet; no steps lift the plan (``rehearsal.faults``)."""
     body: dict[str, Any] = {"action": action, "steps": list(steps)}
     tale.cloud.server.control("POST", "/faults", body if who is None else body | {"who": who})
+
+
+def plan_events(tale: Tale, detail_type: str, target: str, *steps: str | None) -> None:
+    """Plan what the next events meet on their way to a target; no steps let go what is kept back."""
+    body = {"detail_type": detail_type, "target": target, "steps": list(steps)}
+    tale.cloud.server.control("POST", "/faults/events", body)
+
+
+def promotion_queue(tale: Tale) -> str:
+    """Name of the queue that feeds the promotion."""
+    name = tale.cdk.stack_name(f"{tale.stage}/{tale.workload.id}Models")
+    pages = tale.cloud.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=name)
+    (url,) = (
+        resource["PhysicalResourceId"]
+        for page in pages
+        for resource in page["StackResourceSummaries"]
+        if resource["ResourceType"] == "AWS::SQS::Queue" and "RegistryEvents" in resource["LogicalResourceId"]
+    )
+    return str(url).rpartition("/")[2]
 
 
 def hits_of(tale: Tale, since: int) -> Counter[str]:

@@ -9,14 +9,13 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from rehearsal.story.chaos.loop import HEAL_SECONDS, accounted, plan, sent, unharmed
+from rehearsal.story.chaos.loop import HEAL_SECONDS, WORKLOAD, accounted, plan, sent, unharmed
 from rehearsal.story.ingestion import read_parquet
 from rehearsal.story.lake import curated_table, read_curated
 from rehearsal.story.mailbox import Mailbox, mailbox
 from rehearsal.story.operations.cells import Cell
 from rehearsal.story.operations.monitors import traffic_in_an_hour, verdict
 from rehearsal.story.operations.trainings import (
-    SWITCHED_ON,
     decisions,
     meant_to_fail,
     now_of,
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["CELLS", "WORKLOAD", "die"]
 
 CHAPTER = "Machines"
-WORKLOAD = SWITCHED_ON
 ENDED_SECONDS = 180
 #: Of the training's log: it has learned for a while.
 LATER_ROUND = r"^\[5\] "

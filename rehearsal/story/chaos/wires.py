@@ -10,8 +10,8 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rehearsal.story.chaos.events import WORKLOAD, served, version_like
-from rehearsal.story.chaos.loop import RECORDS, accounted, fresh, plan, sent, unharmed
+from rehearsal.story.chaos.events import served, version_like
+from rehearsal.story.chaos.loop import RECORDS, WORKLOAD, accounted, fresh, plan, sent, unharmed
 from rehearsal.story.ingestion import Sent, send
 from rehearsal.story.matrix.ground import model_of
 from rehearsal.story.operations.cells import Cell
