@@ -72,26 +72,31 @@ def templates(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> dict[st
     )
 
 
-def run(template: Template) -> dict[str, Any]:
-    """Request that the schedule makes, references as text."""
-    [schedule] = [
+def schedules(template: Template) -> list[Template]:
+    """Properties of the schedules of jobs; the registry, which stands beside the monitor, has its own."""
+    return [
         s["Properties"]
         for s in resources(template, "AWS::Scheduler::Schedule").values()
         if "createProcessingJob" in flat(s["Properties"]["Target"]["Arn"])
     ]
+
+
+def run(template: Template) -> dict[str, Any]:
+    """Request that the schedule makes, references as text."""
+    [schedule] = schedules(template)
     request: dict[str, Any] = json.loads(flat(schedule["Target"]["Input"]))
     return request
 
 
 def test_should_run_every_hour_after_the_hour_by_default(templates: dict[str, Template]) -> None:
-    schedule = only(templates["Default"], "AWS::Scheduler::Schedule")
+    [schedule] = schedules(templates["Default"])
     assert schedule["ScheduleExpression"] == "cron(20 * * * ? *)"
     assert schedule["FlexibleTimeWindow"] == {"Mode": "OFF"}
     assert flat(schedule["Target"]["Arn"]) == (
         "arn:<AWS::Partition>:scheduler:::aws-sdk:sagemaker:createProcessingJob"
     )
     assert flat(schedule["Target"]["DeadLetterConfig"]["Arn"]).startswith("<MonitorDeadLetters")
-    slow = only(templates["Slow"], "AWS::Scheduler::Schedule")
+    [slow] = schedules(templates["Slow"])
     assert slow["ScheduleExpression"] == "cron(20 0/6 * * ? *)"
 
 
@@ -200,7 +205,7 @@ def test_should_alarm_as_the_workload_says(templates: dict[str, Template]) -> No
 
 def test_should_run_by_model_monitor_under_the_condition(templates: dict[str, Template]) -> None:
     template = templates["Managed"]
-    assert not resources(template, "AWS::Scheduler::Schedule")
+    assert not schedules(template)
     [definition] = resources(template, "AWS::SageMaker::DataQualityJobDefinition").values()
     [schedule] = resources(template, "AWS::SageMaker::MonitoringSchedule").values()
     assert definition["Condition"] == schedule["Condition"] == "IsApproved"
