@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import json
+import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -94,6 +96,34 @@ def use_image_functions(translate: Callable[[Mapping[str, Any]], FunctionCode]) 
 _attempted: ContextVar[str | None] = ContextVar("attempted", default=None)
 #: Set where a service hands an event over without waiting for what becomes of it.
 _handed_over: ContextVar[bool] = ContextVar("handed_over", default=False)
+#: So long (real seconds) a function may still run that has answered CloudFormation.
+_END_SECONDS = 30.0
+
+
+class _Running:
+    """The attempts at an event that run now."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._changed = threading.Condition()
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._count -= 1
+            self._changed.notify_all()
+
+    def wait(self) -> None:
+        """Return when none runs any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._count, _END_SECONDS)
+
+
+#: The attempts at an event of a custom resource.
+_running: ContextVar[_Running | None] = ContextVar("running", default=None)
 
 
 def try_events_again() -> None:
@@ -131,11 +161,28 @@ def try_events_again() -> None:
     substitute(functions, "invoke_async_with_retry", attempts)
     substitute(functions, "_execute_function_with_config_scope", execute)
     substitute(eventbridge, "_dispatch_to_lambda", dispatch)
-    for module, name in (
-        ("ministack.services.sns", "_deliver_to_lambda"),
-        ("ministack.services.cloudformation.custom_resource", "invoke_custom_resource"),
-    ):
-        _hand_over(importlib.import_module(module), name)
+    _hand_over(importlib.import_module("ministack.services.sns"), "_deliver_to_lambda")
+    resources = importlib.import_module("ministack.services.cloudformation.custom_resource")
+    # A function answers CloudFormation before its end, and writes its last lines after: to a log group that
+    # ministack would make anew when the stack's deletion has gone on and taken it away.
+    _until_ended(resources, "invoke_custom_resource")
+    _hand_over(resources, "invoke_custom_resource")
+
+
+def _until_ended(module: ModuleType, name: str) -> None:
+    """Let what hands an event over return when no attempt at it runs any more."""
+    original = getattr(module, name)
+
+    def waited(*args: Any, **kwargs: Any) -> Any:
+        running = _Running()
+        token = _running.set(running)
+        try:
+            return original(*args, **kwargs)
+        finally:
+            running.wait()
+            _running.reset(token)
+
+    substitute(module, name, waited)
 
 
 def _hand_over(module: ModuleType, name: str) -> None:
@@ -158,7 +205,8 @@ def watch_functions(watcher: Callable[[Mapping[str, Any], str | None], None]) ->
 
     def dispatch(func: Any, config: Mapping[str, Any], event: Any, request_id: str, started: float) -> Any:
         request_id = _attempted.get() or request_id
-        result = original(func, config, event, request_id, started)
+        with _running.get() or nullcontext():
+            result = original(func, config, event, request_id, started)
         failed = isinstance(result, Mapping) and result.get("error")
         body = result.get("body") if isinstance(result, Mapping) else None
         text = str(body.get("errorMessage", body)) if isinstance(body, Mapping) else str(body)
