@@ -16,6 +16,7 @@ from rehearsal.control import ControlError
 from rehearsal.deaths import Death, Deaths, read
 from rehearsal.executors.containers import said_status
 from rehearsal.executors.serving.fleet import Variant
+from rehearsal.executors.training_jobs.jobs import algorithm_error
 from rehearsal.runtime import Ledger
 
 from .conftest import Rehearsal, allow, await_
@@ -103,6 +104,14 @@ def die(rehearsal: Rehearsal, **plan: Any) -> None:
 
 def served(rehearsal: Rehearsal) -> Any:
     return rehearsal.server.control("GET", "/faults/containers")
+
+
+def test_should_say_how_a_container_ended_however_much_it_has_written() -> None:
+    assert algorithm_error("no such file", 1) == "AlgorithmError: no such file, exit code: 1"
+    long = algorithm_error("first line\n" + "[7] loss:0.25\n" * 200 + "last line", 137)
+    assert long.startswith("AlgorithmError: first line")
+    assert long.endswith("last line, exit code: 137")
+    assert len(f"ClientError: TrainingJob {'n' * 63} Failed: {long}") <= 1024
 
 
 def restarts(rehearsal: Rehearsal, endpoint: str) -> int:

@@ -17,11 +17,13 @@ from rehearsal.executors.training_jobs.hosts import Crew, Ended
 from rehearsal.executors.training_jobs.spot import CAPACITY_SECONDS, INTERRUPTIONS, Interruption
 from rehearsal.services.engine import ApiError, Call, Record, Service, instead
 
-__all__ = ["create", "stop"]
+__all__ = ["algorithm_error", "create", "stop"]
 
 _STOPS = containers.Stops()
 _LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 _LAST = ("Completed", "Failed", "Stopped", "MaxRuntimeExceeded", "MaxWaitTimeExceeded")
+#: Of what a container leaves as its reason; beyond it the middle goes.
+_MOST_FAILURE = 800
 
 #: The final status, the secondary one, and what else Describe tells.
 _End = tuple[str, str, dict[str, Any]]
@@ -145,6 +147,17 @@ def _run(service: Service, record: Record, stop_signal: threading.Event) -> None
         pools.keep(service, record)
 
 
+def algorithm_error(text: str, code: int) -> str:
+    """The FailureReason of a container that failed: what it left, in its middle shortened, and how it ended.
+
+    A pipeline puts its own words before it, within 1,024 characters again (PipelineExecutionStep,
+    FailureReason).
+    """
+    if len(text) > _MOST_FAILURE:
+        text = f"{text[: _MOST_FAILURE // 2]} ... {text[-_MOST_FAILURE // 2 :]}"
+    return f"AlgorithmError: {text}, exit code: {code}"
+
+
 class _Work:
     """One job on its way."""
 
@@ -262,7 +275,7 @@ class _Work:
         reason = None
         if ended.how == "failed":
             code = containers.said_status(ended.exit_code or 0)
-            reason = f"AlgorithmError: {crew.failure(ended.host)}, exit code: {code}"[:1024]
+            reason = algorithm_error(crew.failure(ended.host), code)
         elif "ModelArtifacts" not in changes:
             reason = "ClientError: the training wrote nothing into /opt/ml/model"
         if reason is not None:
